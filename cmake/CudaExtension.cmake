@@ -1,0 +1,1 @@
+# _cuda: the kernels compiled by nvcc.

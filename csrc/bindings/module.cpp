@@ -1,0 +1,20 @@
+// The extension module, built twice: _cuda by nvcc, _emulated by the host compiler. Nothing here but registration.
+#include "array_view.h"
+
+// One line an operation, in alphabetical order.
+#define FASTNET_OPERATIONS(X) \
+    X(reduction)
+
+#define DECLARE(op) void register_##op(py::module_&);
+FASTNET_OPERATIONS(DECLARE)
+#ifdef FASTNET_EMULATED
+void register_emulator(py::module_&);
+#endif
+
+PYBIND11_MODULE(FASTNET_MODULE, m) {
+#define REGISTER(op) register_##op(m);
+    FASTNET_OPERATIONS(REGISTER)
+#ifdef FASTNET_EMULATED
+    register_emulator(m);
+#endif
+}

@@ -1,0 +1,54 @@
+"""Arrays at the border to the extensions: allocation, the stream, and the checks every kernel function makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+FLOATING = ("float32", "float64", "float16", "bfloat16")
+
+
+def is_numpy(x: Any) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def namespace(x: Any) -> Any:
+    """numpy or cupy, whichever holds x."""
+    if isinstance(x, np.ndarray):
+        return np
+    import cupy
+
+    return cupy
+
+
+def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """An uninitialised array beside ``like``. On the CPU its bytes are 0xFF (NaN in every floating-point format), so
+    that an element a kernel forgets to write cannot look right."""
+    xp = namespace(like)
+    out = xp.empty(shape, dtype or like.dtype)
+    if xp is np:
+        out.reshape(-1).view(np.uint8).fill(0xFF)
+    return out
+
+
+def stream_of(x: Any) -> int:
+    if isinstance(x, np.ndarray):
+        return 0
+    import cupy
+
+    return cupy.cuda.get_current_stream().ptr
+
+
+def check_array(function: str, argument: str, x: Any, *, dtypes: tuple[str, ...] = FLOATING, ndim: int | None = None,
+                like: Any = None) -> None:
+    """Raise, naming function and argument, unless x is a NumPy or CuPy array of a dtype and rank the kernel takes, on
+    the device of ``like``."""
+    if not isinstance(x, np.ndarray) and not hasattr(x, "__cuda_array_interface__"):
+        raise TypeError(f"{function}: {argument} is a {type(x).__name__}, expected a NumPy or CuPy array")
+    if x.dtype.name not in dtypes:
+        raise TypeError(f"{function}: {argument} has dtype {x.dtype.name}, expected {' or '.join(dtypes)}")
+    if ndim is not None and x.ndim != ndim:
+        raise ValueError(f"{function}: {argument} has {x.ndim} dimensions {tuple(x.shape)}, expected {ndim}")
+    if like is not None and isinstance(like, np.ndarray) != isinstance(x, np.ndarray):
+        raise ValueError(f"{function}: {argument} and the other arguments are on different devices")
