@@ -2,7 +2,7 @@
 #include "emulator.h"
 #include "fiber.h"
 #include "hooks.h"
-#include "count.h"
+#include "counters.h"
 #include <algorithm>
 #include <bit>
 #include <cstdarg>

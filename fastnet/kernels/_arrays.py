@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+ALIGNMENT = 256                          # bytes
 FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -24,12 +26,14 @@ def namespace(x: Any) -> Any:
 
 def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     """An uninitialised array beside ``like``. On the CPU its bytes are 0xFF (NaN in every floating-point format), so
-    that an element a kernel forgets to write cannot look right."""
-    xp = namespace(like)
-    out = xp.empty(shape, dtype or like.dtype)
-    if xp is np:
-        out.reshape(-1).view(np.uint8).fill(0xFF)
-    return out
+    that an element a kernel forgets to write cannot look right, and it starts on 256 bytes as CUDA's allocations do."""
+    dtype = np.dtype(dtype or like.dtype)
+    if not isinstance(like, np.ndarray):
+        return namespace(like).empty(shape, dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    raw = np.full(nbytes + ALIGNMENT, 0xFF, np.uint8)
+    start = -raw.__array_interface__["data"][0] % ALIGNMENT
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def stream_of(x: Any) -> int:

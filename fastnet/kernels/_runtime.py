@@ -7,6 +7,7 @@ The one place where the choice between handwritten kernels and reference is made
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,11 +38,24 @@ _extensions: dict[str, ModuleType | str] = {}
 _choice = Choice()
 
 
+def _import(name: str) -> ModuleType:
+    """The extension as installed or, for the tests' sanitizer and counter builds, the file FASTNET_EMULATED names."""
+    variant = os.environ.get("FASTNET_EMULATED")
+    if name != "_emulated" or not variant:
+        return importlib.import_module(f"fastnet.{name}")
+    spec = importlib.util.spec_from_file_location("fastnet._emulated", variant)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"FASTNET_EMULATED names {variant}, which is no extension module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _extension(name: str) -> ModuleType | str:
     """The extension module, or the reason why there is none."""
     if name not in _extensions:
         try:
-            _extensions[name] = importlib.import_module(f"fastnet.{name}")
+            _extensions[name] = _import(name)
         except ImportError as error:
             _extensions[name] = f"fastnet.{name} cannot be imported: {error}"
     return _extensions[name]

@@ -1,6 +1,6 @@
 // Counts what kernels do to memory, warp by warp. Kernels are compiled with -fsanitize=thread, which makes the
 // compiler report every load and store; this file stands in for the ThreadSanitizer runtime.
-#include "count.h"
+#include "counters.h"
 #include "emulator.h"
 #include "hooks.h"
 #include <algorithm>
