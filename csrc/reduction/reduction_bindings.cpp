@@ -2,7 +2,7 @@
 #include "reduction.h"
 
 void register_reduction(py::module_& m) {
-    py::class_<ColumnSumConfig>(m, "ColumnSumConfig")
+    py::class_<ColumnSumConfig>(m, "ColumnSumConfig", py::module_local())  // _cuda and _emulated may both be loaded
         .def(py::init([](int splits) { return ColumnSumConfig{splits}; }), py::arg("splits"))
         .def_readonly("splits", &ColumnSumConfig::splits)
         .def("__repr__", &ColumnSumConfig::to_string);
