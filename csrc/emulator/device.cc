@@ -9,3 +9,5 @@ DeviceProperties& posed_device() {
 }  // namespace emu
 
 const DeviceProperties& current_device() { return emu::posed_device(); }
+
+int resident_sm_count() { return 4; }

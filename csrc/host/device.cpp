@@ -19,3 +19,5 @@ const DeviceProperties& current_device() {
     }
     return found->second;
 }
+
+int resident_sm_count() { return current_device().sm_count; }

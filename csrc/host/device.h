@@ -41,3 +41,7 @@ inline const DeviceProperties& known_device(const std::string& name) {
 
 // The device that kernels run on now: the current CUDA device, or the one the emulator poses as.
 const DeviceProperties& current_device();
+
+// SMs that hold the blocks of gpu::launch_resident: all of the device's, few under the emulator, which keeps every
+// thread of such a grid in memory.
+int resident_sm_count();
