@@ -1,0 +1,90 @@
+"""Devices: what there is, what is current, and waiting for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+_why: str | None | bool = False          # False: not asked yet
+
+
+def why_no_cuda() -> str | None:
+    """Why no GPU can be used, or None when one can. Asked once."""
+    global _why
+    if _why is False:
+        try:
+            import cupy
+        except ImportError as error:
+            _why = f"CuPy is not installed ({error}): pip install 'fastnet[cuda]'"
+        else:
+            try:
+                _why = None if cupy.cuda.runtime.getDeviceCount() else "the driver reports no GPU"
+            except Exception as error:   # CUDARuntimeError, but its module needs a driver to name it
+                _why = f"no usable GPU or driver: {error}"
+    return _why  # type: ignore[return-value]
+
+
+class device:
+    """A device, as ``torch.device``: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``, ``device("cuda", 1)``."""
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, type: Any, index: int | None = None):
+        if isinstance(type, device):
+            self.type, self.index = type.type, type.index
+            return
+        if isinstance(type, int) and not isinstance(type, bool):
+            type, index = "cuda", type
+        if not isinstance(type, str):
+            raise TypeError(f"device: expected a string such as 'cpu' or 'cuda:0', got {type!r}")
+        kind, colon, number = type.partition(":")
+        if colon:
+            if index is not None or not number.isdigit():
+                raise RuntimeError(f"Invalid device string: '{type}'")
+            index = int(number)
+        if kind not in ("cpu", "cuda"):
+            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {kind}")
+        self.type, self.index = kind, index
+
+    @classmethod
+    def of_array(cls, array: Any) -> device:
+        return CPU if isinstance(array, np.ndarray) else cls("cuda", array.device.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{index})"
+
+
+CPU = device("cpu")
+
+
+def array_module(where: Any) -> Any:
+    """numpy for the CPU, cupy for a GPU; RuntimeError, saying why, if there is none."""
+    if where is None:
+        return np
+    if device(where).type == "cpu":
+        return np
+    why = why_no_cuda()
+    if why:
+        raise RuntimeError(f"device {where}: {why}")
+    import cupy
+
+    return cupy
+
+
+def synchronise() -> None:
+    """Wait for the GPU, if there is one."""
+    if why_no_cuda() is None:
+        import cupy
+
+        cupy.cuda.get_current_stream().synchronize()

@@ -1,0 +1,130 @@
+"""Element types, and PyTorch's rules for mixing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+
+class dtype:
+    """An element type, as ``torch.dtype``. The eight that fastnet has are module attributes: ``fastnet.float32`` and so on."""
+
+    __slots__ = ("category", "is_floating_point", "itemsize", "name", "numpy")
+
+    def __init__(self, name: str, numpy: Any, category: int):
+        self.name = name
+        self.numpy = np.dtype(numpy)
+        self.itemsize = self.numpy.itemsize
+        self.category = category         # 0 bool, 1 integer, 2 floating point
+        self.is_floating_point = category == 2
+
+    @property
+    def is_complex(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return f"fastnet.{self.name}"
+
+    def __deepcopy__(self, memo: dict) -> dtype:
+        return self
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+bool_ = dtype("bool", np.bool_, 0)
+uint8 = dtype("uint8", np.uint8, 1)
+int32 = dtype("int32", np.int32, 1)
+int64 = dtype("int64", np.int64, 1)
+float16 = dtype("float16", np.float16, 2)
+bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, 2)
+float32 = dtype("float32", np.float32, 2)
+float64 = dtype("float64", np.float64, 2)
+
+ALL = (bool_, uint8, int32, int64, float16, bfloat16, float32, float64)
+FROM_NUMPY = {d.numpy: d for d in ALL}
+# Wider absorbs narrower within a category; float16 and bfloat16 hold each other only in float32.
+_RANK = {bool_: 0, uint8: 1, int32: 2, int64: 3, float16: 4, bfloat16: 4, float32: 5, float64: 6}
+
+_default = float32
+
+
+def get_default_dtype() -> dtype:
+    """The dtype of tensors made from Python floats; float32 unless changed."""
+    return _default
+
+
+def set_default_dtype(d: dtype) -> None:
+    """Make ``d``, a floating-point dtype, that of tensors made from Python floats."""
+    global _default
+    if not isinstance(d, dtype) or not d.is_floating_point:
+        raise TypeError(f"set_default_dtype: only floating-point types are supported as the default type, got {d}")
+    _default = d
+
+
+def as_dtype(d: Any) -> dtype:
+    """A fastnet dtype from one, a NumPy dtype, or Python's bool, int or float."""
+    if isinstance(d, dtype):
+        return d
+    if d is float:
+        return _default
+    if d is int:
+        return int64
+    if d is bool:
+        return bool_
+    try:
+        found = FROM_NUMPY.get(np.dtype(d))
+    except TypeError:
+        found = None
+    if found is None:
+        raise TypeError(f"expected a fastnet dtype ({', '.join(x.name for x in ALL)}), got {d!r}")
+    return found
+
+
+def of_array(x: Any) -> dtype:
+    """The dtype of a NumPy or CuPy array; TypeError for one that fastnet has not."""
+    try:
+        return FROM_NUMPY[x.dtype]
+    except KeyError:
+        raise TypeError(f"fastnet has no dtype {x.dtype}; it has {', '.join(d.name for d in ALL)}") from None
+
+
+def promote_types(a: dtype, b: dtype) -> dtype:
+    """The smallest dtype that both convert to, as ``torch.promote_types``."""
+    a, b = as_dtype(a), as_dtype(b)
+    if a is b:
+        return a
+    if _RANK[a] == _RANK[b]:
+        return float32
+    return a if _RANK[a] > _RANK[b] else b
+
+
+def of_scalar(x: Any) -> dtype:
+    """The dtype a Python number has when it meets tensors of a lower category."""
+    if isinstance(x, (bool, np.bool_)):
+        return bool_
+    if isinstance(x, (int, np.integer)):
+        return int64
+    if isinstance(x, (float, np.floating)):
+        return _default
+    raise TypeError(f"expected a number or a tensor, got {type(x).__name__}")
+
+
+def result_type_of(operands: list[tuple[dtype, int]]) -> dtype:
+    """PyTorch's promotion of (dtype, priority) pairs: priority 2 for tensors with dimensions, 1 for those without, 0 for
+    Python numbers. An operand of lower priority counts only if its category (bool < integer < float) is higher."""
+    result: dtype | None = None
+    for priority in (2, 1, 0):
+        group: dtype | None = None
+        for d, p in operands:
+            if p == priority:
+                group = d if group is None else promote_types(group, d)
+        if group is not None:
+            if result is None:
+                result = group
+            elif group.category > result.category:
+                result = _default if priority == 0 and group.is_floating_point else group
+    assert result is not None
+    return result

@@ -1,0 +1,157 @@
+"""Attaches the operations to Tensor: its methods and operators. One table; the operations themselves are in fastnet.ops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnet import _dtypes
+from fastnet._device import device as Device
+from fastnet._tensor import Tensor
+from fastnet.autograd import ArrayFunction
+from fastnet.ops import arithmetic, creation, indexing, reductions, shape
+
+METHODS = {
+    arithmetic: (
+        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp copy_ cos cosh "
+        "div eq equal exp exp2 expm1 fill_ floor floor_divide fmod ge gt isclose isfinite isinf isnan le lerp log log10 log1p log2 "
+        "logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg pow reciprocal remainder round rsqrt "
+        "sign sin sinh sqrt square sub tan trunc zero_"
+    ),
+    indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
+    reductions: (
+        "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var"
+    ),
+    shape: (
+        "broadcast_to chunk clone contiguous diag diagonal expand expand_as flatten flip movedim narrow permute repeat repeat_interleave "
+        "reshape roll select split squeeze t tile transpose tril triu unbind unflatten unsqueeze view view_as"
+    ),
+}
+IN_PLACE = "abs add ceil clamp cos div exp expm1 floor lerp log masked_fill mul neg pow reciprocal round rsqrt sin sqrt square sub addcmul addcdiv remainder floor_divide trunc"
+
+for _module, _names in METHODS.items():
+    for _name in _names.split():
+        setattr(Tensor, _name, getattr(_module, _name))
+for _name in IN_PLACE.split():
+    setattr(Tensor, f"{_name}_", arithmetic.in_place(getattr(arithmetic, _name), f"{_name}_"))
+for _name, _module in (("scatter", indexing), ("scatter_add", indexing), ("tril", shape), ("triu", shape)):
+    setattr(Tensor, f"{_name}_", arithmetic.in_place(getattr(_module, _name), f"{_name}_"))
+for _alias, _name in {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "absolute": "abs", "negative": "neg",
+                      "clip": "clamp", "greater": "gt", "less": "lt", "swapaxes": "transpose", "multiply_": "mul_",
+                      "sub_": "sub_", "clip_": "clamp_", "moveaxis": "movedim"}.items():
+    setattr(Tensor, _alias, getattr(Tensor, _name))
+
+Tensor.__getitem__ = indexing.getitem
+Tensor.__setitem__ = indexing.setitem
+
+
+def _operator(function: Any, reflected: bool = False) -> Any:
+    """An operator that leaves operands it does not know to the other side."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, (Tensor, int, float, bool)) and not hasattr(other, "__float__"):
+            return NotImplemented
+        if not isinstance(other, Tensor) and hasattr(other, "shape") and other.shape != ():
+            other = creation.as_tensor(other)
+        return function(other, self) if reflected else function(self, other)
+
+    return method
+
+
+_ARITHMETIC = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder", "pow": "pow",
+               "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+for _symbol, _name in _ARITHMETIC.items():
+    _function = getattr(arithmetic, _name)
+    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_function, reflected=True))
+    _in_place = arithmetic.in_place(_function, f"{_name}_")
+    setattr(Tensor, f"__i{_symbol}__", _in_place)
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Tensor, f"__{_name}__", _operator(getattr(arithmetic, _name)))
+Tensor.__neg__ = arithmetic.neg
+Tensor.__pos__ = lambda self: self
+Tensor.__abs__ = arithmetic.abs
+Tensor.__invert__ = lambda self: arithmetic.logical_not(self) if self.dtype is _dtypes.bool_ else arithmetic.bitwise_not(self)
+Tensor.T = property(lambda self: shape.permute(self, *range(self._data.ndim - 1, -1, -1)))
+Tensor.mT = property(lambda self: shape.transpose(self, -2, -1))
+
+
+# ---- moves ---------------------------------------------------------------------------------------------------------
+
+
+class Move(ArrayFunction):
+    """x on another device."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, where: Device) -> Any:
+        ctx.source = Device.of_array(x)
+        return creation.to_device(x, where)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return creation.to_device(grad, ctx.source), None
+
+
+def to(self: Tensor, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False,
+       memory_format: Any = None) -> Tensor:
+    """The tensor in another dtype or on another device, or as another tensor is; itself if it is so already."""
+    for a in args:
+        if isinstance(a, Tensor):
+            device, dtype = a.device, a.dtype
+        elif isinstance(a, _dtypes.dtype):
+            dtype = a
+        elif isinstance(a, (str, Device)) or (isinstance(a, int) and not isinstance(a, bool)):
+            device = a
+        elif a is not None and not isinstance(a, bool):
+            raise TypeError(f"to(): expected a device, a dtype or a tensor, got {type(a).__name__}")
+    out = self
+    if dtype is not None:
+        out = arithmetic.cast(out, _dtypes.as_dtype(dtype))
+    if device is not None:
+        where = Device(device)
+        here = out.device
+        if where.type != here.type or (where.index is not None and where.index != here.index and where.type == "cuda"):
+            out = Move.apply(out, where)
+    return shape.clone(out) if copy and out is self else out
+
+
+def _to_dtype(dtype: _dtypes.dtype) -> Any:
+    def method(self: Tensor) -> Tensor:
+        return arithmetic.cast(self, dtype)
+
+    method.__doc__ = f"The tensor as {dtype.name}."
+    return method
+
+
+for _name, _dtype in {"float": _dtypes.float32, "double": _dtypes.float64, "half": _dtypes.float16, "bfloat16": _dtypes.bfloat16,
+                      "int": _dtypes.int32, "long": _dtypes.int64, "bool": _dtypes.bool_, "byte": _dtypes.uint8}.items():
+    setattr(Tensor, _name, _to_dtype(_dtype))
+Tensor.to = to
+Tensor.cpu = lambda self: to(self, "cpu")
+Tensor.cuda = lambda self, device=None, non_blocking=False: to(self, creation.cuda_device(device))
+Tensor.pin_memory = lambda self: self
+Tensor.numpy_dtype = property(lambda self: self._data.dtype)
+
+
+def type_(self: Tensor, dtype: Any = None) -> Any:
+    """The tensor in another dtype; without one, the name of its type."""
+    if dtype is None:
+        names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int32": "Int", "int64": "Long",
+                 "uint8": "Byte", "bool": "Bool"}
+        return f"fastnet.{'cuda.' if self.is_cuda else ''}{names[self.dtype.name]}Tensor"
+    return arithmetic.cast(self, _dtypes.as_dtype(dtype))
+
+
+Tensor.type = type_
+Tensor.type_as = lambda self, other: to(self, other)
+
+
+def _new(name: str) -> Any:
+    def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        return getattr(creation, name)(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    method.__doc__ = f"``fastnet.{name}`` with this tensor's dtype and device."
+    return method
+
+
+for _name in ("zeros", "ones", "empty", "full", "tensor"):
+    setattr(Tensor, f"new_{_name}", _new(_name))

@@ -1,0 +1,688 @@
+"""Elementwise arithmetic, comparisons and mathematical functions, with PyTorch's type promotion and broadcasting.
+
+Each differentiable function stands as one row: its value and its derivative side by side. They are nobody's hot path, so
+they are array code for NumPy and CuPy; what a training step spends time in is in the kernel families.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnet import _dtypes
+from fastnet._dtypes import bool_
+from fastnet._tensor import Tensor
+from fastnet.autograd import ArrayFunction, is_grad_enabled
+from fastnet.ops._numeric import is_short, namespace, rounded, unbroadcast, wide
+
+# ---- operands ------------------------------------------------------------------------------------------------------
+
+
+class Cast(ArrayFunction):
+    """x in another dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, dtype: Any) -> Any:
+        ctx.dtype = x.dtype
+        # Float to integer: NumPy warns of values that do not fit, whose result is undefined in PyTorch too.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return x.astype(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return rounded(grad, ctx.dtype), None
+
+
+def cast(x: Tensor, dtype: _dtypes.dtype) -> Tensor:
+    """x in ``dtype``; x itself if it has that already."""
+    return x if x._data.dtype == dtype.numpy else Cast.apply(x, dtype.numpy)
+
+
+def _priority(x: Any) -> tuple[_dtypes.dtype, int]:
+    if isinstance(x, Tensor):
+        return _dtypes.of_array(x._data), 2 if x._data.ndim else 1
+    return _dtypes.of_scalar(x), 0
+
+
+def result_type(a: Any, b: Any) -> _dtypes.dtype:
+    """The dtype of an operation on tensors or numbers, as ``torch.result_type``."""
+    return _dtypes.result_type_of([_priority(a), _priority(b)])
+
+
+def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any, Any, np.dtype]:
+    """Both operands in their common dtype: tensors cast, numbers left to be converted by the array library."""
+    ta, tb = isinstance(a, Tensor), isinstance(b, Tensor)
+    if ta and tb:
+        da = a._data.dtype
+        if da == b._data.dtype and not floating:
+            _check_same_device(name, a, b)
+            return a, b, da
+    elif not ta and not tb:
+        raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
+    try:
+        common = result_type(a, b)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    if floating and not common.is_floating_point:
+        common = _dtypes.get_default_dtype()
+    if ta:
+        a = cast(a, common)
+    if tb:
+        b = cast(b, common)
+    if ta and tb:
+        _check_same_device(name, a, b)
+    if common.category == 1:             # a Python number beyond the integer type wraps, as in PyTorch
+        a, b = (x if isinstance(x, Tensor) else _wrapped(x, common) for x in (a, b))
+    return a, b, common.numpy
+
+
+def _wrapped(x: Any, dtype: _dtypes.dtype) -> Any:
+    return int(np.asarray(int(x) & (2 ** (8 * dtype.itemsize) - 1), np.uint64).astype(dtype.numpy))
+
+
+def _check_same_device(name: str, a: Tensor, b: Tensor) -> None:
+    if isinstance(a._data, np.ndarray) is not isinstance(b._data, np.ndarray):
+        raise ValueError(f"{name}: expected all tensors to be on the same device, got {a.device} and {b.device}")
+    if a._data.shape != b._data.shape:
+        check_broadcast(name, a._data.shape, b._data.shape)
+
+
+def check_broadcast(name: str, a: tuple, b: tuple) -> None:
+    """ValueError unless the shapes broadcast together."""
+    for i in range(1, min(len(a), len(b)) + 1):
+        if a[-i] != b[-i] and a[-i] != 1 and b[-i] != 1:
+            raise ValueError(
+                f"{name}: the size of tensor a ({a[-i]}) must match the size of tensor b ({b[-i]}) at non-singleton "
+                f"dimension {max(len(a), len(b)) - i}; got shapes {tuple(a)} and {tuple(b)}"
+            )
+
+
+def _shape(x: Any) -> tuple[int, ...] | None:
+    return x.shape if hasattr(x, "shape") else None
+
+
+def _compute(function: Callable, dtype: np.dtype, *arrays: Any) -> Any:
+    """function(*arrays), 16-bit types in float32; numbers take the arrays' type."""
+    if dtype.itemsize == 2 and dtype.kind in "fV":
+        return function(*[wide(x) if hasattr(x, "dtype") else np.float32(x) for x in arrays]).astype(dtype)
+    return function(*[x if hasattr(x, "dtype") else dtype.type(x) for x in arrays])
+
+
+# ---- two operands --------------------------------------------------------------------------------------------------
+
+
+class Add(ArrayFunction):
+    """a + b."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
+        ctx.shapes = _shape(a), _shape(b)
+        return _compute(np.add, dtype, a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        need = ctx.needs_input_grad
+        return (unbroadcast(grad, ctx.shapes[0]) if need[0] else None, unbroadcast(grad, ctx.shapes[1]) if need[1] else None, None)
+
+
+class Subtract(ArrayFunction):
+    """a - b."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
+        ctx.shapes = _shape(a), _shape(b)
+        return _compute(np.subtract, dtype, a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        need = ctx.needs_input_grad
+        return (unbroadcast(grad, ctx.shapes[0]) if need[0] else None, unbroadcast(-grad, ctx.shapes[1]) if need[1] else None, None)
+
+
+class Binary(ArrayFunction):
+    """A function of two operands given by value(a, b) and derivative(grad, a, b, result) for each of them."""
+
+    value: Callable
+    left: Callable
+    right: Callable
+
+    @classmethod
+    def _forward(cls, ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
+        result = _compute(cls.value, dtype, a, b)
+        ctx.shapes = _shape(a), _shape(b)
+        ctx.save(a, b, result)
+        return result
+
+    @classmethod
+    def _backward(cls, ctx: Any, grad: Any) -> Any:
+        a, b, result = ctx.saved
+        dtype = grad.dtype
+        if is_short(grad):
+            grad, a, b, result = (wide(x) if hasattr(x, "dtype") else x for x in (grad, a, b, result))
+        out = []
+        with np.errstate(all="ignore"):
+            for need, rule, shape in zip(ctx.needs_input_grad, (cls.left, cls.right), ctx.shapes, strict=False):
+                out.append(rounded(unbroadcast(rule(grad, a, b, result), shape), dtype) if need else None)
+        return (*out, None)
+
+
+def _binary(name: str, value: Callable, left: Callable, right: Callable) -> type[Binary]:
+    cls = type(name, (Binary,), {"value": staticmethod(value), "left": staticmethod(left), "right": staticmethod(right)})
+    cls.forward = staticmethod(cls._forward)
+    cls.backward = staticmethod(cls._backward)
+    return cls
+
+
+def _pow_exponent(g: Any, a: Any, b: Any, r: Any) -> Any:
+    xp = namespace(g)
+    return xp.where(a == 0, xp.where(b >= 0, xp.zeros_like(g), -math.inf * g), g * r * xp.log(a))
+
+
+def _pow_base(g: Any, a: Any, b: Any, r: Any) -> Any:
+    return namespace(g).where(b == 0, 0, g * b * a ** (b - 1)).astype(g.dtype)
+
+
+def _half_ties(g: Any, chosen: Any, tied: Any) -> Any:
+    xp = namespace(g)
+    return xp.where(chosen, g, xp.where(tied, g / 2, 0)).astype(g.dtype)
+
+
+Multiply = _binary("Mul", np.multiply, lambda g, a, b, r: g * b, lambda g, a, b, r: g * a)
+Divide = _binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * r / b)
+Power = _binary("Pow", np.power, _pow_base, _pow_exponent)
+Maximum = _binary("Maximum", np.maximum, lambda g, a, b, r: _half_ties(g, a > b, a == b), lambda g, a, b, r: _half_ties(g, b > a, a == b))
+Minimum = _binary("Minimum", np.minimum, lambda g, a, b, r: _half_ties(g, a < b, a == b), lambda g, a, b, r: _half_ties(g, b < a, a == b))
+Remainder = _binary("Remainder", np.remainder, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.floor_divide(a, b))
+Fmod = _binary("Fmod", np.fmod, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.trunc(a / b))
+Atan2 = _binary("Atan2", np.arctan2, lambda g, a, b, r: g * b / (a * a + b * b), lambda g, a, b, r: -g * a / (a * a + b * b))
+
+
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``input + alpha * other``, broadcast.
+
+    >>> import fastnet
+    >>> fastnet.tensor([1.0, 2.0]) + 1
+    tensor([2., 3.])
+    """
+    if alpha != 1:
+        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    a, b, dtype = operands("add", input, other)
+    return Add.apply(a, b, dtype)
+
+
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``input - alpha * other``, broadcast."""
+    if alpha != 1:
+        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    a, b, dtype = operands("sub", input, other)
+    if dtype == np.bool_:
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported; use `^` or logical_xor()")
+    return Subtract.apply(a, b, dtype)
+
+
+def mul(input: Any, other: Any) -> Tensor:
+    """``input * other``, broadcast."""
+    a, b, dtype = operands("mul", input, other)
+    return Multiply.apply(a, b, dtype)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """``input / other``; integers give the default float dtype. ``rounding_mode`` is None, "trunc" or "floor"."""
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode not in (None, "trunc"):
+        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+    common = result_type(input, other)
+    a, b, dtype = operands("div", input, other, floating=True)
+    with np.errstate(all="ignore"):
+        result = Divide.apply(a, b, dtype)
+    return result if rounding_mode is None else cast(trunc(result), common)
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """``input`` to the power ``exponent``."""
+    a, b, dtype = operands("pow", input, exponent)
+    if dtype.kind in "iu" and ((isinstance(b, Tensor) and (b._data < 0).any()) or (not isinstance(b, Tensor) and b < 0)):
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    with np.errstate(all="ignore"):
+        return Power.apply(a, b, dtype)
+
+
+def _plain_binary(name: str, function: Callable, doc: str, *, result: Any = None) -> Callable:
+    """A function of two operands without a gradient; ``result`` is its dtype if not the operands'."""
+
+    def operation(input: Any, other: Any) -> Tensor:
+        a, b, dtype = operands(name, input, other)
+        a, b = (x._data if isinstance(x, Tensor) else x for x in (a, b))
+        with np.errstate(all="ignore"):
+            if result is not None and not (hasattr(a, "dtype") and hasattr(b, "dtype")):
+                out = function(*[x if hasattr(x, "dtype") else dtype.type(x) for x in (a, b)])
+            else:
+                out = function(a, b) if result is not None else _compute(function, dtype, a, b)
+        return Tensor._wrap(out)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = doc
+    return operation
+
+
+eq = _plain_binary("eq", np.equal, "Elementwise ``input == other``, as bool.", result=bool)
+ne = _plain_binary("ne", np.not_equal, "Elementwise ``input != other``, as bool.", result=bool)
+lt = _plain_binary("lt", np.less, "Elementwise ``input < other``, as bool.", result=bool)
+le = _plain_binary("le", np.less_equal, "Elementwise ``input <= other``, as bool.", result=bool)
+gt = _plain_binary("gt", np.greater, "Elementwise ``input > other``, as bool.", result=bool)
+ge = _plain_binary("ge", np.greater_equal, "Elementwise ``input >= other``, as bool.", result=bool)
+_floor_divide_float = _plain_binary("floor_divide", np.floor_divide, "")
+logical_and = _plain_binary("logical_and", np.logical_and, "Elementwise and of truth values.", result=bool)
+logical_or = _plain_binary("logical_or", np.logical_or, "Elementwise or of truth values.", result=bool)
+logical_xor = _plain_binary("logical_xor", np.logical_xor, "Elementwise exclusive or of truth values.", result=bool)
+_and = _plain_binary("bitwise_and", np.bitwise_and, "Elementwise and of the bits of integers or bools.")
+_or = _plain_binary("bitwise_or", np.bitwise_or, "Elementwise or of the bits of integers or bools.")
+_xor = _plain_binary("bitwise_xor", np.bitwise_xor, "Elementwise exclusive or of the bits of integers or bools.")
+
+
+def _bits(name: str, function: Callable) -> Callable:
+    def operation(input: Any, other: Any) -> Tensor:
+        if result_type(input, other).is_floating_point:
+            raise RuntimeError(f"{name}: not implemented for floating-point tensors, got {result_type(input, other)}")
+        return function(input, other)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = function.__doc__
+    return operation
+
+
+bitwise_and, bitwise_or, bitwise_xor = _bits("bitwise_and", _and), _bits("bitwise_or", _or), _bits("bitwise_xor", _xor)
+
+
+def _integer_zero(name: str, input: Any, other: Any) -> None:
+    """Integer division by zero raises, as PyTorch's does on the CPU."""
+    if not result_type(input, other).is_floating_point:
+        zero = (other._data == 0).any() if isinstance(other, Tensor) else other == 0
+        if zero:
+            raise RuntimeError("ZeroDivisionError")
+
+
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """``input // other``, rounded down."""
+    _integer_zero("floor_divide", input, other)
+    return _floor_divide_float(input, other)
+
+
+def remainder(input: Any, other: Any) -> Tensor:
+    """``input % other`` with the sign of ``other``, as Python's."""
+    _integer_zero("remainder", input, other)
+    a, b, dtype = operands("remainder", input, other)
+    with np.errstate(all="ignore"):
+        return Remainder.apply(a, b, dtype)
+
+
+def fmod(input: Any, other: Any) -> Tensor:
+    """The remainder with the sign of ``input``, as C's."""
+    _integer_zero("fmod", input, other)
+    a, b, dtype = operands("fmod", input, other)
+    with np.errstate(all="ignore"):
+        return Fmod.apply(a, b, dtype)
+
+
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    """The greater of two tensors, elementwise; NaN if either is; equal operands share the gradient."""
+    return Maximum.apply(*operands("maximum", input, other))
+
+
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller of two tensors, elementwise; NaN if either is; equal operands share the gradient."""
+    return Minimum.apply(*operands("minimum", input, other))
+
+
+def atan2(input: Tensor, other: Tensor) -> Tensor:
+    """The angle of the point (other, input)."""
+    return Atan2.apply(*operands("atan2", input, other, floating=True))
+
+
+# ---- one operand ---------------------------------------------------------------------------------------------------
+
+
+class Unary(ArrayFunction):
+    """A function of one operand given by value(x) and derivative(grad, x, result)."""
+
+    value: Callable
+    derivative: Callable
+
+    @classmethod
+    def _forward(cls, ctx: Any, x: Any) -> Any:
+        with np.errstate(all="ignore"):
+            result = _compute(cls.value, x.dtype, x)
+        ctx.save(x, result)
+        return result
+
+    @classmethod
+    def _backward(cls, ctx: Any, grad: Any) -> Any:
+        x, result = ctx.saved
+        with np.errstate(all="ignore"):
+            return rounded(cls.derivative(wide(grad), wide(x), wide(result)), grad.dtype)
+
+
+def _unary(name: str, value: Callable, derivative: Callable, doc: str, *, integers: str = "float") -> Callable:
+    """A differentiable function. ``integers``: "float" (converted to the default dtype), "keep" or "refuse"."""
+    cls = type(name.capitalize(), (Unary,), {"value": staticmethod(value), "derivative": staticmethod(derivative)})
+    cls.forward = staticmethod(cls._forward)
+    cls.backward = staticmethod(cls._backward)
+
+    def operation(input: Tensor) -> Tensor:
+        check_tensor(name, input)
+        if input._data.dtype.kind in "iub":
+            if integers == "float":
+                input = cast(input, _dtypes.get_default_dtype())
+            elif integers == "keep":
+                return Tensor._wrap(value(input._data) if input._data.dtype.kind != "b" else input._data.copy())
+        return cls.apply(input)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = doc
+    return operation
+
+
+def check_tensor(function: str, x: Any, argument: str = "input") -> None:
+    """TypeError unless x is a Tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{function}(): argument '{argument}' must be Tensor, not {type(x).__name__}")
+
+
+def _zero(g: Any, x: Any, r: Any) -> Any:
+    return namespace(g).zeros_like(g)
+
+
+exp = _unary("exp", np.exp, lambda g, x, r: g * r, "e to the power of each element.")
+exp2 = _unary("exp2", np.exp2, lambda g, x, r: g * r * math.log(2), "2 to the power of each element.")
+expm1 = _unary("expm1", np.expm1, lambda g, x, r: g * (r + 1), "exp(x) - 1, accurate near 0.")
+log = _unary("log", np.log, lambda g, x, r: g / x, "The natural logarithm.")
+log2 = _unary("log2", np.log2, lambda g, x, r: g / (x * math.log(2)), "The logarithm to base 2.")
+log10 = _unary("log10", np.log10, lambda g, x, r: g / (x * math.log(10)), "The logarithm to base 10.")
+log1p = _unary("log1p", np.log1p, lambda g, x, r: g / (1 + x), "log(1 + x), accurate near 0.")
+sqrt = _unary("sqrt", np.sqrt, lambda g, x, r: g / (2 * r), "The square root.")
+rsqrt = _unary("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, x, r: -0.5 * g * r * r * r, "1 / sqrt(x).")
+reciprocal = _unary("reciprocal", lambda x: 1 / x, lambda g, x, r: -g * r * r, "1 / x.")
+sin = _unary("sin", np.sin, lambda g, x, r: g * np.cos(x), "The sine.")
+cos = _unary("cos", np.cos, lambda g, x, r: -g * np.sin(x), "The cosine.")
+tan = _unary("tan", np.tan, lambda g, x, r: g * (1 + r * r), "The tangent.")
+asin = _unary("asin", np.arcsin, lambda g, x, r: g / np.sqrt(1 - x * x), "The inverse sine.")
+acos = _unary("acos", np.arccos, lambda g, x, r: -g / np.sqrt(1 - x * x), "The inverse cosine.")
+atan = _unary("atan", np.arctan, lambda g, x, r: g / (1 + x * x), "The inverse tangent.")
+sinh = _unary("sinh", np.sinh, lambda g, x, r: g * np.cosh(x), "The hyperbolic sine.")
+cosh = _unary("cosh", np.cosh, lambda g, x, r: g * np.sinh(x), "The hyperbolic cosine.")
+square = _unary("square", np.square, lambda g, x, r: 2 * g * x, "x * x.", integers="keep")
+abs = _unary("abs", np.abs, lambda g, x, r: g * np.sign(x), "The absolute value.", integers="keep")
+sign = _unary("sign", np.sign, _zero, "-1, 0 or 1.", integers="keep")
+floor = _unary("floor", np.floor, _zero, "Rounded down.", integers="keep")
+ceil = _unary("ceil", np.ceil, _zero, "Rounded up.", integers="keep")
+trunc = _unary("trunc", np.trunc, _zero, "Rounded towards zero.", integers="keep")
+_round = _unary("round", np.round, _zero, "", integers="keep")
+_negative = _unary("neg", np.negative, lambda g, x, r: -g, "", integers="keep")
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Rounded to the nearest, ties to even, at ``decimals`` digits after the point."""
+    return _round(input) if decimals == 0 else _round(input * 10.0**decimals) / 10.0**decimals
+
+
+def neg(input: Tensor) -> Tensor:
+    """-x."""
+    check_tensor("neg", input)
+    if input._data.dtype == np.bool_:
+        raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported; use `~` or logical_not()")
+    return _negative(input)
+
+
+def logical_not(input: Tensor) -> Tensor:
+    """Elementwise not of truth values."""
+    check_tensor("logical_not", input)
+    return Tensor._wrap(np.logical_not(input._data))
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """Elementwise not of the bits of integers or bools."""
+    check_tensor("bitwise_not", input)
+    if input.dtype.is_floating_point:
+        raise RuntimeError(f"bitwise_not: not implemented for floating-point tensors, got {input.dtype}")
+    return Tensor._wrap(np.invert(input._data))
+
+
+def _predicate(name: str, function: Callable, doc: str) -> Callable:
+    def operation(input: Tensor) -> Tensor:
+        check_tensor(name, input)
+        return Tensor._wrap(function(wide(input._data)))
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = doc
+    return operation
+
+
+isnan = _predicate("isnan", np.isnan, "Which elements are NaN.")
+isinf = _predicate("isinf", np.isinf, "Which elements are infinite.")
+isfinite = _predicate("isfinite", np.isfinite, "Which elements are neither infinite nor NaN.")
+
+
+class Clamp(ArrayFunction):
+    """Limited to [low, high]; the gradient passes where nothing was cut."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
+        ctx.save(x)
+        ctx.low, ctx.high = low, high
+        out = x
+        if low is not None:
+            out = _compute(np.maximum, x.dtype, out, low)
+        if high is not None:
+            out = _compute(np.minimum, x.dtype, out, high)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (x,) = ctx.saved
+        keep = namespace(x).ones(x.shape, bool)
+        if ctx.low is not None:
+            keep &= x >= ctx.low
+        if ctx.high is not None:
+            keep &= x <= ctx.high
+        return grad * keep, None, None
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Each element limited to [min, max]; either may be None, a number or a tensor."""
+    check_tensor("clamp", input)
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None".replace("torch", "fastnet"))
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        out = input
+        if min is not None:
+            out = maximum(out, min if isinstance(min, Tensor) else Tensor._wrap(np.asarray(min, out._data.dtype)))
+        if max is not None:
+            out = minimum(out, max if isinstance(max, Tensor) else Tensor._wrap(np.asarray(max, out._data.dtype)))
+        return out
+    if not input.dtype.is_floating_point and any(isinstance(x, float) for x in (min, max)):
+        input = cast(input, _dtypes.get_default_dtype())
+    return Clamp.apply(input, min, max)
+
+
+class Where(ArrayFunction):
+    """a where the condition holds, else b."""
+
+    @staticmethod
+    def forward(ctx: Any, condition: Any, a: Any, b: Any, dtype: Any) -> Any:
+        ctx.save(condition)
+        ctx.shapes = _shape(a), _shape(b)
+        a, b = (x if hasattr(x, "dtype") else dtype.type(x) for x in (a, b))
+        return namespace(condition).where(condition, a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (condition,) = ctx.saved
+        xp = namespace(grad)
+        zero = grad.dtype.type(0)
+        _, need_a, need_b, _ = ctx.needs_input_grad
+        return (None, unbroadcast(xp.where(condition, grad, zero), ctx.shapes[0]) if need_a else None,
+                unbroadcast(xp.where(condition, zero, grad), ctx.shapes[1]) if need_b else None, None)
+
+
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """``input`` where the condition holds, else ``other``; with the condition alone, the indices where it holds."""
+    check_tensor("where", condition, "condition")
+    if input is None and other is None:
+        return tuple(Tensor._wrap(i) for i in condition._data.nonzero())
+    if condition._data.dtype not in (np.bool_, np.uint8):
+        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        common = _dtypes.result_type_of([_priority(input), _priority(other)])
+        a, b, dtype = input, other, common.numpy
+    else:
+        a, b, dtype = operands("where", input, other)
+    for x in (a, b):
+        if isinstance(x, Tensor):
+            check_broadcast("where", condition._data.shape, x._data.shape)
+    condition = condition if condition._data.dtype == np.bool_ else cast(condition, bool_)
+    return Where.apply(condition, a, b, dtype)
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """``input`` with ``value`` wherever the mask is true."""
+    check_tensor("masked_fill", input)
+    check_tensor("masked_fill", mask, "mask")
+    if mask._data.dtype != np.bool_:
+        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+    if isinstance(value, Tensor):
+        if value._data.ndim:
+            raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value._data.ndim} dimension(s).")
+        value = cast(value, input.dtype)
+    check_broadcast("masked_fill", input._data.shape, mask._data.shape)
+    return Where.apply(mask, value, input, input._data.dtype)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """``input + weight * (end - input)``."""
+    return input + weight * (end - input)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """``input + value * tensor1 * tensor2``."""
+    return input + value * tensor1 * tensor2
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """``input + value * tensor1 / tensor2``."""
+    return input + value * (tensor1 / tensor2)
+
+
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Where ``|input - other| <= atol + rtol * |other|``."""
+    a, b, _ = operands("isclose", input, other)
+    return Tensor._wrap(namespace(a._data).isclose(wide(a._data), wide(b._data), rtol, atol, equal_nan))
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all of ``isclose`` holds."""
+    return bool(isclose(input, other, rtol, atol, equal_nan)._data.all())
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether shape and all elements are the same."""
+    return input._data.shape == other._data.shape and bool((input._data == other._data).all())
+
+
+# ---- in place ------------------------------------------------------------------------------------------------------
+
+
+def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
+    """Write ``result`` into ``target``'s memory and give it result's history: the end of every operation in place.
+
+    Raises:
+        RuntimeError: a leaf that requires a gradient, or a view of one, is modified while operations are recorded; or the
+            result does not have the target's shape or a dtype that it can hold.
+    """
+    data = target._data
+    if result._data.shape != data.shape:
+        raise ValueError(f"{name}: output with shape {list(data.shape)} doesn't match the broadcast shape {list(result._data.shape)}")
+    if result._data.dtype != data.dtype:
+        if result.dtype.category > target.dtype.category:
+            raise RuntimeError(f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name}")
+        result = cast(result, target.dtype)
+    recorded = is_grad_enabled() and (result.requires_grad or target.requires_grad)
+    if recorded:
+        check_in_place(target)
+    data[...] = result._data
+    target._version_counter[0] += 1
+    if recorded:
+        target._node, target._output_index, target._requires_grad = result._node, result._output_index, result._requires_grad
+        if target._hooks is not None:
+            target._watch_node()
+    return target
+
+
+def check_in_place(target: Tensor) -> None:
+    """RuntimeError where a recorded modification in place has no meaning."""
+    if target.requires_grad and target.is_leaf:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if target._base is not None:
+        base = "a view of a leaf Variable that requires grad" if target._base.is_leaf and target._base.requires_grad else "a view"
+        raise RuntimeError(
+            f"{base} is being used in an in-place operation while gradients are recorded. Assign to the tensor itself "
+            "(x[i] = value), work on a clone, or use no_grad()"
+        )
+
+
+def old_value(target: Tensor) -> Tensor:
+    """What an operation in place reads: the tensor itself, or when recorded a copy with its history, since what backward
+    needs of the old value would be overwritten."""
+    if not (is_grad_enabled() and (target.requires_grad or target._base is not None)):
+        return target
+    copy = Tensor._wrap(target._data.copy())
+    copy._node, copy._output_index, copy._requires_grad = target._node, target._output_index, target._requires_grad
+    return copy
+
+
+def in_place(function: Callable, name: str) -> Callable:
+    """The in-place form of an operation."""
+
+    def operation(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if is_grad_enabled() and (self.requires_grad or any(isinstance(a, Tensor) and a.requires_grad for a in args)):
+            check_in_place(self)
+        return assign(self, function(old_value(self), *args, **kwargs), name)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = f"In-place form of ``{function.__name__}``."
+    return operation
+
+
+def copy_(self: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
+    """Copy ``source``, broadcast and converted, into this tensor."""
+    if not isinstance(source, Tensor):
+        raise TypeError(f"copy_(): argument 'other' must be Tensor, not {type(source).__name__}")
+    from fastnet.ops.shape import expand
+
+    moved = cast(source.to(self.device) if source.is_cuda != self.is_cuda else source, self.dtype)
+    check_broadcast("copy_", self._data.shape, moved._data.shape)
+    return assign(self, expand(moved, *self._data.shape) if moved._data.shape != self._data.shape else moved, "copy_")
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Set every element to ``value``."""
+    if isinstance(value, Tensor):
+        if value._data.ndim:
+            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value._data.ndim} dimensions.")
+        return copy_(self, value)
+    _dtypes.of_scalar(value)
+    if is_grad_enabled() and self.requires_grad:
+        check_in_place(self)
+        self._node, self._output_index, self._requires_grad = None, 0, False
+    with np.errstate(all="ignore"):
+        self._data.fill(np.asarray(value).astype(self._data.dtype) if isinstance(self._data, np.ndarray) else value)
+    self._version_counter[0] += 1
+    return self
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Set every element to 0."""
+    return fill_(self, 0)

@@ -1,0 +1,253 @@
+"""Making tensors: from values, from shapes, from other libraries' arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnet import _dtypes
+from fastnet._device import array_module, why_no_cuda
+from fastnet._device import device as Device
+from fastnet._tensor import Tensor
+from fastnet.ops.shape import sizes
+
+_WARNED_COMPLEX = "fastnet has no complex dtypes"
+
+
+def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
+    if device is not None:
+        array = to_device(array, Device(device))
+    t = Tensor._wrap(array)
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def to_device(array: Any, where: Device) -> Any:
+    """The array on a device, itself if it is there."""
+    xp = array_module(where)
+    if xp is np:
+        return array if isinstance(array, np.ndarray) else array.get()
+    index = where.index if where.index is not None else xp.cuda.Device().id
+    if not isinstance(array, np.ndarray) and array.device.id == index:
+        return array
+    with xp.cuda.Device(index):
+        return xp.asarray(array)
+
+
+def _has_tensor(data: Any) -> bool:
+    return isinstance(data, Tensor) or (isinstance(data, (list, tuple)) and any(_has_tensor(d) for d in data))
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.tolist()
+    return [_plain(d) for d in data] if isinstance(data, (list, tuple)) else data
+
+
+def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
+    """A new array of Python numbers, nested sequences, arrays or tensors."""
+    if isinstance(data, (list, tuple)) and _has_tensor(data):
+        floats = [d for d in data if isinstance(d, Tensor)]
+        if dtype is None and floats and all(isinstance(d, Tensor) for d in data):
+            dtype = floats[0].dtype
+        data = _plain(data)
+    if hasattr(data, "__cuda_array_interface__") and not isinstance(data, np.ndarray):
+        array = data.copy() if hasattr(data, "copy") else array_module("cuda").array(data)
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = np.array(data)
+    else:
+        try:
+            array = np.array(data)
+        except ValueError as error:
+            raise ValueError(f"expected sequences of equal length at every dimension: {error}") from None
+        if array.dtype.kind == "f" and dtype is None:
+            dtype = _dtypes.get_default_dtype()
+        if array.size == 0 and dtype is None and array.dtype.kind != "b":
+            dtype = _dtypes.get_default_dtype()
+        if array.dtype.kind in "OUS":
+            if dtype is not None and array.dtype.kind == "O" and all(isinstance(v, int) for v in array.reshape(-1)):
+                raise RuntimeError("Overflow when unpacking long")
+            bad = next((type(v).__name__ for v in np.asarray(data, object).reshape(-1) if not isinstance(v, (int, float, bool))), "int beyond 64 bits")
+            raise TypeError(f"tensor: cannot make a tensor from values of type {bad}")
+    if dtype is None:
+        small = {np.dtype(np.int8): np.int32, np.dtype(np.int16): np.int32, np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
+        if array.dtype in small:
+            array = array.astype(small[array.dtype])
+        _dtypes.of_array(array)
+        return array
+    if array.dtype.kind == "c":
+        raise TypeError(_WARNED_COMPLEX)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return array.astype(dtype.numpy, copy=False)
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of the data.
+
+    Args:
+        data: a number, nested sequences of numbers, a NumPy or CuPy array, or a tensor.
+        dtype: default: inferred; Python floats give the default float dtype, ints int64, bools bool.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; default: where an array is, else the CPU.
+        requires_grad: whether gradients are recorded.
+
+    >>> import fastnet
+    >>> fastnet.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    if isinstance(data, Tensor):
+        array = data._data.copy()
+        if dtype is not None:
+            array = array.astype(_dtypes.as_dtype(dtype).numpy)
+    else:
+        array = _from_values(data, None if dtype is None else _dtypes.as_dtype(dtype))
+    return _finish(array, device, requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of the data, sharing memory where dtype and device allow it."""
+    if isinstance(data, Tensor):
+        return data.to(device=device, dtype=dtype) if dtype is not None or device is not None else data
+    if isinstance(data, np.ndarray) and data.dtype in _dtypes.FROM_NUMPY and (dtype is None or _dtypes.as_dtype(dtype).numpy == data.dtype):
+        return _finish(data, device, False)
+    if hasattr(data, "__cuda_array_interface__") and dtype is None:
+        return _finish(array_module("cuda").asarray(data), device, False)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def asarray(obj: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """As ``as_tensor``."""
+    return as_tensor(obj, dtype, device)
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares a NumPy array's memory."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    _dtypes.of_array(ndarray)
+    if not ndarray.flags.writeable:
+        ndarray = ndarray.copy()
+    return Tensor._wrap(ndarray)
+
+
+def from_dlpack(external: Any) -> Tensor:
+    """A tensor that shares the memory of another library's array, by DLPack."""
+    kind = external.__dlpack_device__()[0]
+    array = np.from_dlpack(external) if kind == 1 else array_module("cuda").from_dlpack(external)
+    _dtypes.of_array(array)
+    return Tensor._wrap(array)
+
+
+def _shaped(name: str, size: tuple, dtype: Any, device: Any, requires_grad: bool, make: Any) -> Tensor:
+    shape = sizes(size, name)
+    if any(s < 0 for s in shape):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
+    if math.prod(shape) * d.itemsize >= 2**62:
+        raise RuntimeError(f"{name}: a tensor of shape {list(shape)} is too large")
+    xp = array_module(device)
+    try:
+        array = make(xp, shape, d.numpy)
+    except MemoryError as error:
+        from fastnet.errors import OutOfMemoryError
+
+        raise OutOfMemoryError(f"{name}: {error}") from None
+    return _finish(array, device, requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of a shape."""
+    return _shaped("zeros", size, dtype, device, requires_grad, lambda xp, s, d: xp.zeros(s, d))
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of a shape."""
+    return _shaped("ones", size, dtype, device, requires_grad, lambda xp, s, d: xp.ones(s, d))
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of a shape whose values are whatever memory held."""
+    return _shaped("empty", size, dtype, device, requires_grad, lambda xp, s, d: xp.empty(s, d))
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A shape filled with a value, whose type gives the dtype unless one is named."""
+    d = _dtypes.of_scalar(fill_value) if dtype is None and not isinstance(fill_value, Tensor) else dtype or fill_value.dtype
+    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    return _shaped("full", (size,) if not isinstance(size, int) else ((size,),), d, device, requires_grad, lambda xp, s, n: xp.full(s, value, n))
+
+
+def _like(name: str, value: Any) -> Any:
+    def operation(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+        make = globals()[name]
+        return make(tuple(input._data.shape), dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+    operation.__name__ = operation.__qualname__ = f"{name}_like"
+    operation.__doc__ = f"``{name}`` with the shape, dtype and device of another tensor."
+    return operation
+
+
+zeros_like, ones_like, empty_like = _like("zeros", 0), _like("ones", 1), _like("empty", None)
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``full`` with the shape, dtype and device of another tensor."""
+    return full(tuple(input._data.shape), fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Numbers from start up to end, which is left out: int64 for integers, else the default float dtype."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype is None:
+        d = _dtypes.int64 if all(isinstance(x, (int, np.integer)) for x in (start, end, step)) else _dtypes.get_default_dtype()
+    else:
+        d = _dtypes.as_dtype(dtype)
+    count = math.ceil((end - start) / step)
+    xp = array_module(device)
+    values = start + step * xp.arange(count, dtype=np.int64 if all(isinstance(x, (int, np.integer)) for x in (start, step)) else np.float64)
+    return _finish(values.astype(d.numpy), device, requires_grad)
+
+
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``steps`` evenly spaced numbers from start to end, both included."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
+    start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
+    return _finish(array_module(device).linspace(start, end, steps).astype(d.numpy), device, requires_grad)
+
+
+def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """``base`` to the powers of ``linspace(start, end, steps)``."""
+    d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
+    return _finish((base ** array_module(device).linspace(start, end, steps)).astype(d.numpy), device, False)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """The identity matrix."""
+    if n < 0 or (m is not None and m < 0):
+        raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
+    d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
+    return _finish(array_module(device).eye(n, m, dtype=d.numpy), device, requires_grad)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether this is a fastnet Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def cuda_device(index: Any = None) -> Device:
+    """The GPU that ``Tensor.cuda()`` moves to; RuntimeError, saying why, if there is none."""
+    why = why_no_cuda()
+    if why:
+        raise RuntimeError(f"cuda: {why}")
+    return Device("cuda") if index is None else Device(index)

@@ -1,0 +1,414 @@
+"""Indexing, gathering and scattering, sorting. Gradients of repeated indices are added in a fixed order."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+
+from fastnet import _dtypes
+from fastnet._tensor import Tensor
+from fastnet.autograd import ArrayFunction, is_grad_enabled
+from fastnet.ops._numeric import axis_of, is_short, namespace, rounded, wide
+from fastnet.ops.arithmetic import cast, check_in_place, check_tensor, old_value
+
+
+def _add_at(out: Any, index: Any, values: Any) -> None:
+    """out[index] += values with repeated indices added one after another: np.add.at on the CPU; on the GPU, where its
+    order would be that of arrival, sorted by index first."""
+    if isinstance(out, np.ndarray):
+        np.add.at(out, index, values)
+        return
+    import cupy
+
+    flat = cupy.arange(out.size).reshape(out.shape)[index].reshape(-1)
+    values = cupy.broadcast_to(values, out[index].shape).reshape(-1)
+    order = cupy.argsort(flat, kind="stable") if flat.size else flat
+    flat, values = flat[order], values[order]
+    starts = cupy.flatnonzero(cupy.concatenate([cupy.ones(1, bool), flat[1:] != flat[:-1]])) if flat.size else flat
+    if flat.size:
+        ends = cupy.concatenate([starts[1:], cupy.asarray([flat.size])])
+        rest = int((ends - starts).max())
+        total = values[starts]
+        for k in range(1, rest):         # the k-th repetition of every index: one addition each, in order
+            more = starts + k < ends
+            total[more] += values[starts[more] + k]
+        out.reshape(-1)[flat[starts]] += total
+
+
+def _plain_index(index: Any) -> tuple[Any, bool]:
+    """An index of arrays, slices and numbers, and whether it is basic (gives a view)."""
+    items = index if isinstance(index, tuple) else (index,)
+    basic = True
+    out = []
+    for item in items:
+        if isinstance(item, Tensor):
+            if item._data.dtype == np.uint8:
+                item = Tensor._wrap(item._data.astype(bool))
+            if item._data.dtype.kind not in "iub":
+                raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, got {item.dtype}")
+            basic = False
+            out.append(item._data)
+        elif isinstance(item, (list, np.ndarray)):
+            array = np.asarray(item) if not isinstance(item, list) or not any(isinstance(i, Tensor) for i in item) else np.array([int(i) for i in item])
+            if array.size == 0 and array.dtype.kind == "f":
+                array = array.astype(np.int64)
+            if array.dtype.kind not in "iub":
+                raise IndexError(f"only integers, slices, ellipsis, None and long or bool tensors are valid indices (got {type(item).__name__})")
+            basic = False
+            out.append(array)
+        elif isinstance(item, slice):
+            start, stop, step = (int(x) if isinstance(x, Tensor) else x for x in (item.start, item.stop, item.step))
+            if step is not None and step <= 0:
+                raise ValueError("step must be greater than zero")
+            out.append(slice(start, stop, step))
+        elif isinstance(item, (bool, np.bool_)):
+            basic = False
+            out.append(np.asarray(bool(item)))
+        elif item is None or item is Ellipsis or isinstance(item, (int, np.integer)):
+            out.append(item)
+        else:
+            raise IndexError(f"only integers, slices, ellipsis, None and long or bool tensors are valid indices (got {type(item).__name__})")
+    return tuple(out), basic
+
+
+def _check_index(x: Any, index: tuple) -> None:
+    """IndexError, as PyTorch's, for what NumPy would report in other words or CuPy not at all."""
+    dims = sum(1 if not (hasattr(i, "dtype") and i.dtype == np.bool_) else i.ndim for i in index if i is not None and i is not Ellipsis)
+    if dims > x.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
+    if Ellipsis in [i for i in index if not hasattr(i, "dtype")] or not any(hasattr(i, "dtype") for i in index):
+        return
+    axis = 0
+    for i in index:
+        if i is None:
+            continue
+        if hasattr(i, "dtype"):
+            if i.dtype == np.bool_:
+                if i.shape != x.shape[axis : axis + i.ndim]:
+                    raise IndexError(f"The shape of the mask {list(i.shape)} at index 0 does not match the shape of the indexed tensor {list(x.shape)} at index {axis}")
+                axis += i.ndim
+                continue
+            if i.size and isinstance(i, np.ndarray):
+                low, high = i.min(), i.max()
+                if low < -x.shape[axis] or high >= x.shape[axis]:
+                    raise IndexError(f"index {low if low < -x.shape[axis] else high} is out of bounds for dimension {axis} with size {x.shape[axis]}")
+        axis += 1
+
+
+class Index(ArrayFunction):
+    """x[index]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, index: tuple, basic: bool) -> Any:
+        ctx.shape, ctx.index, ctx.basic = x.shape, index, basic
+        return x[index]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        xp = namespace(grad)
+        if ctx.basic:
+            out = xp.zeros(ctx.shape, grad.dtype)
+            out[ctx.index] = grad
+        else:
+            out = xp.zeros(ctx.shape, np.float32 if is_short(grad) else grad.dtype)
+            _add_at(out, ctx.index, wide(grad))
+            out = rounded(out, grad.dtype)
+        return out, None, None
+
+
+class BasicIndex(Index):
+    """x[index] by numbers and slices: a view."""
+
+    view = True
+
+
+def getitem(self: Tensor, index: Any) -> Tensor:
+    """``self[index]`` with numbers, slices, None, Ellipsis, and integer or bool tensors or lists."""
+    plain, basic = _plain_index(index)
+    try:
+        _check_index(self._data, plain)
+        return (BasicIndex if basic else Index).apply(self, plain, basic)
+    except IndexError as error:
+        raise IndexError(str(error).replace("array", "tensor")) from None
+
+
+class SetIndex(ArrayFunction):
+    """A copy of x with x[index] = value."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, index: tuple, value: Any) -> Any:
+        ctx.index = index
+        ctx.shape = value.shape if hasattr(value, "shape") else None
+        out = x.copy()
+        out[index] = value
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        from fastnet.ops._numeric import unbroadcast
+
+        of_x = of_value = None
+        if ctx.needs_input_grad[2]:
+            taken = grad[ctx.index]
+            shape = ctx.shape
+            while len(shape) > taken.ndim:               # leading sizes of 1 that assignment dropped
+                shape = shape[1:]
+            of_value = unbroadcast(namespace(grad).asarray(taken), shape).reshape(ctx.shape)
+        if ctx.needs_input_grad[0]:
+            of_x = grad.copy()
+            of_x[ctx.index] = 0
+        return of_x, None, of_value
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """``self[index] = value``, recorded when gradients are."""
+    plain, _ = _plain_index(index)
+    try:
+        _check_index(self._data, plain)
+        if isinstance(value, Tensor):
+            if value.is_cuda != self.is_cuda:
+                value = value.to(self.device)
+            value = cast(value, self.dtype)
+        elif not isinstance(value, (int, float, bool, np.generic)):
+            from fastnet.ops.creation import as_tensor
+
+            value = cast(as_tensor(value, device=self.device), self.dtype)
+        if is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+            check_in_place(self)
+            result = SetIndex.apply(old_value(self), plain, value)
+            self._data[plain] = value._data if isinstance(value, Tensor) else value
+            self._node, self._output_index, self._requires_grad = result._node, result._output_index, result._requires_grad
+            if self._hooks is not None:
+                self._watch_node()
+        else:
+            self._data[plain] = value._data if isinstance(value, Tensor) else value
+    except IndexError as error:
+        raise IndexError(str(error).replace("array", "tensor")) from None
+    except ValueError as error:
+        raise ValueError(f"setitem: shape mismatch: {error}".replace("array", "tensor")) from None
+    self._version_counter[0] += 1
+
+
+# ---- along one axis ------------------------------------------------------------------------------------------------
+
+
+def _check_along(name: str, index: Tensor, size: int) -> None:
+    check_tensor(name, index, "index")
+    if index._data.dtype.kind not in "iu":
+        raise RuntimeError(f"{name}(): Expected dtype int64 for index, got {index.dtype}")
+    if index._data.size and isinstance(index._data, np.ndarray):
+        low, high = index._data.min(), index._data.max()
+        if low < 0 or high >= size:
+            raise IndexError(f"{name}(): index {low if low < 0 else high} is out of bounds for dimension with size {size}")
+
+
+def _coordinates(index: Any, axis: int) -> tuple:
+    """The full index of x whose elements ``index`` names along an axis."""
+    xp = namespace(index)
+    grid = list(xp.ogrid[tuple(slice(n) for n in index.shape)]) if index.ndim > 1 else [xp.arange(index.shape[0])]
+    grid[axis] = index
+    return tuple(grid)
+
+
+class Gather(ArrayFunction):
+    """out[i][j] = x[index[i][j]][j] for axis 0, and so on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axis: int, index: Any) -> Any:
+        ctx.shape, ctx.coordinates = x.shape, _coordinates(index, axis)
+        return x[ctx.coordinates]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        out = namespace(grad).zeros(ctx.shape, np.float32 if is_short(grad) else grad.dtype)
+        _add_at(out, ctx.coordinates, wide(grad))
+        return rounded(out, grad.dtype), None, None
+
+
+def _check_shapes(name: str, x: Any, axis: int, index: Any) -> None:
+    if x.ndim != index.ndim:
+        raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as input tensor")
+    if any(i != axis and a > b for i, (a, b) in enumerate(zip(index.shape, x.shape, strict=True))):
+        raise RuntimeError(f"{name}(): Size does not match at some dimension: expected index {list(index.shape)} to be smaller than self {list(x.shape)} apart from dimension {axis}")
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The elements of ``input`` that ``index`` names along ``dim``: ``out[i, j] = input[index[i, j], j]`` for dim 0."""
+    check_tensor("gather", input)
+    a = axis_of(dim, input._data.ndim, "gather")
+    check_tensor("gather", index, "index")
+    if input._data.ndim == 0:
+        from fastnet.ops.shape import reshape
+
+        return reshape(gather(reshape(input, 1), 0, reshape(index, -1)), index._data.shape)
+    _check_shapes("gather", input._data, a, index._data)
+    _check_along("gather", index, input._data.shape[a])
+    return Gather.apply(input, a, index._data.astype(np.int64))
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """As ``gather``, with broadcasting; of the flat tensor without ``dim``."""
+    from fastnet.ops.shape import flatten
+
+    if dim is None:
+        return gather(flatten(input), 0, flatten(indices))
+    a = axis_of(dim, input._data.ndim, "take_along_dim")
+    shape = list(np.broadcast_shapes(*[[1 if i == a else n for i, n in enumerate(x._data.shape)] for x in (input, indices)]))
+    shape[a] = indices._data.shape[a]
+    source = input.expand(*[input._data.shape[a] if i == a else n for i, n in enumerate(shape)])
+    return gather(source, a, indices.expand(*shape))
+
+
+class Scatter(ArrayFunction):
+    """x with the elements that index names replaced by, or increased by, those of src."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axis: int, index: Any, src: Any, add: bool) -> Any:
+        ctx.coordinates, ctx.add = _coordinates(index, axis), add
+        part = src[tuple(slice(n) for n in index.shape)] if hasattr(src, "shape") else src
+        ctx.shape = src.shape if hasattr(src, "shape") else None
+        if add:
+            out = wide(x).copy() if not is_short(x) else wide(x)
+            _add_at(out, ctx.coordinates, wide(part) if hasattr(part, "dtype") else part)
+            return rounded(out, x.dtype)
+        out = x.copy()
+        out[ctx.coordinates] = part
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        of_x, of_src = grad, None
+        if not ctx.add and ctx.needs_input_grad[0]:
+            of_x = grad.copy()
+            of_x[ctx.coordinates] = 0
+        if ctx.needs_input_grad[3]:
+            taken = grad[ctx.coordinates]
+            of_src = namespace(grad).zeros(ctx.shape, grad.dtype)
+            of_src[tuple(slice(n) for n in taken.shape)] = taken
+        return of_x if ctx.needs_input_grad[0] else None, None, None, of_src, None
+
+
+def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, add: bool) -> Tensor:
+    check_tensor(name, input)
+    a = axis_of(dim, input._data.ndim, name)
+    check_tensor(name, index, "index")
+    _check_shapes(name, input._data, a, index._data)
+    _check_along(name, index, input._data.shape[a])
+    if isinstance(src, Tensor):
+        if src.dtype is not input.dtype:
+            raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}")
+        if any(i > s for i, s in zip(index._data.shape, src._data.shape, strict=True)):
+            raise RuntimeError(f"{name}(): Expected index {list(index._data.shape)} to be no larger than src {list(src._data.shape)}")
+    return Scatter.apply(input, a, index._data.astype(np.int64), src, add)
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+    """``input`` with elements replaced: ``out[index[i, j], j] = src[i, j]`` for dim 0."""
+    if reduce not in (None, "add"):
+        raise RuntimeError(f"scatter: reduce is {reduce!r}, expected None or 'add'")
+    return _scatter("scatter", input, dim, index, src if value is None else value, reduce == "add")
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """``input`` with elements increased: ``out[index[i, j], j] += src[i, j]`` for dim 0, in a fixed order."""
+    return _scatter("scatter_add", input, dim, index, src, True)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The indices of a dimension that a vector names."""
+    check_tensor("index_select", input)
+    a = axis_of(dim, input._data.ndim, "index_select")
+    _check_along("index_select", index, input._data.shape[a] if input._data.ndim else 1)
+    if index._data.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    return Index.apply(input, (slice(None),) * a + (index._data.reshape(-1),), False)
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask is true, as a vector."""
+    if mask._data.dtype != np.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    shape = np.broadcast_shapes(input._data.shape, mask._data.shape)
+    return getitem(input.expand(*shape), mask.expand(*shape))
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The indices of the elements that are not zero: (count, dims), or one vector a dimension."""
+    found = (input._data.reshape(1) if input._data.ndim == 0 else input._data).nonzero()
+    if as_tuple:
+        return tuple(Tensor._wrap(f.astype(np.int64)) for f in found)
+    xp = namespace(input._data)
+    out = xp.stack(found, axis=1).astype(np.int64)
+    return Tensor._wrap(out if input._data.ndim else out[:, :0])
+
+
+# ---- order ---------------------------------------------------------------------------------------------------------
+
+SortResult = namedtuple("SortResult", ["values", "indices"])
+TopK = namedtuple("TopK", ["values", "indices"])
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The indices that sort along ``dim``; equal elements keep their order; NaN counts as the greatest."""
+    check_tensor("argsort", input)
+    x = wide(input._data)
+    if x.ndim == 0:
+        return Tensor._wrap(np.zeros((), np.int64))
+    a = axis_of(dim, x.ndim, "argsort")
+    xp = namespace(x)
+    if not descending:
+        return Tensor._wrap(xp.argsort(x, axis=a, kind="stable").astype(np.int64))
+    order = xp.flip(xp.argsort(xp.flip(x, a), axis=a, kind="stable"), a)
+    return Tensor._wrap((x.shape[a] - 1 - order).astype(np.int64))
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """Values in order along ``dim`` and where they stood."""
+    order = argsort(input, dim, descending)
+    return SortResult(gather(input, dim, order), order)
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    """The k greatest (or smallest) along ``dim``, in order, and where they stood."""
+    a = axis_of(dim, input._data.ndim, "topk")
+    if not 0 <= k <= (input._data.shape[a] if input._data.ndim else 1):
+        raise RuntimeError("selected index k out of range")
+    order = argsort(input, dim, largest)
+    if input._data.ndim:
+        order = Tensor._wrap(order._data[(slice(None),) * a + (slice(k),)])
+    return TopK(gather(input, dim, order), order)
+
+
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    """The distinct elements in order, with their inverse indices and counts if asked for."""
+    values, inverse, counts = namespace(input._data).unique(input._data, return_inverse=True, return_counts=True)
+    out = [Tensor._wrap(values)]
+    if return_inverse:
+        out.append(Tensor._wrap(inverse.reshape(input._data.shape).astype(np.int64)))
+    if return_counts:
+        out.append(Tensor._wrap(counts.astype(np.int64)))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each non-negative integer occurs."""
+    if input._data.ndim != 1 or input.dtype.category == 2 or (input._data.size and input._data.min() < 0):
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    return Tensor._wrap(namespace(input._data).bincount(input._data, None if weights is None else weights._data, minlength))
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 vectors with a 1 where the class stands."""
+    check_tensor("one_hot", tensor, "tensor")
+    if tensor.dtype is not _dtypes.int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    x = tensor._data
+    if num_classes == -1:
+        if x.size == 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        num_classes = int(x.max()) + 1
+    if x.size and (x.min() < 0 or x.max() >= num_classes):
+        raise RuntimeError("Class values must be non-negative." if x.min() < 0 else "Class values must be smaller than num_classes.")
+    return Tensor._wrap((x[..., None] == namespace(x).arange(num_classes)).astype(np.int64))

@@ -1,0 +1,404 @@
+"""Sums, means, extrema and their kin along dimensions."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnet import _dtypes
+from fastnet._tensor import Tensor
+from fastnet.autograd import ArrayFunction
+from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops.arithmetic import abs as abs_
+from fastnet.ops._numeric import axes_of, axis_of, is_short, namespace, rounded, wide
+
+ValuesAndIndices = namedtuple("ValuesAndIndices", ["values", "indices"])
+
+
+def _spread(grad: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> Any:
+    """grad of a reduction over axes, repeated to the input's shape (a read-only view)."""
+    if not keepdim:
+        grad = grad.reshape([1 if i in axes else n for i, n in enumerate(shape)])
+    return namespace(grad).broadcast_to(grad, shape)
+
+
+class Sum(ArrayFunction):
+    """Sum over axes; 16-bit types are summed in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.shape, ctx.axes, ctx.keepdim = x.shape, axes, keepdim
+        out = wide(x).sum(axis=axes, keepdims=keepdim)
+        return rounded(out, x.dtype) if is_short(x) else out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return _spread(grad, ctx.shape, ctx.axes, ctx.keepdim), None, None
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum over ``dim`` (a number, several, or None for all). Integers and bools are summed as int64.
+
+    >>> import fastnet
+    >>> fastnet.ones(2, 3).sum(dim=1)
+    tensor([3., 3.])
+    """
+    check_tensor("sum", input)
+    if dtype is not None:
+        input = cast(input, _dtypes.as_dtype(dtype))
+    elif input.dtype.category < 2:
+        input = cast(input, _dtypes.int64)
+    return Sum.apply(input, axes_of(dim, input._data.ndim, "sum"), keepdim)
+
+
+def _floating(name: str, input: Tensor, dtype: Any) -> Tensor:
+    check_tensor(name, input)
+    if dtype is not None:
+        input = cast(input, _dtypes.as_dtype(dtype))
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {input.dtype.name}")
+    return input
+
+
+class Mean(ArrayFunction):
+    """Mean over axes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.shape, ctx.axes, ctx.keepdim = x.shape, axes, keepdim
+        total = wide(x).sum(axis=axes, keepdims=keepdim)
+        ctx.count = int(np.prod([x.shape[a] for a in axes]))
+        with np.errstate(all="ignore"):
+            return rounded(np.true_divide(total, total.dtype.type(ctx.count)), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return _spread(rounded(wide(grad) / np.float32(ctx.count), grad.dtype), ctx.shape, ctx.axes, ctx.keepdim), None, None
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean over ``dim`` of a floating-point tensor."""
+    input = _floating("mean", input, dtype)
+    return Mean.apply(input, axes_of(dim, input._data.ndim, "mean"), keepdim)
+
+
+class Var(ArrayFunction):
+    """Variance over axes: sum |x - mean|^2 / (count - correction)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool, correction: float) -> Any:
+        w = wide(x)
+        count = int(np.prod([x.shape[a] for a in axes]))
+        with np.errstate(all="ignore"):
+            centred = w - np.true_divide(w.sum(axis=axes, keepdims=True), w.dtype.type(count))
+            divisor = w.dtype.type(max(0, count - correction))
+            out = np.true_divide((centred * centred).sum(axis=axes, keepdims=keepdim), divisor)
+        ctx.save(centred)
+        ctx.axes, ctx.keepdim, ctx.divisor = axes, keepdim, divisor
+        return rounded(out, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (centred,) = ctx.saved
+        with np.errstate(all="ignore"):
+            g = _spread(wide(grad), centred.shape, ctx.axes, ctx.keepdim) * centred * (2 / ctx.divisor)
+        return rounded(g, grad.dtype), None, None, None
+
+
+def var(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+    """The variance over ``dim``: the sum of squared differences over (count - correction); ``unbiased`` is correction 1."""
+    if isinstance(dim, bool):            # var(unbiased)
+        dim, unbiased = None, dim
+    input = _floating("var", input, None)
+    correction = float(unbiased) if correction is None else correction
+    return Var.apply(input, axes_of(dim, input._data.ndim, "var"), keepdim, correction)
+
+
+def std(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+    """The standard deviation over ``dim``: the root of ``var``."""
+    from fastnet.ops.arithmetic import sqrt
+
+    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+class Prod(ArrayFunction):
+    """Product over axes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axis: int | None, keepdim: bool) -> Any:
+        ctx.axis, ctx.keepdim = axis, keepdim
+        ctx.save(x)
+        return rounded(wide(x).prod(axis=axis, keepdims=keepdim), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (x,) = ctx.saved
+        xp = namespace(x)
+        w = wide(x)
+        flat = w.reshape(-1) if ctx.axis is None else xp.moveaxis(w, ctx.axis, -1)
+        # The product of all others, right also where factors are 0: products from the left times products from the right.
+        left, right = xp.ones_like(flat), xp.ones_like(flat)
+        if flat.shape[-1] > 1:
+            left[..., 1:] = xp.cumprod(flat[..., :-1], axis=-1)
+            right[..., :-1] = xp.cumprod(flat[..., :0:-1], axis=-1)[..., ::-1]
+        others = left * right
+        others = others.reshape(x.shape) if ctx.axis is None else xp.moveaxis(others, -1, ctx.axis)
+        axes = tuple(range(x.ndim)) if ctx.axis is None else (ctx.axis,)
+        return rounded(_spread(wide(grad), x.shape, axes, ctx.keepdim) * others, grad.dtype), None, None
+
+
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product over one dimension or all."""
+    check_tensor("prod", input)
+    if dtype is not None:
+        input = cast(input, _dtypes.as_dtype(dtype))
+    elif input.dtype.category < 2:
+        input = cast(input, _dtypes.int64)
+    axis = None if dim is None else axis_of(dim, input._data.ndim, "prod")
+    return Prod.apply(input, axis if input._data.ndim else None, keepdim)
+
+
+# ---- extrema -------------------------------------------------------------------------------------------------------
+
+
+def _require_elements(name: str, x: Any, axis: int | None) -> None:
+    if (x.size == 0) if axis is None else (x.ndim and x.shape[axis] == 0):
+        what = "input.numel() == 0. Specify the reduction dim with the 'dim' argument." if axis is None else f"dimension {axis} to have non-zero size."
+        raise IndexError(f"{name}(): Expected reduction dim to be specified for {what}" if axis is None else f"{name}(): Expected reduction {what}")
+
+
+class Extreme(ArrayFunction):
+    """The greatest or smallest over axes; equal ones share the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool, greatest: bool) -> Any:
+        out = (x.max if greatest else x.min)(axis=axes, keepdims=keepdim)
+        ctx.axes, ctx.keepdim = axes, keepdim
+        ctx.save(x, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, out = ctx.saved
+        chosen = x == _spread(namespace(x).asarray(out), x.shape, ctx.axes, ctx.keepdim)
+        share = wide(_spread(grad, x.shape, ctx.axes, ctx.keepdim)) / chosen.sum(axis=ctx.axes, keepdims=True)
+        return (share * chosen).astype(grad.dtype), None, None, None
+
+
+class ExtremeAlong(ArrayFunction):
+    """The greatest or smallest along an axis and where the first of them stands; the gradient goes there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axis: int, keepdim: bool, greatest: bool) -> Any:
+        xp = namespace(x)
+        w = wide(x)
+        index = xp.expand_dims((w.argmax if greatest else w.argmin)(axis=axis), axis) if x.ndim else xp.zeros((), np.int64)
+        out = xp.take_along_axis(x, index, axis) if x.ndim else x.copy()
+        ctx.axis, ctx.shape, ctx.keepdim = axis, x.shape, keepdim
+        ctx.index = index
+        if x.ndim and not keepdim:
+            out, index = xp.squeeze(out, axis), xp.squeeze(index, axis)
+        return out, index.astype(np.int64)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any, _: Any) -> Any:
+        xp = namespace(grad)
+        if not ctx.shape:
+            return grad, None, None, None
+        out = xp.zeros(ctx.shape, grad.dtype)
+        xp.put_along_axis(out, ctx.index, grad if ctx.keepdim else xp.expand_dims(grad, ctx.axis), ctx.axis)
+        return out, None, None, None
+
+
+def _extreme(name: str, greatest: bool) -> Callable:
+    def operation(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+        check_tensor(name, input)
+        if isinstance(dim, Tensor) or other is not None:
+            from fastnet.ops.arithmetic import maximum, minimum
+
+            return (maximum if greatest else minimum)(input, dim if other is None else other)
+        if dim is None:
+            _require_elements(name, input._data, None)
+            return Extreme.apply(input, tuple(range(input._data.ndim)), False, greatest)
+        axis = axis_of(dim, input._data.ndim, name)
+        _require_elements(name, input._data, axis)
+        return ValuesAndIndices(*ExtremeAlong.apply(input, axis, keepdim, greatest))
+
+    operation.__name__ = operation.__qualname__ = name
+    which = "greatest" if greatest else "smallest"
+    operation.__doc__ = (f"The {which} element, or with ``dim`` a named tuple (values, indices) along it, or with a second tensor the "
+                         f"elementwise {name}imum.")
+    return operation
+
+
+max = _extreme("max", True)
+min = _extreme("min", False)
+
+
+def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The greatest over dimensions; equal ones share the gradient."""
+    check_tensor("amax", input)
+    _require_elements("amax", input._data, None)
+    return Extreme.apply(input, axes_of(dim, input._data.ndim, "amax"), keepdim, True)
+
+
+def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The smallest over dimensions; equal ones share the gradient."""
+    check_tensor("amin", input)
+    _require_elements("amin", input._data, None)
+    return Extreme.apply(input, axes_of(dim, input._data.ndim, "amin"), keepdim, False)
+
+
+def _arg(name: str) -> Callable:
+    def operation(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        check_tensor(name, input)
+        x = wide(input._data)
+        axis = None if dim is None else axis_of(dim, x.ndim, name)
+        _require_elements(name, x, axis)
+        if axis is not None and x.ndim == 0:
+            axis = None
+        out = getattr(x, name)(axis=axis)
+        if keepdim:
+            out = namespace(x).asarray(out).reshape([1 if axis is None or i == axis else n for i, n in enumerate(x.shape)])
+        return Tensor._wrap(namespace(x).asarray(out, np.int64))
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = f"Where the {'greatest' if name == 'argmax' else 'smallest'} element stands: in the flat tensor, or along ``dim``."
+    return operation
+
+
+argmax = _arg("argmax")
+argmin = _arg("argmin")
+
+
+def _truth(name: str) -> Callable:
+    def operation(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+        check_tensor(name, input)
+        x = input._data
+        out = getattr(x != 0, name)(axis=axes_of(dim, x.ndim, name), keepdims=keepdim)
+        return Tensor._wrap(out.astype(np.uint8) if x.dtype == np.uint8 else out)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = f"Whether {name} of the elements is not zero."
+    return operation
+
+
+any = _truth("any")
+all = _truth("all")
+
+
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements are not zero."""
+    check_tensor("count_nonzero", input)
+    return Tensor._wrap((input._data != 0).sum(axis=axes_of(dim, input._data.ndim, "count_nonzero"), dtype=np.int64))
+
+
+# ---- norms, logsumexp, cumulative sums -----------------------------------------------------------------------------
+
+
+class Norm2(ArrayFunction):
+    """The Euclidean norm over axes; its gradient at 0 is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
+        w = wide(x)
+        out = np.sqrt((w * w).sum(axis=axes, keepdims=keepdim))
+        ctx.axes, ctx.keepdim = axes, keepdim
+        ctx.save(x)
+        ctx.norm = out
+        return rounded(out, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (x,) = ctx.saved
+        xp = namespace(x)
+        norm = _spread(xp.asarray(ctx.norm), x.shape, ctx.axes, ctx.keepdim)
+        with np.errstate(all="ignore"):
+            direction = xp.where(norm == 0, 0, wide(x) / norm)
+        return rounded(wide(_spread(grad, x.shape, ctx.axes, ctx.keepdim)) * direction, grad.dtype), None, None
+
+
+def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The p-norm of the elements over ``dim``: (sum |x|^p)^(1/p); "fro" is 2; infinities give the extremes of |x|."""
+    input = _floating("norm", input, dtype)
+    if p in ("fro", 2, 2.0, None):
+        return Norm2.apply(input, axes_of(dim, input._data.ndim, "norm"), keepdim)
+    if isinstance(p, str):
+        raise RuntimeError(f"norm: p is {p!r}, expected a number or 'fro'")
+    if p == float("inf"):
+        return amax(abs_(input), dim, keepdim)
+    if p == float("-inf"):
+        return amin(abs_(input), dim, keepdim)
+    if p == 0:
+        return sum(cast(input != 0, input.dtype), dim, keepdim)
+    if p == 1:
+        return sum(abs_(input), dim, keepdim)
+    return sum(abs_(input) ** p, dim, keepdim) ** (1.0 / p)
+
+
+class LogSumExp(ArrayFunction):
+    """log(sum(exp(x))) over axes, shifted by the greatest element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
+        xp = namespace(x)
+        w = wide(x)
+        top = w.max(axis=axes, keepdims=True)
+        top = xp.where(xp.isfinite(top), top, 0)
+        with np.errstate(divide="ignore", over="ignore"):
+            out = xp.log(xp.exp(w - top).sum(axis=axes, keepdims=True)) + top
+        ctx.axes, ctx.keepdim, ctx.out = axes, keepdim, out
+        ctx.save(x)
+        return rounded(out if keepdim else out.reshape([n for i, n in enumerate(x.shape) if i not in axes]), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (x,) = ctx.saved
+        with np.errstate(all="ignore"):
+            weight = namespace(x).exp(wide(x) - ctx.out)
+        return rounded(wide(_spread(grad, x.shape, ctx.axes, ctx.keepdim)) * weight, grad.dtype), None, None
+
+
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(x))) over ``dim``, without overflow."""
+    check_tensor("logsumexp", input)
+    input = input if input.dtype.is_floating_point else cast(input, _dtypes.get_default_dtype())
+    return LogSumExp.apply(input, axes_of(dim, input._data.ndim, "logsumexp"), keepdim)
+
+
+class CumSum(ArrayFunction):
+    """Running sums along an axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axis: int) -> Any:
+        ctx.axis = axis
+        return rounded(wide(x).cumsum(axis=axis), x.dtype) if x.ndim else x.copy()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        if not grad.ndim:
+            return grad, None
+        xp = namespace(grad)
+        return rounded(xp.flip(xp.flip(wide(grad), ctx.axis).cumsum(axis=ctx.axis), ctx.axis), grad.dtype), None
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Running sums along ``dim``. Integers and bools as int64."""
+    check_tensor("cumsum", input)
+    if dtype is not None:
+        input = cast(input, _dtypes.as_dtype(dtype))
+    elif input.dtype.category < 2:
+        input = cast(input, _dtypes.int64)
+    return CumSum.apply(input, axis_of(dim, input._data.ndim, "cumsum"))
+
+
+def cumprod(input: Tensor, dim: int) -> Tensor:
+    """Running products along ``dim``, without a gradient where one would be needed: see ``prod``."""
+    check_tensor("cumprod", input)
+    if input.requires_grad:
+        raise RuntimeError("cumprod: not differentiable in fastnet; use exp(cumsum(log(x))) for positive values")
+    x = input._data if input.dtype.category == 2 else input._data.astype(np.int64)
+    return Tensor._wrap(rounded(wide(x).cumprod(axis=axis_of(dim, x.ndim, "cumprod")), x.dtype))
