@@ -119,7 +119,7 @@ void Watch::leave(void* context, Fault kind, const void* address) {
     setcontext(&fiber.context);
 #else
     auto* to = static_cast<ucontext_t*>(context);
-    auto** top = reinterpret_cast<void**>(fiber.stack + fiber.size);
+    auto** top = reinterpret_cast<void**>(fiber.top);
     *--top = nullptr;                    // as if abandon() had been called, from nowhere
     to->uc_mcontext.gregs[REG_RSP] = reinterpret_cast<greg_t>(top);
     to->uc_mcontext.gregs[REG_RIP] = reinterpret_cast<greg_t>(abandon_);
