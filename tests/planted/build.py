@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -17,7 +18,8 @@ OUTCOMES = ["right", "wrong", "error", "signal handling changed", "no such case"
 
 def cuda_include() -> Path | None:
     """The folder with cuda_bf16.h: of a toolkit or of the compiler wheels, or None."""
-    folders = [Path(os.environ[v]) / "include" for v in ("CUDAToolkit_ROOT", "CUDA_PATH", "CUDA_HOME") if v in os.environ]
+    variables = ("CUDAToolkit_ROOT", "CUDA_PATH", "CUDA_HOME")
+    folders = [Path(os.environ[v]) / "include" for v in variables if v in os.environ]
     nvcc = shutil.which("nvcc")
     if nvcc:
         folders.append(Path(nvcc).resolve().parents[1] / "include")
@@ -32,27 +34,25 @@ def build(compiler: str, flags: list[str], include: Path, folder: Path) -> Path:
     """Compiles what the tests of the emulator's core need of it (no emulated instructions) and the planted kernels."""
     library = folder / "planted.so"
     sources = [CSRC / "emulator" / f"{name}.cc" for name in ("scheduler", "faults", "shared_memory", "device")]
-    common = [compiler, "-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-attributes"]
-    common += ["-Wno-unknown-pragmas", "-Wno-infinite-recursion", "-DFASTNET_EMULATED", f"-I{CSRC}", f"-I{HERE}"]
-    common += ["-isystem", str(include)]
-    objects = []
-    running = []
-    for source in [*sources, *sorted(HERE.glob("*.cc")), *sorted(HERE.glob("*.cu"))]:
-        objects.append(folder / f"{source.stem}.o")
-        command = [*common, *flags, "-x", "c++", "-c", str(source), "-o", str(objects[-1])]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        if len(running) >= (os.cpu_count() or 1):
-            finish(running.pop(0))
-    for process in running:
-        finish(process)
-    subprocess.run([compiler, "-shared", "-o", str(library), *map(str, objects)], check=True)
+    sources += [*sorted(HERE.glob("*.cc")), *sorted(HERE.glob("*.cu"))]
+    common = [compiler, "-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-DFASTNET_EMULATED", *flags]
+    common += ["-Wall", "-Wextra", "-Werror", "-Wno-attributes", "-Wno-unknown-pragmas", "-Wno-infinite-recursion"]
+    common += [f"-I{CSRC}", f"-I{HERE}", "-isystem", str(include)]
+
+    def compiled(source: Path) -> str:
+        result = folder / f"{source.stem}.o"
+        run([*common, "-x", "c++", "-c", str(source), "-o", str(result)])
+        return str(result)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        run([compiler, "-shared", "-o", str(library), *pool.map(compiled, sources)])
     return library
 
 
-def finish(process: subprocess.Popen) -> None:
-    output, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, process.args))}\n{output[-8000:]}")
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-8000:]}")
 
 
 class Planted:

@@ -131,8 +131,8 @@ CASE(stack_overflow) {
 __global__ void big_frame_kernel(volatile char* out, bool planted) {
     if (!planted) return;
     volatile char local[150 * 1024];
-    local[*out] = 1;
-    *out = local[*out];
+    local[int(*out)] = 1;
+    *out = local[int(*out)];
 }
 CASE(stack_overflow_by_one_frame) {
     char out = 0;
