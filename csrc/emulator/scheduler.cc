@@ -471,14 +471,17 @@ void run() {
     here = nullptr;
     ptx::reset_block();
 #ifdef EMU_TSAN
-    std::size_t n = 0;                   // everything before now happened before each of these threads
-    if (!agent_tsan) agent_tsan = __tsan_create_fiber(0);
-    __tsan_acquire(&ended);
-    __tsan_release(&started);
+    std::size_t n = 0;
     for (Block* b : live)
         for (Thread& t : b->threads) {
             if (tsan_fibers.size() <= n) tsan_fibers.push_back(__tsan_create_fiber(0));
             t.tsan = tsan_fibers[n++];
+        }
+    if (!agent_tsan) agent_tsan = __tsan_create_fiber(0);
+    __tsan_acquire(&ended);              // everything before now happened before each of these threads
+    __tsan_release(&started);
+    for (Block* b : live)
+        for (Thread& t : b->threads) {
             become(&t);
             __tsan_acquire(&started);
         }
