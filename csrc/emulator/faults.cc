@@ -112,6 +112,9 @@ Watch::~Watch() {
 void Watch::leave(void* context, Fault kind, const void* address) {
     report_ = {kind, static_cast<const unsigned char*>(address)};
     Fiber& fiber = **current_;
+#if defined(EMU_ASAN)
+    __asan_unpoison_memory_region(fiber.stack, fiber.size);
+#endif
 #ifdef EMU_UCONTEXT
     const sigset_t mask = static_cast<ucontext_t*>(context)->uc_sigmask;
     prepare(fiber, abandon_);

@@ -19,10 +19,10 @@ constexpr std::size_t kPage = 4096, kAlign = 1024;
 constexpr unsigned char kCanary[2] = {0xFB, 0x7F};
 
 std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
-void fill(unsigned char* from, unsigned char* to) {
+[[maybe_unused]] void fill(unsigned char* from, unsigned char* to) {
     for (; from < to; ++from) *from = kCanary[reinterpret_cast<std::uintptr_t>(from) & 1];
 }
-unsigned char* changed(unsigned char* from, unsigned char* to) {
+[[maybe_unused]] unsigned char* changed(unsigned char* from, unsigned char* to) {
     for (; from < to; ++from)
         if (*from != kCanary[reinterpret_cast<std::uintptr_t>(from) & 1]) return from;
     return nullptr;
