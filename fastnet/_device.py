@@ -88,3 +88,12 @@ def synchronise() -> None:
         import cupy
 
         cupy.cuda.get_current_stream().synchronize()
+        check_faults()
+
+
+def check_faults() -> None:
+    """Raise IndexError, naming the function, if a kernel on a GPU met an index out of range since the last check. Waits
+    for the kernels that came before; every call that waits anyway makes it."""
+    from fastnet import _faults
+
+    _faults.check_faults()

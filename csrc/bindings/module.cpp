@@ -3,7 +3,9 @@
 
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
-    X(reduction)
+    X(optim) \
+    X(reduction) \
+    X(softmax)
 
 #define DECLARE(op) void register_##op(py::module_&);
 FASTNET_OPERATIONS(DECLARE)

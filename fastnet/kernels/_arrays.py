@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._faults import fault_flag as fault_flag
+
 ALIGNMENT = 256                          # bytes
 FLOATING = ("float32", "float64", "float16", "bfloat16")
 
@@ -36,6 +38,14 @@ def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
+def addressable(x: Any) -> Any:
+    """x, or a copy of it where its address or strides are not multiples of the item size, which kernels cannot read."""
+    if isinstance(x, np.ndarray):
+        return x if x.flags.aligned else x.copy()
+    size = x.itemsize
+    return x if x.data.ptr % size == 0 and not any(s % size for s in x.strides) else x.copy()
+
+
 def stream_of(x: Any) -> int:
     if isinstance(x, np.ndarray):
         return 0
@@ -52,6 +62,8 @@ def check_array(function: str, argument: str, x: Any, *, dtypes: tuple[str, ...]
         raise TypeError(f"{function}: {argument} is a {type(x).__name__}, expected a NumPy or CuPy array")
     if x.dtype.name not in dtypes:
         raise TypeError(f"{function}: {argument} has dtype {x.dtype.name}, expected {' or '.join(dtypes)}")
+    if not x.dtype.isnative:
+        raise TypeError(f"{function}: {argument} has the other byte order, expected this machine's")
     if ndim is not None and x.ndim != ndim:
         raise ValueError(f"{function}: {argument} has {x.ndim} dimensions {tuple(x.shape)}, expected {ndim}")
     if like is not None and isinstance(like, np.ndarray) != isinstance(x, np.ndarray):
