@@ -242,8 +242,7 @@ std::string describe(const FaultReport& fault) {
         case Fault::arithmetic: return "integer division by zero, or its quotient does not fit";
         case Fault::illegal_instruction: return "illegal instruction";
         case Fault::endless_loop:
-            return text("livelock: no thread of the launch ended in %g s of CPU time, and this one loops without waiting "
-                        "for anything", how.watchdog_seconds);
+            return text("livelock: no thread ended in %g s of CPU time, and this one was running", how.watchdog_seconds);
         default: break;
     }
     if (here->shared.near(fault.address)) {
