@@ -9,13 +9,17 @@ from fastnet import _methods as _methods
 from fastnet._device import device
 from fastnet._dtypes import bfloat16, dtype, float16, float32, float64, get_default_dtype, int32, int64, promote_types, set_default_dtype, uint8
 from fastnet._dtypes import bool_ as bool
+from fastnet._random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from fastnet._tensor import Size, Tensor
 from fastnet._version import __version__
 from fastnet.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from fastnet.errors import OutOfMemoryError
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import creation as _creation
+from fastnet.ops import dropout as _dropout
 from fastnet.ops import indexing as _indexing
+from fastnet.ops import pointwise as _pointwise
+from fastnet.ops import random as _random_ops
 from fastnet.ops import reductions as _reductions
 from fastnet.ops import shape as _shape
 
@@ -39,6 +43,9 @@ _FUNCTIONS = {
         "tensor zeros zeros_like"
     ),
     _indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
+    _dropout: "dropout",
+    _pointwise: "relu sigmoid tanh",
+    _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
     _reductions: "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var",
     _shape: (
         "broadcast_to cat chunk clone concat concatenate diag diagonal flatten flip hstack meshgrid movedim narrow permute "

@@ -8,7 +8,7 @@ from fastnet import _dtypes
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, creation, indexing, reductions, shape
+from fastnet.ops import arithmetic, creation, indexing, pointwise, random, reductions, shape
 
 METHODS = {
     arithmetic: (
@@ -18,6 +18,8 @@ METHODS = {
         "sign sin sinh sqrt square sub tan trunc zero_"
     ),
     indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
+    pointwise: "relu sigmoid tanh",
+    random: "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
     reductions: (
         "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var"
     ),
@@ -33,7 +35,7 @@ for _module, _names in METHODS.items():
         setattr(Tensor, _name, getattr(_module, _name))
 for _name in IN_PLACE.split():
     setattr(Tensor, f"{_name}_", arithmetic.in_place(getattr(arithmetic, _name), f"{_name}_"))
-for _name, _module in (("scatter", indexing), ("scatter_add", indexing), ("tril", shape), ("triu", shape)):
+for _name, _module in (("relu", pointwise), ("sigmoid", pointwise), ("tanh", pointwise), ("scatter", indexing), ("scatter_add", indexing), ("tril", shape), ("triu", shape)):
     setattr(Tensor, f"{_name}_", arithmetic.in_place(getattr(_module, _name), f"{_name}_"))
 for _alias, _name in {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "absolute": "abs", "negative": "neg",
                       "clip": "clamp", "greater": "gt", "less": "lt", "swapaxes": "transpose", "multiply_": "mul_",

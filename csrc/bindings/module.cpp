@@ -3,7 +3,10 @@
 
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
+    X(dropout) \
     X(optim) \
+    X(pointwise) \
+    X(random) \
     X(reduction) \
     X(softmax)
 

@@ -1,19 +1,31 @@
 """The handwritten kernels as functions on arrays (CuPy, or NumPy under the emulator), without autograd."""
 
 from fastnet.kernels._runtime import available, trace, use
+from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.optim import sgd_step
+from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
+from fastnet.kernels.random import normal, permutation, random_bits, uniform
 from fastnet.kernels.reduction import column_sum
 from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
     "available",
+    "bias_activation",
+    "bias_activation_backward",
     "column_sum",
     "cross_entropy",
+    "dropout",
+    "dropout_backward",
+    "dropout_mask",
     "log_softmax",
     "log_softmax_backward",
+    "normal",
+    "permutation",
+    "random_bits",
     "sgd_step",
     "softmax",
     "softmax_backward",
     "trace",
+    "uniform",
     "use",
 ]

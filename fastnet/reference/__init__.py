@@ -1,15 +1,28 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
+<<<<<<< HEAD
+from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.optim import sgd_step
+from fastnet.reference.pointwise import bias_activation, bias_activation_backward
+from fastnet.reference.random import normal, permutation, random_bits, uniform
 from fastnet.reference.reduction import column_sum
 from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
+    "bias_activation",
+    "bias_activation_backward",
     "column_sum",
     "cross_entropy",
+    "dropout",
+    "dropout_backward",
+    "dropout_mask",
     "log_softmax",
     "log_softmax_backward",
+    "normal",
+    "permutation",
+    "random_bits",
     "sgd_step",
     "softmax",
     "softmax_backward",
+    "uniform",
 ]

@@ -1,0 +1,123 @@
+"""Bias, activation and residual by handwritten kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnet.kernels._arrays import check_array, empty, stream_of
+from fastnet.kernels._runtime import extension_for, record
+from fastnet.reference.pointwise import ACTIVATIONS
+
+
+def check_activation(function: str, activation: str, parameter: float | None) -> float:
+    """The parameter as the extension takes it: NaN stands for the activation's default."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{function}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if parameter is not None and not isinstance(parameter, (int, float)):
+        raise TypeError(f"{function}: parameter is a {type(parameter).__name__}, expected a number or None")
+    return math.nan if parameter is None else float(parameter)
+
+
+def check_operands(function: str, x: Any, name: str = "x", **others: Any) -> tuple[Any, dict[str, Any], int, int]:
+    """x and the arrays beside it as contiguous memory, and (rows, cols).
+
+    Memory in any other order is copied: the elements' places in C order decide what is drawn for them.
+    """
+    check_array(function, name, x)
+    cols = x.shape[-1] if x.ndim else 1
+    rows = x.size // cols if cols else 0
+    out = {}
+    for argument, a in others.items():
+        if a is not None:
+            check_array(function, argument, a, dtypes=(x.dtype.name,), like=x)
+            wanted = (cols,) if argument == "bias" else tuple(x.shape)
+            if tuple(a.shape) != wanted:
+                raise ValueError(f"{function}: {argument} has shape {tuple(a.shape)}, expected {wanted}")
+            a = contiguous(a)
+        out[argument] = a
+    return contiguous(x), out, rows, cols
+
+
+def contiguous(x: Any) -> Any:
+    """x itself if its memory is in C order and its pointer a multiple of its item size, else a copy."""
+    if x.flags.c_contiguous and address(x) % x.itemsize == 0:
+        return x
+    return x.copy(order="C")
+
+
+def address(x: Any) -> int:
+    return x.__array_interface__["data"][0] if isinstance(x, np.ndarray) else x.data.ptr
+
+
+def choose(extension: Any, config: Any, x: Any, cols: int, *arrays: Any, bias: Any = None) -> Any:
+    """The config for these arrays: vectors where all pointers and, with a bias, the row length allow them."""
+    vector = max(4, 16 // x.itemsize)
+    fits = x.size % vector == 0 and (bias is None or cols % vector == 0)
+    fits = fits and all(address(a) % (vector * x.itemsize) == 0 for a in (x, *arrays, bias) if a is not None)
+    if config is None:
+        return extension.pointwise_config(x.size, x.itemsize, fits)
+    check_config(extension, config)
+    if config.vector != 1 and not fits:
+        raise ValueError(f"config {config}: these arrays' alignment or sizes allow only vector=1")
+    return config
+
+
+def check_config(extension: Any, config: Any) -> None:
+    if not isinstance(config, extension.PointwiseConfig):
+        raise TypeError(f"config is a {type(config).__name__}, expected a PointwiseConfig")
+    if config.blocks < 1:
+        raise ValueError(f"config {config}: blocks must be at least 1")
+
+
+def bias_activation(x: Any, bias: Any = None, *, activation: str = "none", parameter: float | None = None, residual: Any = None,
+                    config: Any = None) -> Any:
+    """``residual + activation(x + bias)`` in one pass.
+
+    Args:
+        x: (..., cols) float32, float64, float16 or bfloat16.
+        bias: (cols,) of x's dtype, or None.
+        activation: a name from ``fastnet.reference.pointwise.ACTIVATIONS``.
+        parameter: the activation's number (slope, alpha, beta), None for its default.
+        residual: of x's shape and dtype, or None.
+        config: a ``PointwiseConfig`` to use in place of the one chosen for the problem.
+
+    Returns:
+        An array of x's shape and dtype, computed in float32 (float64 for float64) and rounded once.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+    """
+    number = check_activation("bias_activation", activation, parameter)
+    x, others, rows, cols = check_operands("bias_activation", x, bias=bias, residual=residual)
+    ext = extension_for(x)
+    out = empty(x, x.shape)
+    config = choose(ext, config, x, cols, out, others["residual"], bias=others["bias"])
+    record("bias_activation", x, config=config)
+    ext.bias_activation(out, x, others["bias"], others["residual"], rows, cols, activation, number, config, stream_of(x))
+    return out
+
+
+def bias_activation_backward(grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None,
+                             config: Any = None) -> Any:
+    """``grad * activation'(x + bias)``: the gradient of x, and by columns that of the bias.
+
+    Args:
+        grad: of x's shape and dtype.
+        x, bias, activation, parameter, config: as in ``bias_activation``.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+    """
+    number = check_activation("bias_activation_backward", activation, parameter)
+    x, others, rows, cols = check_operands("bias_activation_backward", x, grad=grad, bias=bias)
+    if others["grad"] is None:
+        raise TypeError("bias_activation_backward: grad is None, expected an array")
+    ext = extension_for(x)
+    out = empty(x, x.shape)
+    config = choose(ext, config, x, cols, out, others["grad"], bias=others["bias"])
+    record("bias_activation_backward", x, config=config)
+    ext.bias_activation_backward(out, others["grad"], x, others["bias"], rows, cols, activation, number, config, stream_of(x))
+    return out

@@ -1,0 +1,143 @@
+"""Bias, activation and residual in array code: the specification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SHORT = ("float16", "bfloat16")
+SQRT_HALF, INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+SQRT_2_OVER_PI, CUBIC = math.sqrt(2 / math.pi), 0.044715
+
+
+def namespace(x: Any) -> Any:
+    """numpy or cupy, whichever holds x."""
+    if isinstance(x, np.ndarray):
+        return np
+    import cupy
+
+    return cupy
+
+
+def wide(x: Any) -> Any:
+    """16-bit floats as float32, in which they are computed."""
+    return x.astype(np.float32) if x.dtype.name in SHORT else x
+
+
+def rounded(x: Any, dtype: Any) -> Any:
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def _erfc(x: Any) -> Any:
+    if isinstance(x, np.ndarray):
+        from scipy.special import erfc
+    else:
+        from cupyx.scipy.special import erfc
+    return erfc(x)
+
+
+def _cdf(x: Any) -> Any:
+    return 0.5 * _erfc(-SQRT_HALF * x)
+
+
+def _sigmoid(x: Any) -> Any:
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))               # never overflows; small results keep their relative accuracy
+    return xp.where(x < 0, e, 1) / (1 + e)
+
+
+def _softplus(x: Any, beta: float) -> Any:
+    xp = namespace(x)
+    scaled = x * beta
+    return xp.where(scaled > 20, x, xp.log1p(xp.exp(xp.minimum(scaled, 20))) / beta)
+
+
+def _tanh_softplus(x: Any) -> Any:
+    xp = namespace(x)
+    return xp.tanh(xp.log1p(xp.exp(xp.minimum(x, 20))))
+
+
+def _gelu_inner(x: Any) -> Any:
+    return namespace(x).tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x))
+
+
+def _hardswish(x: Any) -> Any:
+    xp = namespace(x)
+    return xp.where(x <= -3, 0 * x, xp.where(x >= 3, x, x * (x + 3) / 6))
+
+
+def _gelu_tanh_gradient(x: Any) -> Any:
+    t = _gelu_inner(x)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
+
+
+def _mish_gradient(x: Any) -> Any:
+    t = _tanh_softplus(x)
+    return t + x * (1 - t * t) * _sigmoid(x)
+
+
+def _silu_gradient(x: Any) -> Any:
+    s = _sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return namespace(condition).where(condition, a, b)
+
+
+# name: (value(x, parameter), derivative(x, parameter), default parameter). Formulas and corners are PyTorch's.
+ACTIVATIONS: dict[str, tuple[Callable, Callable, float | None]] = {
+    "none": (lambda x, p: x, lambda x, p: namespace(x).ones_like(x), None),
+    "relu": (lambda x, p: namespace(x).maximum(x, 0), lambda x, p: ~(x <= 0), None),
+    "leaky_relu": (lambda x, p: _where(x > 0, x, x * p), lambda x, p: _where(x > 0, 1, p), 0.01),
+    "elu": (lambda x, p: _where(x > 0, x, p * namespace(x).expm1(namespace(x).minimum(x, 0))),
+            lambda x, p: _where(x > 0, 1, p * namespace(x).exp(namespace(x).minimum(x, 0))), 1.0),
+    "gelu": (lambda x, p: x * _cdf(x), lambda x, p: _cdf(x) + x * INV_SQRT_2PI * namespace(x).exp(-0.5 * x * x), None),
+    "gelu_tanh": (lambda x, p: 0.5 * x * (1 + _gelu_inner(x)), lambda x, p: _gelu_tanh_gradient(x), None),
+    "silu": (lambda x, p: x * _sigmoid(x), lambda x, p: _silu_gradient(x), None),
+    "mish": (lambda x, p: x * _tanh_softplus(x), lambda x, p: _mish_gradient(x), None),
+    "softplus": (_softplus, lambda x, p: _where(x * p > 20, 1, _sigmoid(x * p)), 1.0),
+    "sigmoid": (lambda x, p: _sigmoid(x), lambda x, p: _sigmoid(x) * (1 - _sigmoid(x)), None),
+    "tanh": (lambda x, p: namespace(x).tanh(x), lambda x, p: 1 - namespace(x).tanh(x) ** 2, None),
+    "hardswish": (lambda x, p: _hardswish(x), lambda x, p: _where(x <= -3, 0, _where(x >= 3, 1, x / 3 + 0.5)), None),
+}
+
+
+def activate(x: Any, activation: str, parameter: float | None) -> Any:
+    """activation(x) in x's dtype, which is float32 or float64."""
+    value, _, standard = ACTIVATIONS[activation]
+    with np.errstate(all="ignore"):
+        return rounded(value(x, standard if parameter is None else parameter), x.dtype)
+
+
+def activate_gradient(x: Any, activation: str, parameter: float | None) -> Any:
+    """d activation(x) / dx in x's dtype."""
+    _, derivative, standard = ACTIVATIONS[activation]
+    with np.errstate(all="ignore"):
+        return rounded(derivative(x, standard if parameter is None else parameter), x.dtype)
+
+
+def biased(x: Any, bias: Any) -> Any:
+    """x + bias in the dtype they are computed in."""
+    return wide(x) if bias is None else wide(x) + wide(bias)
+
+
+def bias_activation(x: Any, bias: Any = None, *, activation: str = "none", parameter: float | None = None, residual: Any = None,
+                    config: Any = None) -> Any:
+    """residual + activation(x + bias), the bias along the last axis."""
+    y = activate(biased(x, bias), activation, parameter)
+    if residual is not None:
+        y = y + wide(residual)
+    return y.copy() if y is x else rounded(y, x.dtype)
+
+
+def bias_activation_backward(grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None,
+                             config: Any = None) -> Any:
+    """grad * activation'(x + bias)."""
+    if activation == "relu" and grad.dtype == x.dtype and x.dtype.name not in SHORT:
+        return grad * ~(biased(x, bias) <= 0)
+    with np.errstate(all="ignore"):
+        return rounded(wide(grad) * activate_gradient(biased(x, bias), activation, parameter), grad.dtype)
