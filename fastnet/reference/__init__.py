@@ -1,6 +1,5 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
-<<<<<<< HEAD
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.optim import sgd_step
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
