@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +95,7 @@ class Var(ArrayFunction):
         count = int(np.prod([x.shape[a] for a in axes]))
         with np.errstate(all="ignore"):
             centred = w - np.true_divide(w.sum(axis=axes, keepdims=True), w.dtype.type(count))
-            divisor = w.dtype.type(max(0, count - correction))
+            divisor = w.dtype.type(builtins.max(0, count - correction))
             out = np.true_divide((centred * centred).sum(axis=axes, keepdims=keepdim), divisor)
         ctx.save(centred)
         ctx.axes, ctx.keepdim, ctx.divisor = axes, keepdim, divisor
