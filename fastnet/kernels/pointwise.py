@@ -21,7 +21,7 @@ def check_activation(function: str, activation: str, parameter: float | None) ->
     return math.nan if parameter is None else float(parameter)
 
 
-def check_operands(function: str, x: Any, name: str = "x", **others: Any) -> tuple[Any, dict[str, Any], int, int]:
+def check_operands(function: str, x: Any, name: str = "x", /, **others: Any) -> tuple[Any, dict[str, Any], int, int]:
     """x and the arrays beside it as contiguous memory, and (rows, cols).
 
     Memory in any other order is copied: the elements' places in C order decide what is drawn for them.
