@@ -4,6 +4,7 @@
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
     X(dropout) \
+    X(matmul) \
     X(optim) \
     X(pointwise) \
     X(random) \

@@ -2,6 +2,7 @@
 
 from fastnet.kernels._runtime import available, trace, use
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
+from fastnet.kernels.matmul import matmul
 from fastnet.kernels.optim import sgd_step
 from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
@@ -19,6 +20,7 @@ __all__ = [
     "dropout_mask",
     "log_softmax",
     "log_softmax_backward",
+    "matmul",
     "normal",
     "permutation",
     "random_bits",

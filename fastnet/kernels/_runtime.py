@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -187,6 +188,7 @@ class Trace:
 
 
 _traces: list[Trace] = []
+_print_configs = os.environ.get("FASTNET_PRINT_CONFIG") == "1"          # what every launch chose, on stderr
 
 
 @contextmanager
@@ -208,11 +210,13 @@ def trace() -> Iterator[Trace]:
 
 def record(name: str, *arrays: Any, config: Any = "") -> None:
     """Note that a kernel runs. Called by every function of fastnet.kernels just before its launch."""
-    if _traces:
+    if _traces or _print_configs:
         present = [a for a in arrays if a is not None]
         launch = Launch(name, tuple(tuple(a.shape) for a in present), str(present[0].dtype), str(config))
         for t in _traces:
             t.launches.append(launch)
+        if _print_configs:
+            print(launch, file=sys.stderr)
 
 
 def from_environment(environ: Callable[[str], str | None] = os.environ.get) -> None:

@@ -1,6 +1,7 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
+from fastnet.reference.matmul import matmul
 from fastnet.reference.optim import sgd_step
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
@@ -17,6 +18,7 @@ __all__ = [
     "dropout_mask",
     "log_softmax",
     "log_softmax_backward",
+    "matmul",
     "normal",
     "permutation",
     "random_bits",

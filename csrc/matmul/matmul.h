@@ -1,0 +1,34 @@
+// Matrix products of every dtype, layout and shape: out = activation(a @ b + bias).
+//
+// Pointers: `a` is (batch..., m, k) and `b` (batch..., k, n), read only, of dtype `dtype`, any strides in elements (zero
+// and negative ones too), any alignment that their element type allows. `out` and `preactivation` (or null) are
+// (batch, m, n) contiguous, of dtype `dtype` or, where that is float16 or bfloat16, float32; they are overwritten and
+// may not overlap anything. `bias` (or null) is (n,) of dtype `dtype`. The caller owns all of them; no workspace.
+//
+// Numerics: 16-bit and float32 inputs are multiplied and summed in float32, float64 in double, integers in their own
+// width, wrapping. Every `fold` terms the running sum is added to the total with compensation, so that the error stays
+// near that of a sum of `fold` terms whatever K is: NumPy's is as small where its BLAS blocks well, and the error contract
+// holds against it. bias and activation see the unrounded sum.
+// Deterministic: the order depends on K and the config alone.
+#pragma once
+#include "../host/activation.h"
+#include "../host/dtype.h"
+#include "matmul_config.h"
+
+constexpr int kMatmulBatchRank = 8;
+
+struct MatmulArguments {
+    void* out;                           // (batch, m, n)
+    void* preactivation;                 // (batch, m, n) or null: a @ b + bias
+    const void* a;                       // (batch..., m, k)
+    const void* b;                       // (batch..., k, n)
+    const void* bias;                    // (n,) or null
+    int64_t m, n, k;
+    int64_t a_row, a_k, b_k, b_column, bias_stride;                             // strides in elements
+    int batch_rank;
+    int64_t batch_shape[kMatmulBatchRank], a_batch[kMatmulBatchRank], b_batch[kMatmulBatchRank];
+    bool wide_out;                       // out and preactivation are float32 though the inputs are 16-bit
+    ActivationChoice activation;         // none for integers
+};
+
+void matmul(const MatmulArguments& arguments, DType dtype, const MatmulConfig& config, cudaStream_t stream);

@@ -1,0 +1,70 @@
+// Which tile serves which matrix product: a pure function of the problem and the device, printable, tested without a GPU.
+#pragma once
+#include "../host/device.h"
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+struct MatmulProblem {
+    int64_t batch = 1, m = 0, n = 0, k = 0;
+    bool float_accumulator = true;       // float32, float16, bfloat16; other dtypes have no large tile
+};
+
+enum class MatmulTile { small, medium, large };
+
+// A block computes rows x columns of one product; a thread computes thread_rows x thread_columns of them, and loads four
+// elements of each operand a step of eight along k.
+//
+//   registers a thread (ptxas 13.0; float | 16-bit | double | integers)      sm_80        sm_90a       sm_120
+struct MatmulTileShape { int rows, columns, thread_rows, thread_columns; };
+
+// In the order of MatmulTile.
+constexpr MatmulTileShape kMatmulTiles[] = {
+    {32, 32, 4, 4},
+    {64, 64, 8, 4},
+    {128, 128, 8, 8},                    // two sets of 64 sums: not for double nor int64, which would spill
+};
+
+constexpr MatmulTileShape matmul_tile_shape(MatmulTile tile) { return kMatmulTiles[int(tile)]; }
+
+struct MatmulConfig {
+    MatmulTile tile = MatmulTile::medium;
+    // Terms after which a running sum is added to its total, a multiple of 8. At 16 the rounding of equal terms, which all
+    // errs to one side, stays below 2^-21 sum|a b|; at 32 not always. A fold costs 5 instructions beside 16 multiply-adds.
+    int64_t fold = 16;
+
+    std::string to_string() const {
+        static const char* const names[] = {"small", "medium", "large"};
+        const MatmulTileShape s = matmul_tile_shape(tile);
+        return std::string("matmul(tile=") + names[int(tile)] + " " + std::to_string(s.rows) + "x" + std::to_string(s.columns) +
+               ", fold=" + std::to_string(fold) + ")";
+    }
+};
+
+constexpr int kMatmulStep = 8;           // k of one shared-memory stage
+constexpr int kMatmulPad = 4;            // elements after each k of a stage: transposing stores then hit 32 banks
+
+// The two stages of both operands, later the tile of results.
+constexpr int matmul_shared_bytes(MatmulTileShape s, int accumulator_bytes) {
+    const int stages = 2 * kMatmulStep * (s.rows + s.columns + 2 * kMatmulPad), results = s.rows * s.columns;
+    return (stages > results ? stages : results) * accumulator_bytes;
+}
+
+inline MatmulConfig matmul_config(const MatmulProblem& p, const DeviceProperties& device) {
+    MatmulConfig best;
+    double best_time = 0;
+    // Time ~ waves of blocks x work of one block / how near that tile comes to the peak (from its ratio of products to
+    // shared-memory loads: 64 to 4, 32 to 3, 16 to 2; an estimate until a GPU has been measured).
+    const std::pair<MatmulTile, double> candidates[] = {
+        {MatmulTile::large, 0.9}, {MatmulTile::medium, 0.7}, {MatmulTile::small, 0.5}};
+    for (auto [tile, efficiency] : candidates) {
+        if (tile == MatmulTile::large && !p.float_accumulator) continue;
+        const MatmulTileShape s = matmul_tile_shape(tile);
+        const double tiles = double(p.batch) * double((p.m + s.rows - 1) / s.rows) * double((p.n + s.columns - 1) / s.columns);
+        const double waves = std::max(1.0, std::ceil(tiles / device.sm_count));
+        const double time = waves * s.rows * s.columns / efficiency;
+        if (best_time == 0 || time < best_time) best_time = time, best.tile = tile;
+    }
+    return best;
+}
