@@ -219,6 +219,31 @@ def test_error_contract():
             assert (error <= limit).all(), f"{what}, k={k}: error is {worst:.3g} times 2^-21 sum|a b|"
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=name)
+def test_epilogue(dtype):
+    """Bias of any stride, every activation, the preactivation, a float32 result of 16-bit operands."""
+    rng = np.random.default_rng(7)
+    a, b = draw(rng, (70, 19), dtype), draw(rng, (19, 33), dtype)
+    bias = draw(rng, 66, dtype)[::-2]
+    wide = accumulator(dtype)
+    for i, activation in enumerate(["none", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
+                                    "sigmoid", "tanh", "hardswish"]):
+        for out_dtype in {np.dtype(dtype), np.dtype(wide)}:
+            with kernels.use("emulated", **schedule(i)):
+                got, pre = kernels.matmul(a, b, bias=bias, activation=activation, keep_preactivation=True, out_dtype=out_dtype)
+            want, want_pre = reference.matmul(a.astype(np.float64), b.astype(np.float64), bias=bias.astype(np.float64),
+                                              activation=activation, keep_preactivation=True)
+            limit = bound(a, b, bias, out_dtype=out_dtype)
+            assert got.dtype == pre.dtype == out_dtype
+            assert_close(pre, want_pre, limit, f"{activation} preactivation")
+            # No activation is steeper than 1.5 (hardswish at 3); its own rounding: a few ulp of the sum's type, of values
+            # up to |x| + 2, and that of the result.
+            steep = 1.5 * limit + 16 * epsilon(wide) * (np.abs(want_pre) + 2) + epsilon(out_dtype) * np.abs(want)
+            assert_close(got, want, steep, activation)
+            short = reference.matmul(a, b, bias=bias, activation=activation, out_dtype=out_dtype)
+            assert_close(short, want, steep, f"reference {activation}")
+
+
 def test_activation_parameter():
     a, b = np.float32([[-2, 1]]), np.eye(2, dtype=np.float32)
     with kernels.use("emulated"):

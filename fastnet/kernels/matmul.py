@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.kernels._arrays import FLOATING, check_array, empty, stream_of
+from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
+from fastnet.reference.matmul import check_matmul
 
-DTYPES = (*FLOATING, "int32", "int64", "uint8")
-ACTIVATIONS = (
-    "none", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "sigmoid", "tanh", "hardswish"
-)                                        # those of csrc/host/activation.h
 MAX_BATCH_RANK = 8                       # kMatmulBatchRank
 
 
@@ -28,7 +25,7 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
         a: (..., M, K) or (K,) float32, float64, float16, bfloat16, int32, int64 or uint8, any strides.
         b: (..., K, N) or (K,) of a's dtype, any strides. Leading dimensions broadcast.
         bias: (N,) of a's dtype, or None.
-        activation: one of ``ACTIVATIONS``; only ``"none"`` for integers.
+        activation: a name from ``fastnet.reference.pointwise.ACTIVATIONS``; only ``"none"`` for integers.
         parameter: the activation's number (leaky_relu: slope 0.01, elu: alpha 1, softplus: beta 1), None for its default.
         keep_preactivation: return ``a @ b + bias`` as well.
         out_dtype: a's dtype (default) or, for 16-bit inputs, float32.
@@ -68,52 +65,6 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
         ext.matmul(out, preactivation, left, right, None if bias is None else _loadable(bias), activation,
                    math.nan if parameter is None else float(parameter), config, stream_of(a))
     return (out, preactivation) if keep_preactivation else out
-
-
-def check_matmul(a: Any, b: Any, bias: Any, activation: str, parameter: Any, out_dtype: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """The result's shape and dtype; ValueError or TypeError for arrays that cannot be multiplied so."""
-    check_array("matmul", "a", a, dtypes=DTYPES)
-    check_array("matmul", "b", b, dtypes=DTYPES, like=a)
-    dtype = a.dtype
-    if b.dtype != dtype:
-        raise TypeError(f"matmul: a and b must have the same dtype, got {dtype.name} and {b.dtype.name}")
-    if not a.ndim or not b.ndim:
-        raise ValueError(f"matmul: a and b need at least one dimension, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
-    rows, columns = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
-    inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
-    if a.shape[-1] != inner:
-        raise ValueError(
-            f"matmul: a has {a.shape[-1]} columns and b has {inner} rows, expected the same; "
-            f"got shapes {tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    batch_a, batch_b = a.shape[:-2], b.shape[:-2]
-    if batch_a and batch_b and batch_a != batch_b:
-        try:
-            batch = np.broadcast_shapes(batch_a, batch_b)
-        except ValueError:
-            raise ValueError(
-                f"matmul: leading dimensions do not broadcast, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
-            ) from None
-    else:
-        batch = batch_a or batch_b
-    if bias is not None:
-        check_array("matmul", "bias", bias, dtypes=DTYPES, ndim=1, like=a)
-        if bias.dtype != dtype:
-            raise TypeError(f"matmul: bias has dtype {bias.dtype.name}, expected a's {dtype.name}")
-        width = columns[0] if columns else 1
-        if bias.shape[0] != width:
-            raise ValueError(f"matmul: bias has {bias.shape[0]} elements, expected {width}, the columns of b")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"matmul: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if activation != "none" and dtype.name not in FLOATING:
-        raise TypeError(f"matmul: activation {activation!r} needs floating-point arrays, got {dtype.name}")
-    if parameter is not None and (isinstance(parameter, bool) or not isinstance(parameter, (int, float, np.number))):
-        raise TypeError(f"matmul: parameter is a {type(parameter).__name__}, expected a number or None")
-    out = dtype if out_dtype is None else np.dtype(out_dtype)
-    if out != dtype and not (out == np.float32 and dtype.name in ("float16", "bfloat16")):
-        takes = "float32 or that" if dtype.name in ("float16", "bfloat16") else "that"
-        raise TypeError(f"matmul: out_dtype is {out.name} for arrays of {dtype.name}, expected {takes}")
-    return (*batch, *rows, *columns), out
 
 
 def _loadable(x: Any) -> Any:

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.kernels.matmul import check_matmul
+from fastnet.kernels._arrays import FLOATING, check_array
+from fastnet.reference.pointwise import ACTIVATIONS, bias_activation
+
+DTYPES = (*FLOATING, "int32", "int64", "uint8")
 
 
 def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parameter: float | None = None,
@@ -39,8 +42,6 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
             out = _asarray(out, a)
         result = out
         if activation != "none":
-            from fastnet.reference.pointwise import bias_activation
-
             result = bias_activation(out, activation=activation, parameter=parameter)
         if short and dtype != np.float32:
             result = result.astype(dtype)
@@ -48,6 +49,52 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
     if not keep_preactivation:
         return result
     return result, (out.copy() if out is result else out)
+
+
+def check_matmul(a: Any, b: Any, bias: Any, activation: str, parameter: Any, out_dtype: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """The result's shape and dtype; ValueError or TypeError for arrays that cannot be multiplied so."""
+    check_array("matmul", "a", a, dtypes=DTYPES)
+    check_array("matmul", "b", b, dtypes=DTYPES, like=a)
+    dtype = a.dtype
+    if b.dtype != dtype:
+        raise TypeError(f"matmul: a and b must have the same dtype, got {dtype.name} and {b.dtype.name}")
+    if not a.ndim or not b.ndim:
+        raise ValueError(f"matmul: a and b need at least one dimension, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    rows, columns = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
+    inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
+    if a.shape[-1] != inner:
+        raise ValueError(
+            f"matmul: a has {a.shape[-1]} columns and b has {inner} rows, expected the same; "
+            f"got shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    batch_a, batch_b = a.shape[:-2], b.shape[:-2]
+    if batch_a and batch_b and batch_a != batch_b:
+        try:
+            batch = np.broadcast_shapes(batch_a, batch_b)
+        except ValueError:
+            raise ValueError(
+                f"matmul: leading dimensions do not broadcast, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
+            ) from None
+    else:
+        batch = batch_a or batch_b
+    if bias is not None:
+        check_array("matmul", "bias", bias, dtypes=DTYPES, ndim=1, like=a)
+        if bias.dtype != dtype:
+            raise TypeError(f"matmul: bias has dtype {bias.dtype.name}, expected a's {dtype.name}")
+        width = columns[0] if columns else 1
+        if bias.shape[0] != width:
+            raise ValueError(f"matmul: bias has {bias.shape[0]} elements, expected {width}, the columns of b")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"matmul: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if activation != "none" and dtype.name not in FLOATING:
+        raise TypeError(f"matmul: activation {activation!r} needs floating-point arrays, got {dtype.name}")
+    if parameter is not None and (isinstance(parameter, bool) or not isinstance(parameter, (int, float, np.number))):
+        raise TypeError(f"matmul: parameter is a {type(parameter).__name__}, expected a number or None")
+    out = dtype if out_dtype is None else np.dtype(out_dtype)
+    if out != dtype and not (out == np.float32 and dtype.name in ("float16", "bfloat16")):
+        takes = "float32 or that" if dtype.name in ("float16", "bfloat16") else "that"
+        raise TypeError(f"matmul: out_dtype is {out.name} for arrays of {dtype.name}, expected {takes}")
+    return (*batch, *rows, *columns), out
 
 
 def _for_blas(x: Any) -> Any:
