@@ -22,6 +22,7 @@ from fastnet.ops import pointwise as _pointwise
 from fastnet.ops import random as _random_ops
 from fastnet.ops import reductions as _reductions
 from fastnet.ops import shape as _shape
+from fastnet.ops import softmax as _softmax
 
 float = float32
 double = float64
@@ -51,6 +52,7 @@ _FUNCTIONS = {
         "broadcast_to cat chunk clone concat concatenate diag diagonal flatten flip hstack meshgrid movedim narrow permute "
         "repeat_interleave reshape roll select split squeeze stack t tile transpose tril triu unbind unflatten unsqueeze vstack"
     ),
+    _softmax: "log_softmax softmax",
 }
 for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():

@@ -8,7 +8,7 @@ from fastnet import _dtypes
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, creation, indexing, pointwise, random, reductions, shape
+from fastnet.ops import arithmetic, creation, indexing, pointwise, random, reductions, shape, softmax
 
 METHODS = {
     arithmetic: (
@@ -27,6 +27,7 @@ METHODS = {
         "broadcast_to chunk clone contiguous diag diagonal expand expand_as flatten flip movedim narrow permute repeat repeat_interleave "
         "reshape roll select split squeeze t tile transpose tril triu unbind unflatten unsqueeze view view_as"
     ),
+    softmax: "log_softmax softmax",
 }
 IN_PLACE = "abs add ceil clamp cos div exp expm1 floor lerp log masked_fill mul neg pow reciprocal round rsqrt sin sqrt square sub addcmul addcdiv remainder floor_divide trunc"
 
