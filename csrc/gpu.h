@@ -37,13 +37,15 @@ void launch(dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t stream, A
 }
 
 template <auto kKernel, class... P, class... A>
-void launch_resident_as(void (*)(P...), dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t stream, A&&... arguments) {
+void launch_resident_as(void (*)(P...), dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t stream,
+                        A&&... arguments) {
     if (shared_bytes > 48 * 1024)
         cuda_check(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
     std::tuple<std::remove_cv_t<P>...> values(static_cast<P>(arguments)...);
     std::apply([&](auto&... value) {
         void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))..., nullptr};
-        cuda_check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kKernel), grid, block, pointers, shared_bytes, stream));
+        cuda_check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kKernel), grid, block, pointers,
+                                               shared_bytes, stream));
     }, values);
 }
 
@@ -57,7 +59,8 @@ int max_resident_blocks(dim3 block, unsigned shared_bytes) {
     if (shared_bytes > 48 * 1024)
         cuda_check(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
     int per_sm = 0;
-    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kKernel, int(block.x * block.y * block.z), shared_bytes));
+    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kKernel, int(block.x * block.y * block.z),
+                                                             shared_bytes));
     return per_sm * resident_sm_count();
 }
 
@@ -83,7 +86,8 @@ template <auto kKernel>
 constexpr const char* kernel_name() { return __PRETTY_FUNCTION__; }
 
 template <class... P, class... A>
-void launch_as(bool resident, const char* name, void (*kernel)(P...), dim3 grid, dim3 block, unsigned shared_bytes, A&&... arguments) {
+void launch_as(bool resident, const char* name, void (*kernel)(P...), dim3 grid, dim3 block, unsigned shared_bytes,
+               A&&... arguments) {
     emu::launch(name, grid, block, shared_bytes, [&] { kernel(static_cast<P>(arguments)...); }, resident);
 }
 

@@ -88,6 +88,7 @@ MISTAKES = {
     "shared_read_past": r"shared_read_kernel, block \(\d,0,0\), thread \(37,0,0\): shared memory accessed at byte 2048",
     "shared_offset": r"does not lie in shared memory \(64 bytes from ",
     "null_pointer": r"null_kernel, block \(0,0,0\), thread \(0,0,0\): illegal memory access at (\(nil\)|0x0|0)$",
+    "instruction_reads_nowhere": r"instruction_kernel, block \(\d,0,0\), thread \(6,0,0\): illegal memory access at",
     "stack_overflow": r"recursion_kernel, block \(0,0,0\), thread \(5,0,0\): the thread's stack overflows \(128 KB\)",
     "stack_overflow_by_one_frame": r"kernel, block \(0,0,0\), thread \(\d+,0,0\): the thread's stack overflows",
     "division_by_zero": r"divide_kernel, .*integer division by zero",
@@ -101,7 +102,7 @@ MISTAKES = {
     "barrier_counts_differ": r"this thread expects (32|64) threads, those already here (32|64)|deadlock: 32 threads",
     "barrier_after_exit": r"deadlock: 32 threads wait for ever\n  32 threads in a named barrier: \(0,0,0\)",
     "barrier_kinds_differ": r"__syncthreads and __syncthreads_count, _and or _or meet at one barrier",
-    "mask_of_exited_lane": r"names lanes that have exited|waits for lane 7 \(mask ffffffff\), which exits instead",
+    "mask_of_exited_lane": r"names lanes that have exited|waits for lane 0 \(mask ffffffff\), which exits instead",
     "mask_without_itself": r"thread \(9,0,0\): __syncwarp: lane 9 is not in its own mask fffffdff",
     "divergence": r"lanes of one warp disagree: lane \d+ is at \w+ mask ffffffff, lane \d+ at \w+ mask ffffffff",
     "masks_differ": r"lanes of one warp disagree: |names lanes that have exited|which exits instead",
@@ -135,13 +136,21 @@ def test_mistake(planted, case):
         check_mistake(planted, case, order, seed, copies)
 
 
+@needs_headers
+def test_lane_that_exits(planted):
+    """Lane 0 is the first to run in forward order and the last in reverse: both ways to miss it are named."""
+    case = "mask_of_exited_lane"
+    assert "names lanes that have exited (alive: fffffffe)" in planted.run(case, planted=True, order="forward")[1]
+    assert "which exits instead" in planted.run(case, planted=True, order="reverse")[1]
+
+
 LIVELOCKS = {
     "livelock_unseen": r"^spin_kernel, block \(0,0,0\), thread \(\d+,0,0\): livelock: no thread ended in "
                        r"0.1 s of CPU time, and this one was running$",
     "livelock_in_library": r"^spin_in_library_kernel, block \(0,0,0\), thread \(\d+,0,0\): livelock: ",
     # Found by the scheduler, or, now and then, between two barriers.
     "livelock_at_barriers": r"^barrier_loop_kernel, block \(0,0,0\)(: livelock: no thread ended in 0.1 s .*\n"
-                            r"  64 threads in __syncthreads: |, thread \(\d+,0,0\): livelock: .* this one was running$)",
+                            r"  64 threads in __syncthreads: |, thread \(\d+,0,0\): livelock: .* was running$)",
 }  # fmt: skip
 
 

@@ -11,7 +11,9 @@ void register_emulator(py::module_& m) {
     m.def("set_schedule", [](const std::string& order, unsigned seed, const std::string& copies) {
         py::gil_scoped_release release;      // waits for a launch in another thread
         emu::Options o = emu::options();
-        o.order = order == "reverse" ? emu::Order::reverse : order == "random" ? emu::Order::random : emu::Order::forward;
+        o.order = order == "reverse"  ? emu::Order::reverse
+                  : order == "random" ? emu::Order::random
+                                      : emu::Order::forward;
         o.seed = seed;
         o.late = copies == "late";
         emu::set_options(o);

@@ -64,7 +64,7 @@ void access(const void* p, std::size_t bytes, bool write, const void* site) {
     if (on_fiber_stack(p)) return;       // host code, or registers and local memory
     std::size_t thread = thread_number();
     Log& log = logs[{site, write}];
-    if (log.visits.empty()) { log.visits.resize(1024); log.warps.resize(32); }
+    if (log.visits.size() <= thread) { log.visits.resize(thread + 1); log.warps.resize(thread / 32 + 1); }
     unsigned n = log.visits[thread]++;
     auto& requests = log.warps[thread / 32];
     if (requests.size() <= n) requests.resize(n + 1);

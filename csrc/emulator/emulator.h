@@ -23,7 +23,8 @@
 
 // In kernels a failed assert is an exception, in whatever build.
 #undef assert
-#define assert(condition) ((condition) ? void() : emu::fail("assertion failed: %s, %s:%d", #condition, __FILE__, __LINE__))
+#define assert(condition) \
+    ((condition) ? void() : emu::fail("assertion failed: %s, %s:%d", #condition, __FILE__, __LINE__))
 
 inline constexpr int warpSize = 32;
 

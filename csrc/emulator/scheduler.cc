@@ -1,8 +1,8 @@
 // Threads, blocks, barriers and warp rendezvous. Compiled without ThreadSanitizer instrumentation.
 //
-// Each CUDA thread runs on a fiber. A thread that ends starts the next one on its own stack, so a kernel in which nobody
-// waits never switches. Blocks run one after another, or, when resident, side by side. Nothing here runs in parallel:
-// one launch at a time, on the OS thread that asked for it.
+// Each CUDA thread runs on a fiber. A thread that ends starts the next one on its own stack, so a kernel in which
+// nobody waits never switches. Blocks run one after another, or, when resident, side by side. Nothing here runs in
+// parallel: one launch at a time, on the OS thread that asked for it.
 #include "scheduler.h"
 
 #include "counters.h"
@@ -131,6 +131,7 @@ struct Ready {
 };
 
 struct Block {
+    std::size_t slot = 0;                // in `blocks`
     uint3 index{};
     std::vector<Thread> threads;
     std::vector<Warp> warps;
@@ -242,7 +243,8 @@ std::string describe(const FaultReport& fault) {
         case Fault::arithmetic: return "integer division by zero, or its quotient does not fit";
         case Fault::illegal_instruction: return "illegal instruction";
         case Fault::endless_loop:
-            return text("livelock: no thread ended in %g s of CPU time, and this one was running", how.watchdog_seconds);
+            return text("livelock: no thread ended in %g s of CPU time, and this one was running",
+                        how.watchdog_seconds);
         default: break;
     }
     if (here->shared.near(fault.address)) {
@@ -268,11 +270,13 @@ std::string stuck_report() {
         for (Thread& t : b->threads) {
             if (!(t.warp->alive >> t.lane & 1)) continue;
             Group& g = groups[t.waits_for ? t.waits_for : "no call that waits"];
-            if (g.count++ < 4) g.first += (live.size() > 1 ? " block " + indices(b->index) + " thread " : " ") + indices(t.index);
+            if (g.count++ < 4)
+                g.first += (live.size() > 1 ? " block " + indices(b->index) + " thread " : " ") + indices(t.index);
         }
     std::string s;
     for (auto& [what, g] : groups)
-        s += text("\n  %d thread%s in %s:", g.count, g.count == 1 ? "" : "s", what.c_str()) + g.first + (g.count > 4 ? " ..." : "");
+        s += text("\n  %d thread%s in %s:", g.count, g.count == 1 ? "" : "s", what.c_str()) + g.first +
+             (g.count > 4 ? " ..." : "");
     return s;
 }
 
@@ -496,12 +500,14 @@ void run() {
     for (Block* b : live) alive += b->alive;
     if (error.empty() && alive > 0) {
         report(nullptr, live.size() == 1 ? live[0] : nullptr,
-               text("deadlock: %d thread%s wait%s for ever", alive, alive == 1 ? "" : "s", alive == 1 ? "s" : "") + stuck_report());
+               text("deadlock: %d thread%s wait%s for ever", alive, alive == 1 ? "" : "s", alive == 1 ? "s" : "") +
+                   stuck_report());
     }
     for (Block* b : live)
         if (std::ptrdiff_t at = b->shared.trespass())
-            report(nullptr, b, at < 0 ? text("shared memory written %td bytes before its start", -at)
-                                      : text("shared memory written at byte %td; the block has %zu", at, b->shared.bytes()));
+            report(nullptr, b,
+                   at < 0 ? text("shared memory written %td bytes before its start", -at)
+                          : text("shared memory written at byte %td; the block has %zu", at, b->shared.bytes()));
     count_block_end();
 #ifdef EMU_TSAN
     __tsan_acquire(&ended);
@@ -542,7 +548,8 @@ void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes, bool resident
     auto require = [](bool ok, const std::string& what) {
         if (!ok) throw Error(kernel_name + ": cannot be launched: " + what);
     };
-    const std::uint64_t threads = std::uint64_t(block.x) * block.y * block.z, n = std::uint64_t(grid.x) * grid.y * grid.z;
+    const std::uint64_t threads = std::uint64_t(block.x) * block.y * block.z,
+                        n = std::uint64_t(grid.x) * grid.y * grid.z;
     auto shape = [](dim3 d) { return text("(%u, %u, %u)", d.x, d.y, d.z); };
     require(threads >= 1, "a block of " + shape(block) + " has no threads");
     require(block.x <= 1024 && block.y <= 1024 && block.z <= 64 && threads <= 1024,
@@ -552,11 +559,13 @@ void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes, bool resident
             "a grid of " + shape(grid) + " exceeds (2147483647, 65535, 65535)");
     const DeviceProperties& device = posed_device();
     require(shared_bytes <= std::size_t(device.shared_per_block),
-            text("%zu bytes of shared memory; a block of %s has at most %d", shared_bytes, device.name.c_str(), device.shared_per_block));
+            text("%zu bytes of shared memory; a block of %s has at most %d", shared_bytes, device.name.c_str(),
+                 device.shared_per_block));
     if (resident)
-        require(n <= std::uint64_t(max_resident_blocks(block, shared_bytes)),
-                text("%llu resident blocks of %llu threads and %zu bytes of shared memory; %d fit", (unsigned long long)n,
-                     (unsigned long long)threads, shared_bytes, max_resident_blocks(block, shared_bytes)));
+        require(
+            n <= std::uint64_t(max_resident_blocks(block, shared_bytes)),
+            text("%llu resident blocks of %llu threads and %zu bytes of shared memory; %d fit", (unsigned long long)n,
+                 (unsigned long long)threads, shared_bytes, max_resident_blocks(block, shared_bytes)));
 }
 
 // After a mistake, threads were left in the middle of things: all stacks start over.
@@ -604,7 +613,8 @@ Options from_environment() {
         if (v == "reverse") o.order = Order::reverse;
         if (v.starts_with("random")) {
             o.order = Order::random;
-            if (auto colon = v.find(':'); colon != v.npos) o.seed = unsigned(std::strtoul(v.c_str() + colon + 1, nullptr, 10));
+            if (auto colon = v.find(':'); colon != v.npos)
+                o.seed = unsigned(std::strtoul(v.c_str() + colon + 1, nullptr, 10));
         }
     }
     if (const char* s = std::getenv("EMU_ASYNC")) o.late = std::string(s) == "late";
@@ -668,14 +678,19 @@ void run_grid(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes,
 
     const std::uint64_t count = std::uint64_t(grid.x) * grid.y * grid.z;
     const std::size_t at_once = resident ? std::size_t(count) : 1;
-    while (blocks.size() < at_once) blocks.push_back(std::make_unique<Block>());
+    while (blocks.size() < at_once) {
+        blocks.push_back(std::make_unique<Block>());
+        blocks.back()->slot = blocks.size() - 1;
+    }
     live.clear();
     for (std::size_t i = 0; i < at_once; ++i) {
         blocks[i]->shared.resize(shared_bytes);
         live.push_back(blocks[i].get());
     }
     auto in_order = [&](std::uint64_t i) {
-        return how.order == Order::forward ? i : how.order == Order::reverse ? count - 1 - i : permuted(i, count, how.seed);
+        return how.order == Order::forward   ? i
+               : how.order == Order::reverse ? count - 1 - i
+                                             : permuted(i, count, how.seed);
     };
     {
         Running running;
@@ -707,13 +722,16 @@ bool late() { return how.late; }
 unsigned char* shared_memory() { return here->shared.base(); }
 unsigned char* shared_pointer(std::uint32_t offset) {
     const SharedMemory& s = here->shared;
-    if (offset < 1024 || offset - 1024 >= s.bytes()) fail("shared offset %u is outside the block's %zu bytes", offset, s.bytes());
+    if (offset < 1024 || offset - 1024 >= s.bytes())
+        fail("shared offset %u is outside the block's %zu bytes", offset, s.bytes());
     return s.base() + (offset - 1024);
 }
 std::uint32_t shared_offset(const void* p) {
     const SharedMemory& s = here->shared;
-    if (!s.contains(p)) fail("%p does not lie in shared memory (%zu bytes from %p)", p, s.bytes(), static_cast<void*>(s.base()));
-    return std::uint32_t(static_cast<const unsigned char*>(p) - s.base()) + 1024;      // sm_90 keeps the first 1 KB for itself
+    if (!s.contains(p))
+        fail("%p does not lie in shared memory (%zu bytes from %p)", p, s.bytes(), static_cast<void*>(s.base()));
+    return std::uint32_t(static_cast<const unsigned char*>(p) - s.base()) +
+           1024;    // sm_90 keeps the first 1 KB for itself
 }
 
 int lane() { return self->lane; }
@@ -726,7 +744,7 @@ unsigned lanes_alive() { return self->warp->alive; }
 long long clock() { return ++ticks; }
 
 // For the counters.
-std::size_t thread_number() { return std::size_t(self - here->threads.data()); }
+std::size_t thread_number() { return std::size_t(self - here->threads.data()) + here->slot * 1024; }
 bool on_fiber_stack(const void* p) { return !self || (p >= current->stack && p < current->stack + current->size); }
 bool in_shared_memory(const void* p) {
     return std::any_of(live.begin(), live.end(), [&](Block* b) { return b->shared.contains(p); });
@@ -738,7 +756,8 @@ void arrive(int id, int count, bool wait, bool counting, bool truth) {
     if (id < 0 || id > 15) fail("barrier %d: a block has barriers 0 to 15", id);
     Barrier& b = block.barriers[id];
     if (count < 0 || count % 32) fail("barrier %d: %d threads is not a multiple of the warp size", id, count);
-    if (count > int(block.warps.size()) * 32) fail("barrier %d: %d threads in a block of %zu", id, count, block.threads.size());
+    if (count > int(block.warps.size()) * 32)
+        fail("barrier %d: %d threads in a block of %zu", id, count, block.threads.size());
     if (b.arrived && b.expected != count)
         fail("barrier %d: this thread expects %d threads, those already here %d (0: all)", id, count, b.expected);
     if (b.arrived && b.counting != counting)
@@ -789,8 +808,8 @@ void collective(const char* name, unsigned mask, void* arg, Compute compute, con
     for (int i = 0; i < 32; ++i) {
         if (!(mask >> i & 1)) continue;
         if (w.mask[i] != mask || (w.name[i] != name && std::strcmp(w.name[i], name)))
-            fail("lanes of one warp disagree: lane %d is at %s mask %08x, lane %d at %s mask %08x", me->lane, name, mask, i,
-                 w.name[i], w.mask[i]);
+            fail("lanes of one warp disagree: lane %d is at %s mask %08x, lane %d at %s mask %08x", me->lane, name,
+                 mask, i, w.name[i], w.mask[i]);
         args[i] = w.lanes[i]->arg;
     }
     ++stats.collectives;

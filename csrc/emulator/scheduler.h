@@ -26,7 +26,8 @@ struct Options {
     unsigned seed = 1;
     bool late = false;                   // asynchronous copies and products: done at issue, or as late as allowed
     // A launch in which no thread ends for so many seconds of CPU time is in an endless loop. An honest block of the
-    // library's tests ends within a second; sanitizers cost a factor of 20; the rest is room for other people's kernels.
+    // library's tests ends within a second; sanitizers cost a factor of 20; the rest is room for other people's
+    // kernels.
     double watchdog_seconds = 60;
 };
 

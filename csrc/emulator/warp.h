@@ -1,5 +1,6 @@
 // Shuffles, votes, matches and reductions of a warp. Every lane of the mask comes to emu::collective(), the last one
-// computes for all; results of lanes outside the mask are never read (CUDA leaves them undefined, here that is an error).
+// computes for all; results of lanes outside the mask are never read (CUDA leaves them undefined, here that is an
+// error).
 #pragma once
 #include "scheduler.h"
 
@@ -13,8 +14,9 @@
 namespace emu {
 
 template <class T>
-inline constexpr bool kShuffles = (std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8)) || std::is_same_v<T, __half> ||
-                                  std::is_same_v<T, __half2> || std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __nv_bfloat162>;
+inline constexpr bool kShuffles =
+    (std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8)) || std::is_same_v<T, __half> ||
+    std::is_same_v<T, __half2> || std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __nv_bfloat162>;
 
 template <class T>
 struct Shuffle {
@@ -40,7 +42,8 @@ T shuffle(const char* name, unsigned mask, T value, int source) {
 
 // The lanes of a warp are divided into segments of `width`; none reads beyond its own segment's end.
 inline int segment_start(const char* name, int width) {
-    if (width < 1 || width > 32 || (width & (width - 1))) fail("%s: width %d is not a power of two up to 32", name, width);
+    if (width < 1 || width > 32 || (width & (width - 1)))
+        fail("%s: width %d is not a power of two up to 32", name, width);
     return lane() & ~(width - 1);
 }
 

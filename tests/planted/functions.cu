@@ -89,8 +89,8 @@ CASE(atomic_functions) {
     float f = 0;
     double d = 0;
     gpu::launch<atomics_kernel>(dim3(1), dim3(64), 0, kNoStream, i, u, &l, &f, &d, wrap);
-    return i[0] == 2016 && i[1] == 63 && i[2] == -63 && i[3] == -64 && i[5] == 128 && i[6] == 17 && u[0] == ~0u && u[1] == 0 &&
-           l == 64ull << 33 && f == 32 && d == 16 && wrap[0] == 4 && wrap[1] == 6;
+    return i[0] == 2016 && i[1] == 63 && i[2] == -63 && i[3] == -64 && i[5] == 128 && i[6] == 17 && u[0] == ~0u &&
+           u[1] == 0 && l == 64ull << 33 && f == 32 && d == 16 && wrap[0] == 4 && wrap[1] == 6;
 }
 
 __global__ void arithmetic_kernel() {
@@ -107,7 +107,8 @@ __global__ void arithmetic_kernel() {
     EXPECT(__hadd(-3, 2) == -1 && __rhadd(3, 2) == 3 && __sad(-1, 2, 10u) == 13u);
     EXPECT(__dp4a(0x01FF0203, 0x01010101, 10) == 15 && __dp4a(0xFF000001u, 0x02000003u, 1u) == 514u);
     EXPECT(__float2int_rz(3e9f) == 2147483647 && __float2int_rn(-3e9f) == -2147483647 - 1 && __float2int_rn(nan) == 0);
-    EXPECT(__float2int_rn(2.5f) == 2 && __float2int_rd(-0.5f) == -1 && __float2int_ru(0.5f) == 1 && __float2uint_rz(-5.0f) == 0);
+    EXPECT(__float2int_rn(2.5f) == 2 && __float2int_rd(-0.5f) == -1 && __float2int_ru(0.5f) == 1 &&
+           __float2uint_rz(-5.0f) == 0);
     EXPECT(__double2ll_rn(1e30) == 9223372036854775807ll && __float2uint_rn(4294967040.0f) == 4294967040u);
     EXPECT(__double2hiint(-1.5) == int(0xBFF80000u) && __hiloint2double(0x3FF00000, 1) == std::nextafter(1.0, 2.0));
     EXPECT(__float_as_uint(1.0f) == 0x3F800000u && __int_as_float(0x40000000) == 2.0f);
@@ -138,7 +139,8 @@ __global__ void half_kernel() {
     EXPECT(__half2float(__hfma_relu(h(-1), h(1), h(0))) == 0 && __half2float(__hfma_sat(h(3), h(1), h(0))) == 1);
     EXPECT(__low2float(__hfma2(__floats2half2_rn(1, 2), __floats2half2_rn(3, 4), __floats2half2_rn(5, 6))) == 8);
     EXPECT(__half2float(hexp(h(0))) == 1 && __half2float(hsqrt(h(9))) == 3 && __half2float(hrcp(h(4))) == 0.25f);
-    EXPECT(__bfloat162float(hrsqrt(b(4))) == 0.5f && __bfloat162float(htanh(b(0))) == 0 && __half2float(hfloor(h(-0.5f))) == -1);
+    EXPECT(__bfloat162float(hrsqrt(b(4))) == 0.5f && __bfloat162float(htanh(b(0))) == 0 &&
+           __half2float(hfloor(h(-0.5f))) == -1);
     EXPECT(__half2int_rn(h(2.5f)) == 2 && __half2int_ru(h(2.5f)) == 3 && __bfloat162int_rd(b(-0.5f)) == -1);
     EXPECT(__half2float(__hmax(h(NAN), h(1))) == 1 && __half2float(__hadd(h(1), h(2))) == 3);
 }

@@ -32,9 +32,11 @@ struct Signals {
     }
     bool operator==(const Signals& other) const {
         for (int i = 0; i < 5; ++i)
-            if (actions[i].sa_sigaction != other.actions[i].sa_sigaction || (actions[i].sa_flags ^ other.actions[i].sa_flags) & ~kRestorer)
+            if (actions[i].sa_sigaction != other.actions[i].sa_sigaction ||
+                (actions[i].sa_flags ^ other.actions[i].sa_flags) & ~kRestorer)
                 return false;
-        return stack.ss_sp == other.stack.ss_sp && stack.ss_size == other.stack.ss_size && stack.ss_flags == other.stack.ss_flags;
+        return stack.ss_sp == other.stack.ss_sp && stack.ss_size == other.stack.ss_size &&
+               stack.ss_flags == other.stack.ss_flags;
     }
 };
 
@@ -46,9 +48,10 @@ __global__ void short_loop_kernel(volatile int* out) {
 }  // namespace
 
 extern "C" {
-// 0: the result is right; 1: it is wrong; 2: emu::Error; 3: the emulator left its signal handling behind; 4: no such case.
-int planted_run(const char* name, int planted, int order, unsigned seed, int late, double watchdog_seconds, char* message,
-                std::size_t size) {
+// 0: the result is right; 1: it is wrong; 2: emu::Error; 3: the emulator left its signal handling behind; 4: no such
+// case.
+int planted_run(const char* name, int planted, int order, unsigned seed, int late, double watchdog_seconds,
+                char* message, std::size_t size) {
     auto found = cases().find(name);
     if (found == cases().end()) return 4;
     emu::set_options({emu::Order(order), seed, late != 0, watchdog_seconds});

@@ -115,6 +115,21 @@ CASE(null_pointer) {
     return true;
 }
 
+__global__ void instruction_kernel(int* to, const int* from) {     // as an emulated copy instruction does it
+    if (threadIdx.x != 6) return;
+    emu::defer([=] {
+        emu::Quiet quiet;
+        emu::kernel_copy(to, from, 4);
+        emu::wake(to);
+    });
+    while (*to == 0) emu::sleep_on(to, "a copy");
+}
+CASE(instruction_reads_nowhere) {
+    int to = 0, from = 5;
+    gpu::launch<instruction_kernel>(dim3(1), dim3(32), 0, kNoStream, &to, planted ? nullptr : &from);
+    return to == 5;
+}
+
 __attribute__((noinline)) int recurse(volatile int* out, int depth) {
     volatile int local[64];
     local[depth & 63] = *out;
@@ -206,7 +221,7 @@ CASE(barrier_kinds_differ) {
 // ---- warps --------------------------------------------------------------------------------------------------
 
 __global__ void early_exit_kernel(bool planted, int* out) {
-    if (planted && threadIdx.x % 32 == 7) return;
+    if (planted && threadIdx.x % 32 == 0) return;
     atomicAdd(out, __shfl_xor_sync(~0u, 1, 1));
 }
 CASE(mask_of_exited_lane) {

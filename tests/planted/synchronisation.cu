@@ -94,8 +94,8 @@ CASE(uninitialised_shared) {
     return out[0] == 1 && out[31] == 1;
 }
 
-// Blocks that wait for one another in turn: block b adds after block b - 1. Without gpu::launch_resident the first block
-// to run must be block 0.
+// Blocks that wait for one another in turn: block b adds after block b - 1. Without gpu::launch_resident the first
+// block to run must be block 0.
 __global__ void turnstile_kernel(volatile int* turn, float* sum, float* per_block) {
     GPU_SHARED(shared);
     auto* mine = reinterpret_cast<float*>(shared);
@@ -119,8 +119,12 @@ CASE(turnstile) {
     int turn = 0;
     float sum = 0, want = 0;
     std::vector<float> per_block(blocks * threads);
-    if (planted) gpu::launch<turnstile_kernel>(dim3(blocks), dim3(threads), threads * 4, kNoStream, &turn, &sum, per_block.data());
-    else gpu::launch_resident<turnstile_kernel>(dim3(blocks), dim3(threads), threads * 4, kNoStream, &turn, &sum, per_block.data());
+    if (planted)
+        gpu::launch<turnstile_kernel>(dim3(blocks), dim3(threads), threads * 4, kNoStream, &turn, &sum,
+                                      per_block.data());
+    else
+        gpu::launch_resident<turnstile_kernel>(dim3(blocks), dim3(threads), threads * 4, kNoStream, &turn, &sum,
+                                               per_block.data());
     for (int b = 0; b < blocks; ++b) want = want * 0.5f + float((b + 1) * threads);
     for (int i = 0; i < blocks * threads; ++i)
         if (per_block[std::size_t(i)] != float(i / threads + 1)) return false;
@@ -144,7 +148,8 @@ __global__ void grid_barrier_kernel(unsigned* arrived, int* failures, int rounds
 CASE(grid_barrier) {                     // planted: a block that does not count itself
     unsigned arrived = 0;
     int failures = 0;
-    gpu::launch_resident<grid_barrier_kernel>(dim3(4, 2), dim3(64), 0, kNoStream, &arrived, &failures, 5, planted ? 3 : -1);
+    gpu::launch_resident<grid_barrier_kernel>(dim3(4, 2), dim3(64), 0, kNoStream, &arrived, &failures, 5,
+                                              planted ? 3 : -1);
     return failures == 0 && arrived == 40;
 }
 
