@@ -56,6 +56,12 @@ std::uintptr_t program_counter(const ucontext_t* c) {
 alignas(16) char handler_stack[64 * 1024];
 
 int timer_signal() { return SIGRTMIN + 5; }
+sigset_t only_tick() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, timer_signal());
+    return set;
+}
 
 void check(bool ok, const char* what) {
     if (!ok) throw std::system_error(errno, std::generic_category(), what);
@@ -81,6 +87,8 @@ Watch::Watch(double watchdog_seconds, Fiber** current, void (*abandon)())
     action.sa_flags |= SA_RESTART;
     action.sa_sigaction = on_tick;
     sigaction(timer_signal(), &action, &timer_before_);
+    const sigset_t tick = only_tick();
+    pthread_sigmask(SIG_UNBLOCK, &tick, &mask_before_);    // some libraries start threads with all signals blocked
 
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
@@ -94,15 +102,13 @@ Watch::Watch(double watchdog_seconds, Fiber** current, void (*abandon)())
 
 Watch::~Watch() {
     // A tick that is already on its way must not find the handler gone: an unhandled real-time signal kills.
-    sigset_t tick, mask;
-    sigemptyset(&tick);
-    sigaddset(&tick, timer_signal());
-    pthread_sigmask(SIG_BLOCK, &tick, &mask);
+    const sigset_t tick = only_tick();
+    pthread_sigmask(SIG_BLOCK, &tick, nullptr);
     timer_delete(timer_);
     const timespec now{};
     while (sigtimedwait(&tick, nullptr, &now) > 0) {}
     sigaction(timer_signal(), &timer_before_, nullptr);
-    pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+    pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
     for (int i = 0; i < 4; ++i) sigaction(kSignals[i], &before_[i], nullptr);
     sigaltstack(&stack_before_, nullptr);
     watch = nullptr;

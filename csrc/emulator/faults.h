@@ -45,6 +45,7 @@ private:
     FaultReport report_;
     struct sigaction before_[4], timer_before_;
     stack_t stack_before_;
+    sigset_t mask_before_;
     timer_t timer_{};
 };
 

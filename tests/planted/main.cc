@@ -24,19 +24,21 @@ constexpr int kRestorer = 0x04000000;    // SA_RESTORER: glibc's own, added by e
 struct Signals {
     struct sigaction actions[5];
     stack_t stack;
+    sigset_t mask;
     Signals() {
         std::memset(static_cast<void*>(this), 0, sizeof *this);
         const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGRTMIN + 5};
         for (int i = 0; i < 5; ++i) sigaction(numbers[i], nullptr, &actions[i]);
         sigaltstack(nullptr, &stack);
+        pthread_sigmask(SIG_SETMASK, nullptr, &mask);
     }
     bool operator==(const Signals& other) const {
         for (int i = 0; i < 5; ++i)
             if (actions[i].sa_sigaction != other.actions[i].sa_sigaction ||
                 (actions[i].sa_flags ^ other.actions[i].sa_flags) & ~kRestorer)
                 return false;
-        return stack.ss_sp == other.stack.ss_sp && stack.ss_size == other.stack.ss_size &&
-               stack.ss_flags == other.stack.ss_flags;
+        return std::memcmp(&mask, &other.mask, sizeof mask) == 0 && stack.ss_sp == other.stack.ss_sp &&
+               stack.ss_size == other.stack.ss_size && stack.ss_flags == other.stack.ss_flags;
     }
 };
 

@@ -133,7 +133,7 @@ CASE(instruction_reads_nowhere) {
 __attribute__((noinline)) int recurse(volatile int* out, int depth) {
     volatile int local[64];
     local[depth & 63] = *out;
-    return depth == 0 ? local[0] : recurse(out, depth - 1) + local[1];
+    return depth == 0 ? local[0] : recurse(out, depth - 1) ^ local[1];
 }
 __global__ void recursion_kernel(int* out, int depth) {
     if (threadIdx.x == 5) *out = recurse(out, depth) != 0 ? 1 : 1;
