@@ -18,6 +18,7 @@ from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import creation as _creation
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import indexing as _indexing
+from fastnet.ops import matmul as _matmul
 from fastnet.ops import pointwise as _pointwise
 from fastnet.ops import random as _random_ops
 from fastnet.ops import reductions as _reductions
@@ -45,6 +46,7 @@ _FUNCTIONS = {
     ),
     _indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
     _dropout: "dropout",
+    _matmul: "addmm bmm dot linear_activation matmul mm mv",
     _pointwise: "relu sigmoid tanh",
     _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
     _reductions: "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var",

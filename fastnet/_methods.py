@@ -8,7 +8,7 @@ from fastnet import _dtypes
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, creation, indexing, pointwise, random, reductions, shape, softmax
+from fastnet.ops import arithmetic, creation, indexing, matmul, pointwise, random, reductions, shape, softmax
 
 METHODS = {
     arithmetic: (
@@ -18,6 +18,7 @@ METHODS = {
         "sign sin sinh sqrt square sub tan trunc zero_"
     ),
     indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
+    matmul: "addmm bmm dot matmul mm mv",
     pointwise: "relu sigmoid tanh",
     random: "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
     reductions: (
@@ -70,6 +71,7 @@ for _symbol, _name in _ARITHMETIC.items():
     setattr(Tensor, f"__i{_symbol}__", _in_place)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _operator(getattr(arithmetic, _name)))
+Tensor.__matmul__ = lambda self, other: matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 Tensor.__neg__ = arithmetic.neg
 Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = arithmetic.abs

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
 
-from fastnet import kernels, reference
+import fastnet
+from fastnet import autograd, kernels, reference
 from fastnet.kernels import _runtime
+from fastnet.ops import matmul as ops
 
 FLOATS = [np.float32, np.float64, np.float16, bfloat16]
 INTEGERS = [np.int32, np.int64, np.uint8]
@@ -337,3 +339,148 @@ def test_bad_configs():
             kernels.matmul(x, x, config="large")
         with pytest.raises(ValueError, match="float64 does not have"):
             kernels.matmul(x, x, config=ext.MatmulConfig(tile="large"))
+
+
+# ---- the operations ------------------------------------------------------------------------------------------------
+
+MATMUL_SHAPES = [
+    ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)),
+    ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((6, 1, 2, 3), (5, 3, 4)), ((1, 2, 3), (5, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)),
+    ((5, 0, 3), (3, 4)),
+]
+CALLS = {
+    "mm": (lambda f: f.mm, [(3, 4), (4, 2)], {}),
+    "bmm": (lambda f: f.bmm, [(5, 3, 4), (5, 4, 2)], {}),
+    "mv": (lambda f: f.mv, [(3, 4), (4,)], {}),
+    "dot": (lambda f: f.dot, [(4,), (4,)], {}),
+    "addmm of a row": (lambda f: f.addmm, [(2,), (3, 4), (4, 2)], {}),
+    "addmm of a matrix": (lambda f: f.addmm, [(3, 2), (3, 4), (4, 2)], {"beta": 0.5, "alpha": -2.0}),
+    "addmm of a column": (lambda f: f.addmm, [(3, 1), (3, 4), (4, 2)], {"beta": 2}),
+    "addmm of one": (lambda f: f.addmm, [(), (3, 4), (4, 2)], {"alpha": 3}),
+    "linear": (lambda f: functional(f).linear, [(3, 4), (5, 4), (5,)], {}),
+    "linear, deep": (lambda f: functional(f).linear, [(2, 3, 4), (5, 4), (5,)], {}),
+    "linear of a vector": (lambda f: functional(f).linear, [(4,), (5, 4), (5,)], {}),
+    "linear, no bias": (lambda f: functional(f).linear, [(3, 4), (5, 4)], {}),
+    "linear, one output": (lambda f: functional(f).linear, [(3, 4), (4,)], {}),
+    "linear, no rows": (lambda f: functional(f).linear, [(0, 4), (5, 4), (5,)], {}),
+    "bilinear": (lambda f: functional(f).bilinear, [(2, 3, 4), (2, 3, 2), (5, 4, 2), (5,)], {}),
+}
+
+
+def functional(framework):
+    return ops if framework is fastnet else framework.nn.functional
+
+
+def tensors(framework, shapes, dtype="float64", seed=10):
+    rng = np.random.default_rng(seed)
+    result = []
+    for shape in shapes:
+        t = framework.tensor(rng.standard_normal(shape).tolist(), dtype=getattr(framework, dtype)).reshape(shape)
+        result.append(t.detach().requires_grad_())
+    return result
+
+
+@pytest.fixture(params=["reference", "emulated"])
+def mode(request):
+    with kernels.use(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("shapes", MATMUL_SHAPES, ids=str)
+def test_matmul_gradients(shapes, mode):
+    assert autograd.gradcheck(fastnet.matmul, tensors(fastnet, shapes))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_gradients(call, mode):
+    get, shapes, arguments = CALLS[call]
+    assert autograd.gradcheck(lambda *t: get(fastnet)(*t, **arguments), tensors(fastnet, shapes))
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
+                                        "sigmoid", "tanh", "hardswish"])
+def test_linear_activation_gradients(activation, mode):
+    x, weight, bias = tensors(fastnet, [(2, 3, 4), (5, 4), (5,)])
+    with kernels.trace() as ran:
+        ops.linear_activation(x, weight, bias, activation)
+    assert ran.names == (["matmul"] if mode == "emulated" else [])     # fused: one launch
+    assert autograd.gradcheck(lambda *t: ops.linear_activation(*t, activation), [x, weight, bias])
+    assert autograd.gradcheck(lambda *t: ops.linear_activation(*t, activation=activation), [x, weight])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_as_pytorch(dtype, mode):
+    """Outputs and gradients, for a random upstream gradient: a few roundings of values of the size of their sums."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rng = np.random.default_rng(11)
+    calls = [(f"matmul {s}", (lambda f: f.matmul), list(s), {}) for s in MATMUL_SHAPES] + [(n, *c) for n, c in CALLS.items()]
+    for what, get, shapes, arguments in calls:
+        ours, theirs = tensors(fastnet, shapes, dtype), tensors(torch, shapes, dtype)
+        out, want = get(fastnet)(*ours, **arguments), get(torch)(*theirs, **arguments)
+        assert tuple(out.shape) == tuple(want.shape), what
+        assert str(out.dtype).split(".")[-1] == dtype
+        upstream = rng.standard_normal(tuple(want.shape))
+        out.backward(fastnet.tensor(upstream.tolist(), dtype=getattr(fastnet, dtype)).reshape(tuple(want.shape)))
+        want.backward(torch.tensor(upstream.tolist(), dtype=getattr(torch, dtype)).reshape(tuple(want.shape)))
+        for i, (a, b) in enumerate([(out.detach(), want.detach()), *((o.grad, t.grad) for o, t in zip(ours, theirs, strict=True))]):
+            a, b = np.array(a.double().tolist()).reshape(tuple(b.shape)), b.double().numpy()
+            # At most 30 products are summed for any of these; PyTorch rounds 16-bit intermediate results more often.
+            limit = 64 * epsilon(dtype) * max(1.0, np.abs(b).max(initial=0))
+            assert_close(a, b, limit, f"{what}, {'output' if i == 0 else f'gradient {i - 1}'}")
+
+
+def test_methods_and_operators():
+    a, b = tensors(fastnet, [(2, 3), (3, 2)])
+    want = a.detach().numpy() @ b.detach().numpy()
+    for got in (a @ b, a.matmul(b), a.mm(b), fastnet.mm(a, b)):
+        assert_close(got.detach().numpy(), want, 0)
+    with pytest.raises(TypeError):
+        a @ 3
+
+
+def test_addmm_ignores_input_for_beta_zero(mode):
+    nan = fastnet.tensor([float("nan"), 1.0])
+    out = fastnet.addmm(nan, fastnet.ones(3, 4), fastnet.ones(4, 2), beta=0)
+    assert out.tolist() == [[4.0, 4.0]] * 3
+
+
+def test_expanded_gradient(mode):
+    """The gradient of a sum is one number at stride zero."""
+    a, b = tensors(fastnet, [(40, 30), (30, 20)], "float32")
+    fastnet.matmul(a, b).sum().backward()
+    ones = np.ones((40, 20))
+    assert_close(a.grad.numpy(), ones @ b.detach().numpy().T, bound(ones.astype(np.float32), b.detach().numpy().T))
+    assert_close(b.grad.numpy(), a.detach().numpy().T @ ones, reference_bound(a.detach().numpy().T, ones.astype(np.float32)))
+
+
+BAD_OPS = [
+    (lambda t: fastnet.matmul(t(2, 3), np.ones((3, 2))), TypeError, "matmul.*'other' must be Tensor"),
+    (lambda t: fastnet.matmul(t(2, 3), t(2, 3)), ValueError, "matmul: .*3 columns and 2 rows"),
+    (lambda t: fastnet.matmul(t(2, 3), t(3, 2).double()), TypeError, "matmul: .*same dtype"),
+    (lambda t: fastnet.matmul(t(2, 3), t()), ValueError, "at least one dimension"),
+    (lambda t: fastnet.matmul(t(2, 2, 3), t(3, 3, 2)), ValueError, "do not broadcast"),
+    (lambda t: fastnet.mm(t(2, 3), t(3)), ValueError, "mm: mat2 has 1 dimensions"),
+    (lambda t: fastnet.mm(t(2, 3), None), TypeError, "mm"),
+    (lambda t: fastnet.bmm(t(2, 2, 3), t(3, 3, 2)), ValueError, "bmm: .*batches of 2 and 3"),
+    (lambda t: fastnet.mv(t(2, 3), t(2)), ValueError, "mv: "),
+    (lambda t: fastnet.dot(t(2), t(3)), ValueError, "dot: "),
+    (lambda t: fastnet.addmm(t(3), t(2, 3), t(3, 2)), ValueError, "addmm: input has shape"),
+    (lambda t: fastnet.addmm(t(2), t(2, 3), t(3, 2), beta="x"), TypeError, "addmm: beta is a str"),
+    (lambda t: ops.linear(t(2, 3), t(4, 2)), ValueError, "linear: input has 3 features, weight takes 2"),
+    (lambda t: ops.linear(t(2, 3), t(4, 3), t(3)), ValueError, "linear: bias has shape"),
+    (lambda t: ops.linear(t(2, 3), t(4, 3).half()), TypeError, "linear: .*same dtype"),
+    (lambda t: ops.linear(t(), t(4, 3)), ValueError, "linear: input has no dimensions"),
+    (lambda t: ops.linear(t(2, 3), t(1, 4, 3)), ValueError, "linear: weight has 3 dimensions"),
+    (lambda t: ops.linear_activation(t(2, 3), t(4, 3), activation="swish"), ValueError, "linear_activation: activation is 'swish'"),
+    (lambda t: ops.linear_activation(t(2, 3).long(), t(4, 3).long()), TypeError, "linear_activation: input has dtype"),
+    (lambda t: ops.bilinear(t(2, 3), t(2, 4), t(5, 3, 3)), ValueError, "bilinear: input1 and input2 have shapes"),
+    (lambda t: fastnet.matmul(t(2, 3) > 0, t(3, 2) > 0), TypeError, "dtype bool"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD_OPS)))
+def test_bad_operands(number, mode):
+    call, error, message = BAD_OPS[number]
+    with kernels.trace() as ran, pytest.raises(error, match=message):
+        call(lambda *shape: fastnet.ones(*shape))
+    assert "matmul" not in ran.names
