@@ -186,7 +186,7 @@ __device__ __forceinline__ int64_t target_at(const void* target, DType dtype, in
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads, 1)
-cross_entropy_kernel(const __grid_constant__ CrossEntropy p, DType target_dtype, int team, bool vector) {
+cross_entropy_kernel(const __grid_constant__ CrossEntropy p, DType target_dtype, int team, bool vector, bool vector_gradient) {
     using Acc = accumulator_t<T>;
     GPU_SHARED(shared);
     const Part part = part_of<false>(team);
@@ -241,7 +241,7 @@ cross_entropy_kernel(const __grid_constant__ CrossEntropy p, DType target_dtype,
         // d loss / d x[c] = p[c] * (sum of all the weights in front of logp) - (weight in front of logp[c])
         const Acc at_target = sharp * target_weight, each = counts ? smooth : Acc(0), all = at_target + each * total;
         T* to = static_cast<T*>(p.gradient) + row * p.classes;
-        sweep<T>(length, vector, part, [&]<int N>(int64_t first) {
+        sweep<T>(length, vector_gradient, part, [&]<int N>(int64_t first) {
             Acc values[N];
             load(values, from, first, p.class_stride);
 #pragma unroll
@@ -323,9 +323,10 @@ void cross_entropy(const CrossEntropy& p, DType dtype, DType target_dtype, const
     if (p.rows == 0) return;
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        const bool vector = vectors<T>(p.logits, p.rows, p.row_stride, p.class_stride) &&
-                            (!p.gradient || vectors<T>(p.gradient, p.rows, p.classes, 1));
+        // The loss is the same to the bit with and without a gradient, whose alignment decides about its own sweep only.
+        const bool vector = vectors<T>(p.logits, p.rows, p.row_stride, p.class_stride);
+        const bool vector_gradient = vector && vectors<T>(p.gradient, p.rows, p.classes, 1);
         gpu::launch<cross_entropy_kernel<T>>(dim3(grid_for(p.rows, config)), dim3(config.block), shared_bytes<accumulator_t<T>>(config),
-                                             stream, p, target_dtype, config.team, vector);
+                                             stream, p, target_dtype, config.team, vector, vector_gradient);
     });
 }

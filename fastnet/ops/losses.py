@@ -89,11 +89,12 @@ FORMULAS = {
         _smooth_l1,
         _smooth_l1_gradient,
         lambda xp, x, y, p: -_smooth_l1_gradient(xp, x, y, p)),
-    # Logarithms are clamped to -100 and the denominator to 1e-12, as PyTorch's, so that 0 and 1 give finite losses.
+    # Logarithms are clamped to -100 and the denominator to 1e-12, as PyTorch's, so that 0 and 1 give finite losses
+    # (the target's gradient is not clamped, as PyTorch's is not).
     "binary_cross_entropy": Formula(
         lambda xp, x, y, p: (y - 1) * _clamped_log1m(xp, x) - y * _clamped_log(xp, x),
         lambda xp, x, y, p: (x - y) / xp.maximum((1 - x) * x, 1e-12),
-        lambda xp, x, y, p: _clamped_log1m(xp, x) - _clamped_log(xp, x)),
+        lambda xp, x, y, p: xp.log1p(-x) - xp.log(x)),
     "binary_cross_entropy_with_logits": Formula(
         _logits,
         _logits_gradient,
