@@ -148,12 +148,16 @@ def _apply(choice: Choice) -> None:
         found.set_device(choice.device)
 
 
+wrap_implementation: Callable[[ModuleType], Any] | None = None     # set by fastnet.utils.cost while it counts
+
+
 def implementation(array: Any) -> ModuleType:
     """``fastnet.kernels`` or ``fastnet.reference``: what runs operations on this array now."""
     from fastnet import kernels, reference
 
     mode = _choice.cpu if isinstance(array, np.ndarray) else _choice.cuda
-    return reference if mode == "reference" else kernels
+    module = reference if mode == "reference" else kernels
+    return module if wrap_implementation is None else wrap_implementation(module)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from fastnet.ops._numeric import axis_of, is_short, namespace, rounded, wide
 from fastnet.ops.arithmetic import cast, check_in_place, check_tensor, old_value
 
 
-def _add_at(out: Any, index: Any, values: Any) -> None:
+def add_at(out: Any, index: Any, values: Any) -> None:
     """out[index] += values with repeated indices added one after another: np.add.at on the CPU; on the GPU, where its
     order would be that of arrival, sorted by index first."""
     if isinstance(out, np.ndarray):
@@ -113,7 +113,7 @@ class Index(ArrayFunction):
             out[ctx.index] = grad
         else:
             out = xp.zeros(ctx.shape, np.float32 if is_short(grad) else grad.dtype)
-            _add_at(out, ctx.index, wide(grad))
+            add_at(out, ctx.index, wide(grad))
             out = rounded(out, grad.dtype)
         return out, None, None
 
@@ -223,7 +223,7 @@ class Gather(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         out = namespace(grad).zeros(ctx.shape, np.float32 if is_short(grad) else grad.dtype)
-        _add_at(out, ctx.coordinates, wide(grad))
+        add_at(out, ctx.coordinates, wide(grad))
         return rounded(out, grad.dtype), None, None
 
 
@@ -271,7 +271,7 @@ class Scatter(ArrayFunction):
         ctx.shape = src.shape if hasattr(src, "shape") else None
         if add:
             out = wide(x).copy() if not is_short(x) else wide(x)
-            _add_at(out, ctx.coordinates, wide(part) if hasattr(part, "dtype") else part)
+            add_at(out, ctx.coordinates, wide(part) if hasattr(part, "dtype") else part)
             return rounded(out, x.dtype)
         out = x.copy()
         out[ctx.coordinates] = part

@@ -516,3 +516,54 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         tensors = tuple(tensors[0])
     xp = namespace(tensors[0]._data)
     return tuple(Tensor._wrap(g) for g in xp.meshgrid(*[x._data for x in tensors], indexing=indexing))
+
+
+class Pad(ArrayFunction):
+    """Elements added around (positive) or taken from (negative) each axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, widths: tuple[tuple[int, int], ...], mode: str, value: float) -> Any:
+        xp = namespace(x)
+        inner = tuple(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape, widths, strict=True))
+        grown = [(max(0, a), max(0, b)) for a, b in widths]
+        ctx.shape, ctx.inner, ctx.grown, ctx.mode = x.shape, inner, grown, mode
+        if mode == "constant":
+            return xp.pad(x[inner], grown, constant_values=x.dtype.type(value))
+        return xp.pad(x[inner], grown, mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        xp = namespace(grad)
+        out = xp.zeros(ctx.shape, grad.dtype)
+        if ctx.mode == "constant":
+            out[ctx.inner] = grad[tuple(slice(a, n - b) for n, (a, b) in zip(grad.shape, ctx.grown, strict=True))]
+            return out, None, None, None
+        # Fold one axis after another: what was copied from an element is added to it.
+        for axis, (a, b) in enumerate(ctx.grown):
+            n = ctx.shape[axis]
+            source = xp.pad(xp.arange(n), (a, b), mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[ctx.mode])
+            moved = xp.moveaxis(grad, axis, 0)
+            folded = xp.zeros((n, *moved.shape[1:]), grad.dtype)
+            from fastnet.ops.indexing import add_at
+
+            add_at(folded, (source,), moved)
+            grad = xp.moveaxis(folded, 0, axis)
+        return grad, None, None, None
+
+
+def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+    """Elements added around the last dimensions: ``pad`` is (before last, after last, before second last, ...); negative
+    numbers take away. ``mode`` is constant, reflect, replicate or circular."""
+    check_tensor("pad", input)
+    n = input._data.ndim
+    if len(pad) % 2 or len(pad) // 2 > n:
+        raise RuntimeError(f"pad: padding length must be even and at most twice the number of dimensions of the input, got {len(pad)} for {n}")
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    widths = [(0, 0)] * n
+    for i in range(len(pad) // 2):
+        widths[n - 1 - i] = (int(pad[2 * i]), int(pad[2 * i + 1]))
+    for size, (a, b) in zip(input._data.shape, widths, strict=True):
+        if size + a + b < 0 or (mode == "reflect" and max(a, b) >= size) or (mode == "circular" and max(a, b) > size):
+            raise RuntimeError(f"pad: padding ({a}, {b}) does not fit a dimension of size {size} in mode {mode}")
+    return Pad.apply(input, tuple(widths), mode, 0.0 if value is None else value)

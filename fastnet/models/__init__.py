@@ -1,0 +1,5 @@
+"""Models of the core architectures."""
+
+from fastnet.models.mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,1 @@
+"""Data loading, cost accounting, and what this machine has."""

@@ -1,0 +1,114 @@
+"""What a computation costs: floating-point operations, counted from the functions that ran.
+
+``count()`` puts a proxy before the implementation in force, so that every function is seen once, whichever implementation
+runs it, and nothing is paid when nobody counts.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastnet.kernels import _runtime
+
+
+def _matmul(result: Any, a: Any, b: Any, **_: Any) -> int:
+    out = result[0] if isinstance(result, tuple) else result
+    return 2 * out.size * a.shape[-1]
+
+
+def _per_element(operations: int) -> Callable[..., int]:
+    def count_one(result: Any, *_: Any, **__: Any) -> int:
+        out = result[0] if isinstance(result, tuple) else result
+        return operations * out.size
+
+    return count_one
+
+
+# Operations of each function, exponentials and the like as one. Matrix products decide; the others are for completeness.
+OPERATIONS: dict[str, Callable[..., int]] = {
+    "matmul": _matmul,
+    "column_sum": lambda result, x, **_: x.size,
+    "bias_activation": _per_element(2),
+    "bias_activation_backward": _per_element(2),
+    "dropout": _per_element(2),
+    "dropout_backward": _per_element(2),
+    "softmax": _per_element(4),
+    "softmax_backward": _per_element(4),
+    "log_softmax": _per_element(4),
+    "log_softmax_backward": _per_element(4),
+    "cross_entropy": lambda result, logits, *_, **__: 6 * logits.size,
+    "sgd_step": lambda result, params, *_, **__: 4 * sum(p.size for p in params),
+}
+
+
+@dataclass
+class Cost:
+    """Operations by function, and their sum."""
+
+    by_function: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def flops(self) -> int:
+        return sum(self.by_function.values())
+
+
+class _Counting:
+    """Stands for fastnet.kernels or fastnet.reference and counts what is called."""
+
+    def __init__(self, module: Any, cost: Cost):
+        self._module, self._cost = module, cost
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._module, name)
+        rule = OPERATIONS.get(name)
+        if rule is None:
+            return function
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            kept = self._cost.by_function
+            kept[name] = kept.get(name, 0) + rule(result, *args, **kwargs)
+            return result
+
+        return counted
+
+
+@contextmanager
+def count() -> Iterator[Cost]:
+    """Count the floating-point operations of a block.
+
+    >>> import fastnet
+    >>> with count() as cost:
+    ...     _ = fastnet.ones(2, 3) @ fastnet.ones(3, 4)
+    >>> cost.flops
+    48
+    """
+    cost = Cost()
+    before = _runtime.wrap_implementation
+    _runtime.wrap_implementation = lambda module: _Counting(before(module) if before else module, cost)
+    try:
+        yield cost
+    finally:
+        _runtime.wrap_implementation = before
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has had resident, from the operating system."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def readable(number: float, unit: str) -> str:
+    """A number with a prefix: 1.5e9, "FLOP" gives "1.50 GFLOP"."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:.0f} {unit}"
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(number) >= 10**power:
+            return f"{number / 10**power:.2f} {prefix}{unit}"
+    return f"{number:.2f} {unit}"
