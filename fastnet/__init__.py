@@ -11,6 +11,7 @@ from fastnet._dtypes import bfloat16, dtype, float16, float32, float64, get_defa
 from fastnet._dtypes import bool_ as bool
 from fastnet._random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from fastnet._tensor import Size, Tensor
+from fastnet._serialization import load, save
 from fastnet._version import __version__
 from fastnet.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from fastnet.errors import OutOfMemoryError
