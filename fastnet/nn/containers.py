@@ -132,6 +132,19 @@ class ModuleList(Module):
         del self[key]
         return module
 
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"{self._get_name()}()"
+        runs: list[list[Any]] = []       # equal neighbours print once: first, last, text
+        for i, module in enumerate(self):
+            text = repr(module).replace("\n", "\n  ")
+            if runs and runs[-1][2] == text:
+                runs[-1][1] = i
+            else:
+                runs.append([i, i, text])
+        lines = [f"({a}): {text}" if a == b else f"({a}-{b}): {b - a + 1} x {text}" for a, b, text in runs]
+        return self._get_name() + "(\n  " + "\n  ".join(lines) + "\n)"
+
 
 class ModuleDict(Module):
     """Modules by name."""

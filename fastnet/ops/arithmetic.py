@@ -148,12 +148,13 @@ class Binary(ArrayFunction):
     value: Callable
     left: Callable
     right: Callable
+    saves_result: bool                   # keep it only where a derivative needs it: what is kept must not change in place
 
     @classmethod
     def _forward(cls, ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
         result = _compute(cls.value, dtype, a, b)
         ctx.shapes = _shape(a), _shape(b)
-        ctx.save(a, b, result)
+        ctx.save(a, b, result if cls.saves_result else None)
         return result
 
     @classmethod
@@ -169,8 +170,9 @@ class Binary(ArrayFunction):
         return (*out, None)
 
 
-def _binary(name: str, value: Callable, left: Callable, right: Callable) -> type[Binary]:
-    cls = type(name, (Binary,), {"value": staticmethod(value), "left": staticmethod(left), "right": staticmethod(right)})
+def _binary(name: str, value: Callable, left: Callable, right: Callable, saves_result: bool = False) -> type[Binary]:
+    cls = type(name, (Binary,), {"value": staticmethod(value), "left": staticmethod(left), "right": staticmethod(right),
+                                 "saves_result": saves_result})
     cls.forward = staticmethod(cls._forward)
     cls.backward = staticmethod(cls._backward)
     return cls
@@ -191,8 +193,8 @@ def _half_ties(g: Any, chosen: Any, tied: Any) -> Any:
 
 
 Multiply = _binary("Mul", np.multiply, lambda g, a, b, r: g * b, lambda g, a, b, r: g * a)
-Divide = _binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * r / b)
-Power = _binary("Pow", np.power, _pow_base, _pow_exponent)
+Divide = _binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * r / b, saves_result=True)
+Power = _binary("Pow", np.power, _pow_base, _pow_exponent, saves_result=True)
 Maximum = _binary("Maximum", np.maximum, lambda g, a, b, r: _half_ties(g, a > b, a == b), lambda g, a, b, r: _half_ties(g, b > a, a == b))
 Minimum = _binary("Minimum", np.minimum, lambda g, a, b, r: _half_ties(g, a < b, a == b), lambda g, a, b, r: _half_ties(g, b < a, a == b))
 Remainder = _binary("Remainder", np.remainder, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.floor_divide(a, b))
@@ -351,24 +353,25 @@ class Unary(ArrayFunction):
 
     value: Callable
     derivative: Callable
+    saves: str                           # "x", "r" (the result) or "xr": what the derivative needs
 
     @classmethod
     def _forward(cls, ctx: Any, x: Any) -> Any:
         with np.errstate(all="ignore"):
             result = _compute(cls.value, x.dtype, x)
-        ctx.save(x, result)
+        ctx.save(x if "x" in cls.saves else None, result if "r" in cls.saves else None)
         return result
 
     @classmethod
     def _backward(cls, ctx: Any, grad: Any) -> Any:
         x, result = ctx.saved
         with np.errstate(all="ignore"):
-            return rounded(cls.derivative(wide(grad), wide(x), wide(result)), grad.dtype)
+            return rounded(cls.derivative(wide(grad), None if x is None else wide(x), None if result is None else wide(result)), grad.dtype)
 
 
-def _unary(name: str, value: Callable, derivative: Callable, doc: str, *, integers: str = "float") -> Callable:
-    """A differentiable function. ``integers``: "float" (converted to the default dtype), "keep" or "refuse"."""
-    cls = type(name.capitalize(), (Unary,), {"value": staticmethod(value), "derivative": staticmethod(derivative)})
+def _unary(name: str, value: Callable, derivative: Callable, doc: str, *, saves: str = "x", integers: str = "float") -> Callable:
+    """A differentiable function. ``integers``: "float" (converted to the default dtype) or "keep"."""
+    cls = type(name.capitalize(), (Unary,), {"value": staticmethod(value), "derivative": staticmethod(derivative), "saves": saves})
     cls.forward = staticmethod(cls._forward)
     cls.backward = staticmethod(cls._backward)
 
@@ -396,19 +399,19 @@ def _zero(g: Any, x: Any, r: Any) -> Any:
     return namespace(g).zeros_like(g)
 
 
-exp = _unary("exp", np.exp, lambda g, x, r: g * r, "e to the power of each element.")
-exp2 = _unary("exp2", np.exp2, lambda g, x, r: g * r * math.log(2), "2 to the power of each element.")
-expm1 = _unary("expm1", np.expm1, lambda g, x, r: g * (r + 1), "exp(x) - 1, accurate near 0.")
+exp = _unary("exp", np.exp, lambda g, x, r: g * r, "e to the power of each element.", saves="r")
+exp2 = _unary("exp2", np.exp2, lambda g, x, r: g * r * math.log(2), "2 to the power of each element.", saves="r")
+expm1 = _unary("expm1", np.expm1, lambda g, x, r: g * (r + 1), "exp(x) - 1, accurate near 0.", saves="r")
 log = _unary("log", np.log, lambda g, x, r: g / x, "The natural logarithm.")
 log2 = _unary("log2", np.log2, lambda g, x, r: g / (x * math.log(2)), "The logarithm to base 2.")
 log10 = _unary("log10", np.log10, lambda g, x, r: g / (x * math.log(10)), "The logarithm to base 10.")
 log1p = _unary("log1p", np.log1p, lambda g, x, r: g / (1 + x), "log(1 + x), accurate near 0.")
-sqrt = _unary("sqrt", np.sqrt, lambda g, x, r: g / (2 * r), "The square root.")
-rsqrt = _unary("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, x, r: -0.5 * g * r * r * r, "1 / sqrt(x).")
-reciprocal = _unary("reciprocal", lambda x: 1 / x, lambda g, x, r: -g * r * r, "1 / x.")
+sqrt = _unary("sqrt", np.sqrt, lambda g, x, r: g / (2 * r), "The square root.", saves="r")
+rsqrt = _unary("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, x, r: -0.5 * g * r * r * r, "1 / sqrt(x).", saves="r")
+reciprocal = _unary("reciprocal", lambda x: 1 / x, lambda g, x, r: -g * r * r, "1 / x.", saves="r")
 sin = _unary("sin", np.sin, lambda g, x, r: g * np.cos(x), "The sine.")
 cos = _unary("cos", np.cos, lambda g, x, r: -g * np.sin(x), "The cosine.")
-tan = _unary("tan", np.tan, lambda g, x, r: g * (1 + r * r), "The tangent.")
+tan = _unary("tan", np.tan, lambda g, x, r: g * (1 + r * r), "The tangent.", saves="r")
 asin = _unary("asin", np.arcsin, lambda g, x, r: g / np.sqrt(1 - x * x), "The inverse sine.")
 acos = _unary("acos", np.arccos, lambda g, x, r: -g / np.sqrt(1 - x * x), "The inverse cosine.")
 atan = _unary("atan", np.arctan, lambda g, x, r: g / (1 + x * x), "The inverse tangent.")
@@ -416,12 +419,12 @@ sinh = _unary("sinh", np.sinh, lambda g, x, r: g * np.cosh(x), "The hyperbolic s
 cosh = _unary("cosh", np.cosh, lambda g, x, r: g * np.sinh(x), "The hyperbolic cosine.")
 square = _unary("square", np.square, lambda g, x, r: 2 * g * x, "x * x.", integers="keep")
 abs = _unary("abs", np.abs, lambda g, x, r: g * np.sign(x), "The absolute value.", integers="keep")
-sign = _unary("sign", np.sign, _zero, "-1, 0 or 1.", integers="keep")
-floor = _unary("floor", np.floor, _zero, "Rounded down.", integers="keep")
-ceil = _unary("ceil", np.ceil, _zero, "Rounded up.", integers="keep")
-trunc = _unary("trunc", np.trunc, _zero, "Rounded towards zero.", integers="keep")
-_round = _unary("round", np.round, _zero, "", integers="keep")
-_negative = _unary("neg", np.negative, lambda g, x, r: -g, "", integers="keep")
+sign = _unary("sign", np.sign, _zero, "-1, 0 or 1.", saves="", integers="keep")
+floor = _unary("floor", np.floor, _zero, "Rounded down.", saves="", integers="keep")
+ceil = _unary("ceil", np.ceil, _zero, "Rounded up.", saves="", integers="keep")
+trunc = _unary("trunc", np.trunc, _zero, "Rounded towards zero.", saves="", integers="keep")
+_round = _unary("round", np.round, _zero, "", saves="", integers="keep")
+_negative = _unary("neg", np.negative, lambda g, x, r: -g, "", saves="", integers="keep")
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
