@@ -39,9 +39,18 @@ inline void __syncwarp(unsigned mask = ~0u) { emu::sync_warp(mask); }
 inline unsigned __activemask() { return emu::lanes_present() & emu::lanes_alive(); }
 
 // One OS thread runs everything in program order; the compiler must not move accesses across a fence all the same.
-inline void __threadfence() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_block() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_system() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
+// A race detector is told that what precedes one thread's fence comes before what follows a later fence of another.
+namespace emu {
+inline char fence_token;
+inline void fence() {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    sync_release(&fence_token);
+    sync_acquire(&fence_token);
+}
+}  // namespace emu
+inline void __threadfence() { emu::fence(); }
+inline void __threadfence_block() { emu::fence(); }
+inline void __threadfence_system() { emu::fence(); }
 
 inline void __nanosleep(unsigned) { emu::yield("__nanosleep"); }
 [[noreturn]] inline void __trap() { emu::fail("__trap"); }
