@@ -94,8 +94,8 @@ __device__ __forceinline__ void fold_into(Sum& total, Sum& sum) {
 }
 
 template <class T, MatmulTile kTile>
-__global__ void __launch_bounds__(kMatmulThreads<kTile>)
-matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t batch, int64_t fold) {
+__global__ void __launch_bounds__(kMatmulThreads<kTile>, 1)
+matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t batch, int fold) {
     using Sum = typename SumOf<T>::type;
     constexpr MatmulTileShape kShape = kMatmulTiles[int(kTile)];
     constexpr int kRows = kShape.rows, kColumns = kShape.columns, kThreadRows = kShape.thread_rows, kThreadColumns = kShape.thread_columns;
@@ -144,7 +144,7 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
             put<kColumns>(stages + kStageA, qb, b.along_k, b_outer, b_k);
             __syncthreads();
         }
-        int64_t until_fold = fold;
+        int until_fold = fold;
         for (int64_t step = 0; step < steps; ++step) {
             const Sum* const stage = stages + step % 2 * kStage;
             Quad<T> qa, qb;
@@ -228,7 +228,7 @@ Operand<T> operand(const void* data, int64_t outer_size, int64_t k, int64_t oute
 }
 
 template <class T, MatmulTile kTile>
-void launch(const MatmulArguments& arguments, int64_t fold, cudaStream_t stream) {
+void launch(const MatmulArguments& arguments, int fold, cudaStream_t stream) {
     constexpr MatmulTileShape kShape = matmul_tile_shape(kTile);
     int64_t batch = 1;
     for (int d = 0; d < arguments.batch_rank; ++d) batch *= arguments.batch_shape[d];

@@ -14,7 +14,7 @@ MatmulTile tile_from_name(const std::string& name) {
 
 void register_matmul(py::module_& m) {
     py::class_<MatmulConfig>(m, "MatmulConfig", py::module_local())  // _cuda and _emulated may both be loaded
-        .def(py::init([](const std::string& tile, int64_t fold) {
+        .def(py::init([](const std::string& tile, int fold) {
             if (fold < kMatmulStep || fold % kMatmulStep)
                 throw py::value_error("MatmulConfig: fold is " + std::to_string(fold) + ", expected a positive multiple of 8");
             return MatmulConfig{tile_from_name(tile), fold};

@@ -32,7 +32,7 @@ struct MatmulConfig {
     MatmulTile tile = MatmulTile::medium;
     // Terms after which a running sum is added to its total, a multiple of 8. At 16 the rounding of equal terms, which all
     // errs to one side, stays below 2^-21 sum|a b|; at 32 not always. A fold costs 5 instructions beside 16 multiply-adds.
-    int64_t fold = 16;
+    int fold = 16;
 
     std::string to_string() const {
         static const char* const names[] = {"small", "medium", "large"};

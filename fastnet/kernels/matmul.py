@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
+from fastnet.kernels.reduction import loadable
 from fastnet.reference.matmul import check_matmul
 
 MAX_BATCH_RANK = 8                       # kMatmulBatchRank
@@ -55,23 +56,16 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
     out = empty(a, shape, out_type)
     preactivation = empty(a, shape, out_type) if keep_preactivation else None
     if out.size:
-        left = _loadable(a[None, :] if a.ndim == 1 else a)
-        right = _loadable(b[:, None] if b.ndim == 1 else b)
+        left = loadable(a[None, :] if a.ndim == 1 else a)
+        right = loadable(b[:, None] if b.ndim == 1 else b)
         left, right = _collapse(left, right)
         m, k = left.shape[-2:]
         n = right.shape[-1]
         config = config or ext.matmul_config(math.prod(left.shape[:-2]), m, n, k, a.dtype.name)
         record("matmul", a, b, config=config)
-        ext.matmul(out, preactivation, left, right, None if bias is None else _loadable(bias), activation,
+        ext.matmul(out, preactivation, left, right, None if bias is None else loadable(bias), activation,
                    math.nan if parameter is None else float(parameter), config, stream_of(a))
     return (out, preactivation) if keep_preactivation else out
-
-
-def _loadable(x: Any) -> Any:
-    """x, or a copy where its elements do not lie at multiples of their size (views of byte buffers)."""
-    size = x.itemsize
-    address = x.__array_interface__["data"][0] if isinstance(x, np.ndarray) else x.data.ptr
-    return x if address % size == 0 and all(s % size == 0 for s in x.strides) else x.copy()
 
 
 def _collapse(a: Any, b: Any) -> tuple[Any, Any]:
