@@ -33,7 +33,7 @@ def compare(torch, name, x, y, bound, **kw):
     factors = {k: v for k, v in kw.items() if isinstance(v, np.ndarray)}
     rest = {k: v for k, v in kw.items() if k not in factors}
     got = getattr(F, name)(*a, **rest, **{k: fastnet.tensor(v) for k, v in factors.items()})
-    with warnings.catch_warnings():                                # PyTorch warns of kl_div's "mean"
+    with warnings.catch_warnings():  # PyTorch warns of kl_div's "mean"
         warnings.simplefilter("ignore")
         want = getattr(torch.nn.functional, name)(*b, **rest, **{k: torch.tensor(v) for k, v in factors.items()})
     assert tuple(got.shape) == tuple(want.shape)
@@ -48,7 +48,7 @@ def compare(torch, name, x, y, bound, **kw):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_against_pytorch(torch, name, dtype):
-    bound = 1e-13 if dtype == "float64" else 1e-5                  # values up to some tens, a few dozen roundings
+    bound = 1e-13 if dtype == "float64" else 1e-5  # values up to some tens, a few dozen roundings
     for shape in ((3, 4), (5,), (), (2, 3, 2)):
         for reduction in ("mean", "sum", "none", *(["batchmean"] if name == "kl_div" and shape else [])):
             extras = [{}]
@@ -133,10 +133,16 @@ def test_promotion_and_deprecated_arguments():
 def test_refuses():
     x, t = fastnet.zeros(2, 3), fastnet.tensor([[0, 1, 2], [0, 1, 2]])
     for kind, call in [
-        (TypeError, lambda: F.mse_loss(None, x)), (TypeError, lambda: F.mse_loss(x, 1.0)), (TypeError, lambda: F.l1_loss(t, t)),
-        (ValueError, lambda: F.mse_loss(x, fastnet.zeros(4))), (ValueError, lambda: F.mse_loss(x, x, reduction="average")),
-        (ValueError, lambda: F.smooth_l1_loss(x, x, beta=-1)), (ValueError, lambda: F.binary_cross_entropy(x, x[:1])),
-        (ValueError, lambda: F.binary_cross_entropy(x + 2, x)), (ValueError, lambda: F.binary_cross_entropy(x, x, weight=fastnet.zeros(4))),
-        (ValueError, lambda: F.binary_cross_entropy_with_logits(x, x, pos_weight=fastnet.zeros(2, 2, 3)))]:
+        (TypeError, lambda: F.mse_loss(None, x)),
+        (TypeError, lambda: F.mse_loss(x, 1.0)),
+        (TypeError, lambda: F.l1_loss(t, t)),
+        (ValueError, lambda: F.mse_loss(x, fastnet.zeros(4))),
+        (ValueError, lambda: F.mse_loss(x, x, reduction="average")),
+        (ValueError, lambda: F.smooth_l1_loss(x, x, beta=-1)),
+        (ValueError, lambda: F.binary_cross_entropy(x, x[:1])),
+        (ValueError, lambda: F.binary_cross_entropy(x + 2, x)),
+        (ValueError, lambda: F.binary_cross_entropy(x, x, weight=fastnet.zeros(4))),
+        (ValueError, lambda: F.binary_cross_entropy_with_logits(x, x, pos_weight=fastnet.zeros(2, 2, 3))),
+    ]:
         with pytest.raises(kind):
             call()

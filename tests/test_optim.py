@@ -16,8 +16,11 @@ from fastnet.kernels._runtime import extension_for
 DTYPES = [np.float32, np.float64, np.float16, bfloat16]
 by_name = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
 SHAPES = [(), (0,), (1,), (3, 5), (17,), (1030,), (2, 0), (9, 300)]
-OPTIONS = [o for o in itertools.product((0.0, 0.9), (0.0, 0.3), (0.0, 0.1), (False, True), (False, True), (False, True))
-           if not (o[3] and (o[0] == 0 or o[1])) and not (o[0] == 0 and (o[1] or o[5]))]
+OPTIONS = [
+    o
+    for o in itertools.product((0.0, 0.9), (0.0, 0.3), (0.0, 0.1), (False, True), (False, True), (False, True))
+    if not (o[3] and (o[0] == 0 or o[1])) and not (o[0] == 0 and (o[1] or o[5]))
+]
 
 
 def draw(shapes, dtype, seed):
@@ -49,7 +52,12 @@ def check_step(module, params, grads, momenta, config=None, lr_array=False, **o)
     for i, (p, m, (want_p, want_m, size)) in enumerate(zip(params, momenta, wants, strict=True)):
         dtype = p.dtype
         eps, tiny = epsilon(np.float64 if dtype == np.float64 else np.float32), 2.0**-24 if dtype == np.float16 else 0.0
-        assert_close(p, want_p, (size * rate + np.abs(want_p)) * 8 * eps + np.abs(want_p) * epsilon(dtype) + tiny, f"param {i} {p.shape}")
+        assert_close(
+            p,
+            want_p,
+            (size * rate + np.abs(want_p)) * 8 * eps + np.abs(want_p) * epsilon(dtype) + tiny,
+            f"param {i} {p.shape}",
+        )
         if o["momentum"]:
             assert_close(m, want_m, size * 8 * eps + np.abs(want_m) * epsilon(dtype) + tiny, f"momentum {i}")
         else:
@@ -69,7 +77,7 @@ def test_against_float64(dtype, how):
             arrays = [draw(SHAPES, dtype, seed) for seed in (1, 2, 3)]
             if o[5]:
                 for m in arrays[2]:
-                    m[...] = np.nan                               # not read on the first step
+                    m[...] = np.nan  # not read on the first step
             with kernels.use("emulated", **how), kernels.trace() as ran:
                 check_step(module, *arrays, lr_array=n % 2 == 1, **options(o))
             assert ran.names == (["sgd_step"] if module is kernels else [])
@@ -81,6 +89,7 @@ MOMENTUM = options((0.9, 0.0, 0.1, True, False, False))
 @by_name
 def test_memory_orders(dtype):
     """Transposed and sliced arrays, unlike strides, odd addresses: all are updated in place."""
+
     def arrays(seed):
         a, b, c, d, e = draw([(6, 5), (8, 9), (40,), (4, 3, 5), (50,)], dtype, seed)
         raw = np.zeros(e.nbytes + 1, np.uint8)
@@ -128,7 +137,10 @@ def test_mixed_dtypes():
 def test_overflow_and_nan():
     for module in (reference, kernels):
         with kernels.use("emulated"):
-            p, g = np.array([1e38, -1e38, np.nan, 0, 1], np.float32), np.array([-3e38, 3e38, 0, np.inf, np.nan], np.float32)
+            p, g = (
+                np.array([1e38, -1e38, np.nan, 0, 1], np.float32),
+                np.array([-3e38, 3e38, 0, np.inf, np.nan], np.float32),
+            )
             module.sgd_step([p], [g], None, lr=10.0)
             assert np.array_equal(p, np.array([np.inf, -np.inf, np.nan, -np.inf, np.nan], np.float32), equal_nan=True)
 
@@ -157,13 +169,25 @@ def test_bad_arguments():
         (ValueError, "grads has 2 arrays", lambda: kernels.sgd_step([a()], [a(), a()], None, lr=0.1)),
         (TypeError, r"grads\[0\] is a NoneType", lambda: kernels.sgd_step([a()], [None], None, lr=0.1)),
         (TypeError, r"params\[0\] has dtype int64", lambda: kernels.sgd_step([a(dtype=np.int64)], [a()], None, lr=0.1)),
-        (TypeError, r"grads\[0\] has dtype float64", lambda: kernels.sgd_step([a()], [a(dtype=np.float64)], None, lr=0.1)),
+        (
+            TypeError,
+            r"grads\[0\] has dtype float64",
+            lambda: kernels.sgd_step([a()], [a(dtype=np.float64)], None, lr=0.1),
+        ),
         (ValueError, r"grads\[0\] has shape", lambda: kernels.sgd_step([a()], [a((4,))], None, lr=0.1)),
-        (ValueError, r"momenta\[0\] has shape", lambda: kernels.sgd_step([a()], [a()], [a((1, 3))], lr=0.1, momentum=0.9)),
+        (
+            ValueError,
+            r"momenta\[0\] has shape",
+            lambda: kernels.sgd_step([a()], [a()], [a((1, 3))], lr=0.1, momentum=0.9),
+        ),
         (ValueError, "momenta is None", lambda: kernels.sgd_step([a()], [a()], None, lr=0.1, momentum=0.9)),
         (ValueError, "momenta is given", lambda: kernels.sgd_step([a()], [a()], [a()], lr=0.1)),
         (ValueError, "read-only", lambda: kernels.sgd_step([fixed], [a()], None, lr=0.1)),
-        (ValueError, "broadcast", lambda: kernels.sgd_step([np.lib.stride_tricks.as_strided(a(), (3,), (0,))], [a()], None, lr=0.1)),
+        (
+            ValueError,
+            "broadcast",
+            lambda: kernels.sgd_step([np.lib.stride_tricks.as_strided(a(), (3,), (0,))], [a()], None, lr=0.1),
+        ),
         (ValueError, "same memory", lambda: kernels.sgd_step([same, same], [a(), a()], None, lr=0.1)),
         (ValueError, "same memory", lambda: kernels.sgd_step([same], [a()], [same], lr=0.1, momentum=0.9)),
         (TypeError, "lr has dtype", lambda: kernels.sgd_step([a()], [a()], None, lr=a((1,), np.float64))),
@@ -201,7 +225,7 @@ def run(torch, mine, theirs, a, b, steps, seed=1):
     for step in range(steps):
         for i, (p, q) in enumerate(zip(mine, theirs, strict=True)):
             g = np.asarray(rng.standard_normal(tuple(p.shape))).astype(p.detach().numpy().dtype)
-            missing = i == 1 and step % 3 == 0                    # parameters without a gradient are left alone
+            missing = i == 1 and step % 3 == 0  # parameters without a gradient are left alone
             p.grad, q.grad = (None, None) if missing else (fastnet.tensor(g), torch.tensor(g))
         a.step()
         b.step()
@@ -210,7 +234,7 @@ def run(torch, mine, theirs, a, b, steps, seed=1):
 @pytest.mark.parametrize("mode", ["reference", "emulated"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_trajectories(torch, mode, dtype):
-    bound = 1e-13 if dtype == "float64" else 5e-5                 # 20 steps, values of at most some tens
+    bound = 1e-13 if dtype == "float64" else 5e-5  # 20 steps, values of at most some tens
     for o in OPTIONS:
         kw = {k: v for k, v in options(o).items() if k not in ("first_step", "weight_decay")} | {"weight_decay": o[2]}
         mine, theirs, a, b = pair(torch, dtype, **kw)
@@ -236,10 +260,14 @@ def test_states_are_interchangeable(torch):
     mine, theirs, a, b = pair(torch, momentum=0.9, nesterov=True)
     run(torch, mine, theirs, a, b, 5)
     mine2, theirs2, c, d = pair(torch, momentum=0.5)
-    c.load_state_dict(b.state_dict())                             # PyTorch's, into ours
+    c.load_state_dict(b.state_dict())  # PyTorch's, into ours
     state = a.state_dict()
-    d.load_state_dict({"param_groups": state["param_groups"],     # ours, into PyTorch's
-                       "state": {i: {k: torch.tensor(v.numpy()) for k, v in s.items()} for i, s in state["state"].items()}})
+    d.load_state_dict(
+        {
+            "param_groups": state["param_groups"],  # ours, into PyTorch's
+            "state": {i: {k: torch.tensor(v.numpy()) for k, v in s.items()} for i, s in state["state"].items()},
+        }
+    )
     assert c.param_groups[0]["momentum"] == 0.9
     for p, q, p2, q2 in zip(mine, theirs, mine2, theirs2, strict=True):
         p2.data, q2.data = fastnet.tensor(p.detach().numpy()), torch.tensor(q.detach().numpy())
@@ -283,7 +311,7 @@ def test_optimizer_interface():
         return loss
 
     with fastnet.no_grad():
-        assert optimizer.step(closure).item() == 8.0              # recorded although the caller does not
+        assert optimizer.step(closure).item() == 8.0  # recorded although the caller does not
     assert p.detach().numpy().tolist() == [0.0, 0.0]
     assert q.item() == 2.75
     assert p.requires_grad
@@ -313,15 +341,23 @@ def test_a_step_is_a_change_in_place():
 def test_optimizer_refuses():
     p = fastnet.tensor([1.0], requires_grad=True)
     for kind, text, call in [
-        (TypeError, "iterable of Tensors", lambda: optim.SGD(p, lr=0.1)), (ValueError, "empty parameter list", lambda: optim.SGD([], lr=0.1)),
-        (TypeError, "only optimize Tensors", lambda: optim.SGD([1.0], lr=0.1)), (ValueError, "non-leaf", lambda: optim.SGD([p * 2], lr=0.1)),
-        (ValueError, "more than once", lambda: optim.SGD([p, p], lr=0.1)), (ValueError, "more than one", lambda: optim.SGD([{"params": p}, {"params": p}])),
-        (ValueError, "learning rate: -1", lambda: optim.SGD([p], lr=-1.0)), (ValueError, "momentum", lambda: optim.SGD([p], momentum=-1)),
-        (ValueError, "weight_decay", lambda: optim.SGD([p], weight_decay=-1)), (ValueError, "Nesterov", lambda: optim.SGD([p], nesterov=True)),
+        (TypeError, "iterable of Tensors", lambda: optim.SGD(p, lr=0.1)),
+        (ValueError, "empty parameter list", lambda: optim.SGD([], lr=0.1)),
+        (TypeError, "only optimize Tensors", lambda: optim.SGD([1.0], lr=0.1)),
+        (ValueError, "non-leaf", lambda: optim.SGD([p * 2], lr=0.1)),
+        (ValueError, "more than once", lambda: optim.SGD([p, p], lr=0.1)),
+        (ValueError, "more than one", lambda: optim.SGD([{"params": p}, {"params": p}])),
+        (ValueError, "learning rate: -1", lambda: optim.SGD([p], lr=-1.0)),
+        (ValueError, "momentum", lambda: optim.SGD([p], momentum=-1)),
+        (ValueError, "weight_decay", lambda: optim.SGD([p], weight_decay=-1)),
+        (ValueError, "Nesterov", lambda: optim.SGD([p], nesterov=True)),
         (ValueError, "Nesterov", lambda: optim.SGD([p], momentum=0.9, dampening=0.1, nesterov=True)),
-        (ValueError, "learning rate: nan", lambda: optim.SGD([p], lr=math.nan)), (TypeError, "ordered", lambda: optim.SGD([{"params": {p}}])),
-        (TypeError, "dict", lambda: optim.SGD([p]).add_param_group([p])), (ValueError, "differentiable", lambda: optim.SGD([p], differentiable=True)),
-        (TypeError, "not an Optimizer", lambda: optim.lr_scheduler.StepLR(p, 1))]:
+        (ValueError, "learning rate: nan", lambda: optim.SGD([p], lr=math.nan)),
+        (TypeError, "ordered", lambda: optim.SGD([{"params": {p}}])),
+        (TypeError, "dict", lambda: optim.SGD([p]).add_param_group([p])),
+        (ValueError, "differentiable", lambda: optim.SGD([p], differentiable=True)),
+        (TypeError, "not an Optimizer", lambda: optim.lr_scheduler.StepLR(p, 1)),
+    ]:
         with pytest.raises(kind, match=text):
             call()
 
@@ -339,7 +375,7 @@ SCHEDULERS = {
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_schedulers(torch, name):
     """Rates equal PyTorch's to the last bit, past a cosine's restart, alone and after a saved state was loaded."""
-    mine, theirs, a, b = pair(torch)
+    _, _, a, b = pair(torch)
     ours, pytorchs = getattr(optim.lr_scheduler, name), getattr(torch.optim.lr_scheduler, name)
     s, t = ours(a, **SCHEDULERS[name]), pytorchs(b, **SCHEDULERS[name])
     for epoch in range(30):
@@ -360,7 +396,7 @@ def test_schedulers(torch, name):
 
 
 def test_schedulers_chain_and_warn(torch):
-    mine, theirs, a, b = pair(torch)
+    _, _, a, b = pair(torch)
     s = [optim.lr_scheduler.LinearLR(a), optim.lr_scheduler.ExponentialLR(a, 0.9)]
     t = [torch.optim.lr_scheduler.LinearLR(b), torch.optim.lr_scheduler.ExponentialLR(b, 0.9)]
     for _ in range(12):

@@ -14,8 +14,23 @@ DTYPES = [np.float32, np.float64, np.float16, bfloat16]
 by_name = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
 by_schedule = pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
 # (shape, axis): rows within a warp, rows of a block, columns, one element, nothing.
-PROBLEMS = [((1, 1), -1), ((5, 3), 1), ((3, 37), -1), ((2, 64), 1), ((2, 1030), 1), ((1, 4100), 1), ((3, 7, 40), 1), ((2, 3, 4, 5), 0),
-            ((9, 33), 0), ((), -1), ((6,), 0), ((0, 4), 1), ((4, 0), 1), ((2, 0, 3), 1), ((0,), 0)]
+PROBLEMS = [
+    ((1, 1), -1),
+    ((5, 3), 1),
+    ((3, 37), -1),
+    ((2, 64), 1),
+    ((2, 1030), 1),
+    ((1, 4100), 1),
+    ((3, 7, 40), 1),
+    ((2, 3, 4, 5), 0),
+    ((9, 33), 0),
+    ((), -1),
+    ((6,), 0),
+    ((0, 4), 1),
+    ((4, 0), 1),
+    ((2, 0, 3), 1),
+    ((0,), 0),
+]
 
 
 def draw(shape, dtype, seed=0, scale=3.0):
@@ -46,8 +61,10 @@ def softmax_bound(p, log_p, x, axis, dtype, log):
     relative = eps * (spread + (spread * p).sum(axis=axis, keepdims=True) + 7 * n + 16)
     if log:
         return relative + np.abs(log_p) * (epsilon(dtype) + 4 * eps)
-    tiny = {"float16": 2.0**-25, "float32": 2.0**-149, "float64": 2.0**-1074, "bfloat16": 2.0**-134}[np.dtype(dtype).name]
-    return p * (relative + epsilon(dtype)) + 2 * tiny           # results below the smallest normal number
+    tiny = {"float16": 2.0**-25, "float32": 2.0**-149, "float64": 2.0**-1074, "bfloat16": 2.0**-134}[
+        np.dtype(dtype).name
+    ]
+    return p * (relative + epsilon(dtype)) + 2 * tiny  # results below the smallest normal number
 
 
 def backward_bound(grad, y, axis, dtype, log):
@@ -78,7 +95,12 @@ def check_all(module, x, axis, what, config=None):
         else:
             want = r * (g - (g * r).sum(axis=axis, keepdims=True))
         assert dx.dtype == dtype
-        assert_close(dx, want.reshape(x.shape), backward_bound(grad, y, axis, dtype, log).reshape(x.shape), f"{what} {name}_backward {x.shape}")
+        assert_close(
+            dx,
+            want.reshape(x.shape),
+            backward_bound(grad, y, axis, dtype, log).reshape(x.shape),
+            f"{what} {name}_backward {x.shape}",
+        )
 
 
 @by_schedule
@@ -95,16 +117,25 @@ def test_against_float64(dtype, how):
 
 @by_name
 def test_every_tier(dtype):
-    index = 0
-    for columns, team, block, shape, axis in [
-        (False, 1, 32, (40, 5), 1), (False, 2, 64, (9, 5), 1), (False, 8, 32, (9, 70), 1), (False, 32, 128, (9, 70), 1), (False, 64, 64, (3, 70), 1),
-        (False, 512, 512, (2, 3000), 1), (False, 128, 128, (3, 8), 1), (True, 1, 32, (2, 9, 33), 1), (True, 4, 128, (2, 9, 33), 1),
-        (True, 16, 512, (2, 50, 7), 1), (True, 32, 32, (70, 3), 0), (True, 2, 64, (5, 6), 1)]:
+    tiers = [
+        (False, 1, 32, (40, 5), 1),
+        (False, 2, 64, (9, 5), 1),
+        (False, 8, 32, (9, 70), 1),
+        (False, 32, 128, (9, 70), 1),
+        (False, 64, 64, (3, 70), 1),
+        (False, 512, 512, (2, 3000), 1),
+        (False, 128, 128, (3, 8), 1),
+        (True, 1, 32, (2, 9, 33), 1),
+        (True, 4, 128, (2, 9, 33), 1),
+        (True, 16, 512, (2, 50, 7), 1),
+        (True, 32, 32, (70, 3), 0),
+        (True, 2, 64, (5, 6), 1),
+    ]
+    for index, (columns, team, block, shape, axis) in enumerate(tiers):
         with kernels.use("emulated", **schedule(index)), kernels.trace() as ran:
             config = extension_for(np.zeros(1)).SoftmaxConfig(columns=columns, team=team, block=block)
             check_all(kernels, draw(shape, dtype), axis, repr(config), config)
         assert {launch.config for launch in ran} == {repr(config)}
-        index += 1
 
 
 def test_config():
@@ -115,13 +146,27 @@ def test_config():
         assert repr(ext.softmax_config(64, 32768, 1)) == "softmax(columns=False, team=512, block=512)"
         assert repr(ext.softmax_config(64, 64, 4096)) == "softmax(columns=True, team=1, block=128)"
         assert repr(ext.softmax_config(1, 1000, 8)) == "softmax(columns=True, team=16, block=512)"
-        for columns, team, block in ((False, 3, 96), (False, 64, 128), (True, 1, 1024), (True, 1, 0), (False, 0, 32), (True, 64, 32), (False, -1, 32)):
+        for columns, team, block in (
+            (False, 3, 96),
+            (False, 64, 128),
+            (True, 1, 1024),
+            (True, 1, 0),
+            (False, 0, 32),
+            (True, 64, 32),
+            (False, -1, 32),
+        ):
             with pytest.raises(ValueError, match="team"):
                 ext.SoftmaxConfig(columns=columns, team=team, block=block)
         with pytest.raises(ValueError, match="last in memory"):
-            kernels.softmax(np.zeros((2, 3, 4), np.float32), axis=1, config=ext.SoftmaxConfig(columns=False, team=32, block=32))
+            kernels.softmax(
+                np.zeros((2, 3, 4), np.float32), axis=1, config=ext.SoftmaxConfig(columns=False, team=32, block=32)
+            )
         with pytest.raises(ValueError, match="softmax alone"):
-            kernels.cross_entropy(np.zeros((2, 3), np.float32), np.zeros(2, np.int64), config=ext.SoftmaxConfig(columns=True, team=1, block=32))
+            kernels.cross_entropy(
+                np.zeros((2, 3), np.float32),
+                np.zeros(2, np.int64),
+                config=ext.SoftmaxConfig(columns=True, team=1, block=32),
+            )
 
 
 @by_name
@@ -130,10 +175,19 @@ def test_memory_orders(dtype):
     base = draw((6, 10, 12), dtype)
     raw = np.zeros(base.nbytes + 1, np.uint8)
     raw[1:] = np.frombuffer(base.tobytes(), np.uint8)
-    shifted = raw[1:].view(dtype).reshape(base.shape)          # at an odd address
-    row = draw(12 * 9 + 1, dtype)[1:].reshape(9, 12)           # rows not on 16 bytes
-    views = [(base[:, ::2, 1:], 2), (base[:, ::-1, ::-2], 2), (base.transpose(2, 0, 1), 1), (base[0].T, 1), (base[0].T, 0), (row, 1),
-             (np.broadcast_to(base[:1], base.shape), 1), (shifted, 2), (base.transpose(1, 2, 0)[::2], 1)]
+    shifted = raw[1:].view(dtype).reshape(base.shape)  # at an odd address
+    row = draw(12 * 9 + 1, dtype)[1:].reshape(9, 12)  # rows not on 16 bytes
+    views = [
+        (base[:, ::2, 1:], 2),
+        (base[:, ::-1, ::-2], 2),
+        (base.transpose(2, 0, 1), 1),
+        (base[0].T, 1),
+        (base[0].T, 0),
+        (row, 1),
+        (np.broadcast_to(base[:1], base.shape), 1),
+        (shifted, 2),
+        (base.transpose(1, 2, 0)[::2], 1),
+    ]
     for i, (view, axis) in enumerate(views):
         with kernels.use("emulated", **schedule(i)):
             check_all(kernels, view, axis, f"view {i}")
@@ -157,8 +211,11 @@ def test_special_rows(dtype, axis):
         want[6], want[6, n // 2] = 1 / (n - 1), 0
         with np.errstate(all="ignore"):
             log_want = np.log(want)
-            log_want[5, 1:] = np.float64(x[5, 1:].astype(np.float64) - x[5, :1].astype(np.float64)).astype(dtype) if dtype == np.float64 else (
-                x[5, 1:].astype(np.float32) - x[5, :1].astype(np.float32)).astype(dtype)
+            log_want[5, 1:] = (
+                np.float64(x[5, 1:].astype(np.float64) - x[5, :1].astype(np.float64)).astype(dtype)
+                if dtype == np.float64
+                else (x[5, 1:].astype(np.float32) - x[5, :1].astype(np.float32)).astype(dtype)
+            )
         x = np.ascontiguousarray(x.T) if axis == 0 else x
         want, log_want = (want.T, log_want.T) if axis == 0 else (want, log_want)
         finite = np.where(np.isfinite(log_want), np.abs(log_want), 0)
@@ -185,8 +242,18 @@ def exact_cross_entropy(x, target, weight, ignore_index, smoothing):
 
 def check_cross_entropy(module, x, target, weight, ignore_index, smoothing, what, config=None):
     want, want_gradient = exact_cross_entropy(x, target, weight, ignore_index, smoothing)
-    loss, gradient = module.cross_entropy(x, target, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, with_gradient=True, config=config)
-    only, none = module.cross_entropy(x, target, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, config=config)
+    loss, gradient = module.cross_entropy(
+        x,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=smoothing,
+        with_gradient=True,
+        config=config,
+    )
+    only, none = module.cross_entropy(
+        x, target, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, config=config
+    )
     assert none is None
     assert np.array_equal(only, loss), what
     assert loss.dtype == (np.float64 if x.dtype == np.float64 else np.float32)
@@ -198,7 +265,12 @@ def check_cross_entropy(module, x, target, weight, ignore_index, smoothing, what
     mass = 1.0 if weight is None else max(1.0, float(np.abs(weight).max()))
     bound = mass * (1 + spread) * eps * (8 * x.shape[1] + 24)
     assert_close(loss, want, bound, f"{what} loss")
-    assert_close(gradient, want_gradient, bound[:, None] + np.abs(want_gradient) * epsilon(x.dtype) + 2.0**-25, f"{what} gradient")
+    assert_close(
+        gradient,
+        want_gradient,
+        bound[:, None] + np.abs(want_gradient) * epsilon(x.dtype) + 2.0**-25,
+        f"{what} gradient",
+    )
 
 
 @by_schedule
@@ -208,12 +280,22 @@ def test_cross_entropy(dtype, how):
     with kernels.use("emulated", **how):
         for n, (rows, classes) in enumerate([(1, 1), (5, 3), (7, 10), (3, 64), (2, 1100), (0, 4)]):
             x = draw((rows, classes), dtype)
-            target = rng.integers(0, classes, rows).astype([np.int64, np.int32, np.uint8][n % 3] if classes < 256 else np.int32)
+            target = rng.integers(0, classes, rows).astype(
+                [np.int64, np.int32, np.uint8][n % 3] if classes < 256 else np.int32
+            )
             weight = rng.random(classes).astype(np.float32)
             ignore = int(target[0]) if rows > 1 else -100
-            for w, i, s in ((None, -100, 0.0), (weight, ignore, 0.0), (None, ignore, 0.1), (weight, -100, 0.3), (weight, ignore, 1.0)):
+            for w, i, s in (
+                (None, -100, 0.0),
+                (weight, ignore, 0.0),
+                (None, ignore, 0.1),
+                (weight, -100, 0.3),
+                (weight, ignore, 1.0),
+            ):
                 for module in (reference, kernels):
-                    check_cross_entropy(module, x, target, w, i, s, f"{module.__name__} {(rows, classes)} ignore {i} smoothing {s}")
+                    check_cross_entropy(
+                        module, x, target, w, i, s, f"{module.__name__} {(rows, classes)} ignore {i} smoothing {s}"
+                    )
 
 
 @by_name
@@ -223,7 +305,12 @@ def test_cross_entropy_tiers_and_strides(dtype):
     for i, (team, block) in enumerate([(1, 32), (4, 32), (32, 64), (64, 64), (512, 512)]):
         with kernels.use("emulated", **schedule(i)):
             config = extension_for(target).SoftmaxConfig(columns=False, team=team, block=block)
-            for x in (draw((3, 35), dtype), draw((35, 3), dtype).T, draw((3, 80), dtype)[:, 1:71:2], draw((3, 48), dtype)[::-1, :35]):
+            for x in (
+                draw((3, 35), dtype),
+                draw((35, 3), dtype).T,
+                draw((3, 80), dtype)[:, 1:71:2],
+                draw((3, 48), dtype)[::-1, :35],
+            ):
                 check_cross_entropy(kernels, x, target, weight, -100, 0.1, f"{config}", config)
 
 
@@ -236,7 +323,7 @@ def test_targets_out_of_range(bad):
             module = kernels if mode == "emulated" else reference
             with pytest.raises(IndexError, match="cross_entropy: target"):
                 module.cross_entropy(x, target, with_gradient=True)
-            module.cross_entropy(x, target, ignore_index=bad)                # the fault is not remembered
+            module.cross_entropy(x, target, ignore_index=bad)  # the fault is not remembered
             with pytest.raises(IndexError, match="cross_entropy: target"):
                 operations.cross_entropy(fastnet.tensor(x), fastnet.tensor(target))
             with pytest.raises(IndexError):
@@ -248,7 +335,11 @@ def test_bad_rows_leave_others_alone():
     x, target = draw((3, 5), np.float32), np.array([1, 9, 2])
     with kernels.use("emulated"):
         ext = extension_for(x)
-        loss, gradient, flag = np.full(3, np.nan, np.float32), np.full((3, 5), np.nan, np.float32), np.zeros(1, np.int32)
+        loss, gradient, flag = (
+            np.full(3, np.nan, np.float32),
+            np.full((3, 5), np.nan, np.float32),
+            np.zeros(1, np.int32),
+        )
         ext.cross_entropy(loss, gradient, x, target, None, flag, -100, 0.1, ext.softmax_config(3, 5, 1), 0)
         assert flag[0] == 1
         assert loss[1] == 0
@@ -263,7 +354,13 @@ def test_the_same_bits_in_every_schedule():
     results = []
     for how in SCHEDULES:
         with kernels.use("emulated", **how):
-            results.append([kernels.softmax(x), kernels.softmax(x, axis=0), *kernels.cross_entropy(x, target, label_smoothing=0.1, with_gradient=True)])
+            results.append(
+                [
+                    kernels.softmax(x),
+                    kernels.softmax(x, axis=0),
+                    *kernels.cross_entropy(x, target, label_smoothing=0.1, with_gradient=True),
+                ]
+            )
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert np.array_equal(a, b)
@@ -307,7 +404,7 @@ def test_operations_against_pytorch(mode, dtype):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     F, T = operations, torch.nn.functional
     rng = np.random.default_rng(3)
-    bound = 1e-13 if dtype == "float64" else 1e-5          # some 50 eps at values of at most 10, 20 classes
+    bound = 1e-13 if dtype == "float64" else 1e-5  # some 50 eps at values of at most 10, 20 classes
 
     def compare(call, *arrays):
         mine = [fastnet.tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
@@ -334,8 +431,11 @@ def test_operations_against_pytorch(mode, dtype):
         for reduction in ("mean", "sum", "none"):
             for s in (0.0, 0.2):
                 for w in (None, weight):
+
                     def loss(F, m, x, t, w=w, s=s, reduction=reduction):
-                        return F.cross_entropy(x, t, weight=None if w is None else m.tensor(w), label_smoothing=s, reduction=reduction)
+                        return F.cross_entropy(
+                            x, t, weight=None if w is None else m.tensor(w), label_smoothing=s, reduction=reduction
+                        )
 
                     compare(loss, x2, t2)
                     compare(loss, x3, t3)
@@ -343,9 +443,18 @@ def test_operations_against_pytorch(mode, dtype):
                     compare(lambda F, m, x, t, f=loss: f(F, m, x, t), x2, probabilities)
             for w in (None, weight):
                 for x, t in ((x2, t2), (x3, t3), (x2[0], np.array(2))):
-                    compare(lambda F, m, x, t, w=w, r=reduction: F.nll_loss(x, t, weight=None if w is None else m.tensor(w), reduction=r), x, t)
+                    compare(
+                        lambda F, m, x, t, w=w, r=reduction: F.nll_loss(
+                            x, t, weight=None if w is None else m.tensor(w), reduction=r
+                        ),
+                        x,
+                        t,
+                    )
         all_ignored = np.full(6, -100)
-        mine, theirs = F.cross_entropy(fastnet.tensor(x2), fastnet.tensor(all_ignored)), T.cross_entropy(torch.tensor(x2), torch.tensor(all_ignored))
+        mine, theirs = (
+            F.cross_entropy(fastnet.tensor(x2), fastnet.tensor(all_ignored)),
+            T.cross_entropy(torch.tensor(x2), torch.tensor(all_ignored)),
+        )
         assert np.isnan(mine.item())
         assert np.isnan(theirs.item())
 
@@ -358,9 +467,14 @@ def test_gradients_against_differences(mode):
     target = fastnet.tensor([1, 0, 3])
     weight = fastnet.tensor(rng.random(4))
     functions = [
-        lambda x: F.softmax(x, dim=1), lambda x: F.softmax(x, dim=0), lambda x: F.log_softmax(x, dim=1), lambda x: F.log_softmax(x, dim=0),
-        lambda x: F.cross_entropy(x, target, weight, label_smoothing=0.1), lambda x: F.cross_entropy(x, target, reduction="none", ignore_index=3),
-        lambda x: F.nll_loss(x, target, weight)]
+        lambda x: F.softmax(x, dim=1),
+        lambda x: F.softmax(x, dim=0),
+        lambda x: F.log_softmax(x, dim=1),
+        lambda x: F.log_softmax(x, dim=0),
+        lambda x: F.cross_entropy(x, target, weight, label_smoothing=0.1),
+        lambda x: F.cross_entropy(x, target, reduction="none", ignore_index=3),
+        lambda x: F.nll_loss(x, target, weight),
+    ]
     with kernels.use(mode):
         for f in functions:
             x = rng.standard_normal((3, 4))
@@ -392,12 +506,21 @@ def test_operations_refuse():
     F = operations
     x, t = fastnet.zeros(2, 3), fastnet.tensor([0, 1])
     for kind, call in [
-        (TypeError, lambda: F.softmax(t, dim=0)), (TypeError, lambda: F.softmax(None, dim=0)), (IndexError, lambda: F.softmax(x, dim=2)),
-        (ValueError, lambda: F.cross_entropy(x, t, reduction="max")), (ValueError, lambda: F.cross_entropy(x, t[:1])),
-        (ValueError, lambda: F.cross_entropy(x, fastnet.zeros(3, 3))), (TypeError, lambda: F.cross_entropy(x, t > 0)),
-        (ValueError, lambda: F.cross_entropy(x, t, weight=fastnet.ones(2))), (ValueError, lambda: F.cross_entropy(x, t, label_smoothing=-0.1)),
-        (ValueError, lambda: F.cross_entropy(fastnet.tensor(1.0), fastnet.tensor(0))), (TypeError, lambda: F.nll_loss(x, x)),
-        (TypeError, lambda: F.cross_entropy(x, None)), (IndexError, lambda: F.nll_loss(x, t + 5)), (TypeError, lambda: F.nll_loss(t, t))]:
+        (TypeError, lambda: F.softmax(t, dim=0)),
+        (TypeError, lambda: F.softmax(None, dim=0)),
+        (IndexError, lambda: F.softmax(x, dim=2)),
+        (ValueError, lambda: F.cross_entropy(x, t, reduction="max")),
+        (ValueError, lambda: F.cross_entropy(x, t[:1])),
+        (ValueError, lambda: F.cross_entropy(x, fastnet.zeros(3, 3))),
+        (TypeError, lambda: F.cross_entropy(x, t > 0)),
+        (ValueError, lambda: F.cross_entropy(x, t, weight=fastnet.ones(2))),
+        (ValueError, lambda: F.cross_entropy(x, t, label_smoothing=-0.1)),
+        (ValueError, lambda: F.cross_entropy(fastnet.tensor(1.0), fastnet.tensor(0))),
+        (TypeError, lambda: F.nll_loss(x, x)),
+        (TypeError, lambda: F.cross_entropy(x, None)),
+        (IndexError, lambda: F.nll_loss(x, t + 5)),
+        (TypeError, lambda: F.nll_loss(t, t)),
+    ]:
         with pytest.raises(kind):
             call()
     with pytest.warns(UserWarning, match="Implicit dimension"):

@@ -46,12 +46,16 @@ def _check_lr(name: str, lr: Any, like: Any) -> tuple[float, Any]:
 
 
 def _check_lists(name: str, params: Sequence, grads: Sequence, momenta: Sequence | None) -> None:
-    lists = [("params", params, True), ("grads", grads, False)] + ([] if momenta is None else [("momenta", momenta, True)])
+    lists = [("params", params, True), ("grads", grads, False)] + (
+        [] if momenta is None else [("momenta", momenta, True)]
+    )
     for argument, arrays, _ in lists:
         if not isinstance(arrays, (list, tuple)):
             raise TypeError(f"{name}: {argument} is a {type(arrays).__name__}, expected a list of arrays")
         if len(arrays) != len(params):
-            raise ValueError(f"{name}: {argument} has {len(arrays)} arrays, expected one for each of the {len(params)} params")
+            raise ValueError(
+                f"{name}: {argument} has {len(arrays)} arrays, expected one for each of the {len(params)} params"
+            )
     seen: dict[int, str] = {}
     for i, p in enumerate(params):
         for argument, arrays, written in lists:
@@ -70,13 +74,26 @@ def _check_lists(name: str, params: Sequence, grads: Sequence, momenta: Sequence
                 raise ValueError(f"{name}: {label} is a broadcast array, expected one whose elements lie apart")
             address = _address(a)
             if address in seen:
-                raise ValueError(f"{name}: {label} is the same memory as {seen[address]}, expected arrays that do not overlap")
+                raise ValueError(
+                    f"{name}: {label} is the same memory as {seen[address]}, expected arrays that do not overlap"
+                )
             seen[address] = label
 
 
-def sgd_step(params: Sequence[Any], grads: Sequence[Any], momenta: Sequence[Any] | None, *, lr: Any, momentum: float = 0.0,
-             dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, maximize: bool = False,
-             first_step: bool = False, config: Any = None) -> None:
+def sgd_step(
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    momenta: Sequence[Any] | None,
+    *,
+    lr: Any,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    first_step: bool = False,
+    config: Any = None,
+) -> None:
     """One step of stochastic gradient descent on every array, in place; PyTorch's formula:
 
     ``g = grad (-grad to maximize) + weight_decay p``;  ``buf = g`` on the first step, else
@@ -102,8 +119,10 @@ def sgd_step(params: Sequence[Any], grads: Sequence[Any], momenta: Sequence[Any]
     name = "sgd_step"
     _check_lists(name, params, grads, momenta)
     if (momenta is None) != (momentum == 0):
-        raise ValueError(f"{name}: momenta is {'None' if momenta is None else 'given'} with momentum {momentum}, expected "
-                         "None if and only if momentum is 0")
+        raise ValueError(
+            f"{name}: momenta is {'None' if momenta is None else 'given'} with momentum {momentum}, expected "
+            "None if and only if momentum is 0"
+        )
     if not params:
         return
     rate, rate_array = _check_lr(name, lr, params[0])
@@ -123,7 +142,20 @@ def sgd_step(params: Sequence[Any], grads: Sequence[Any], momenta: Sequence[Any]
         ps, gs, ms = (list(column) for column in zip(*group, strict=True))
         chosen = config or ext.optim_config(sum(math.prod(p.shape) for p in ps))
         record(name, *ps, config=chosen)
-        ext.sgd_step(ps, gs, ms if momenta is not None else [], rate, rate_array, momentum, dampening, weight_decay, nesterov,
-                     maximize, first_step, chosen, stream_of(ps[0]))
+        ext.sgd_step(
+            ps,
+            gs,
+            ms if momenta is not None else [],
+            rate,
+            rate_array,
+            momentum,
+            dampening,
+            weight_decay,
+            nesterov,
+            maximize,
+            first_step,
+            chosen,
+            stream_of(ps[0]),
+        )
     for to, source in back:
         to[...] = source

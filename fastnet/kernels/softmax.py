@@ -17,9 +17,11 @@ BAD_TARGET = "target holds a class outside [0, classes) that is not ignore_index
 
 def _axis(function: str, x: Any, axis: Any) -> int:
     axis = operator.index(axis)
-    rank = max(x.ndim, 1)                # a scalar counts as a row of one
+    rank = max(x.ndim, 1)  # a scalar counts as a row of one
     if not -rank <= axis < rank:
-        raise np.exceptions.AxisError(f"{function}: axis is {axis}, expected one in [{-rank}, {rank - 1}] for shape {tuple(x.shape)}")
+        raise np.exceptions.AxisError(
+            f"{function}: axis is {axis}, expected one in [{-rank}, {rank - 1}] for shape {tuple(x.shape)}"
+        )
     return axis % rank
 
 
@@ -36,14 +38,14 @@ def _across(x: Any) -> bool:
 
 
 def _prepare(x: Any, axis: int) -> tuple[bool, Any, Any, Any]:
-    """Whether neighbours lie across the rows, x as the kernel takes it, the output likewise, and as the caller gets it."""
+    """Whether neighbours lie across the rows; x as the kernel takes it; the output likewise, and as returned."""
     view = _three(x, axis)
     across = _across(view)
     if not across:
         out = empty(x, x.shape)
         return False, view, out.reshape(view.shape), out
     view = view.transpose(2, 1, 0)
-    out = empty(x, view.shape)           # in the memory order of x, so that writes are to neighbours too
+    out = empty(x, view.shape)  # in the memory order of x, so that writes are to neighbours too
     return True, view, out, out.transpose(2, 1, 0).reshape(x.shape)
 
 
@@ -128,12 +130,20 @@ def softmax_backward(grad: Any, y: Any, *, axis: int = -1, config: Any = None) -
 
 
 def log_softmax_backward(grad: Any, y: Any, *, axis: int = -1, config: Any = None) -> Any:
-    """Gradient of log_softmax's input: ``grad - exp(y) * sum(grad)`` along the axis. Arguments as ``softmax_backward``'s."""
+    """Gradient of log_softmax's input: ``grad - exp(y) * sum(grad)`` along the axis; see ``softmax_backward``."""
     return _backward("log_softmax_backward", grad, y, axis, config)
 
 
-def cross_entropy(logits: Any, target: Any, *, weight: Any = None, ignore_index: int = -100, label_smoothing: float = 0.0,
-                  with_gradient: bool = False, config: Any = None) -> tuple[Any, Any]:
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    with_gradient: bool = False,
+    config: Any = None,
+) -> tuple[Any, Any]:
     """Cross-entropy of each row with its class, and its gradient, in one kernel; PyTorch's formula, unreduced:
 
     ``loss[n] = -(1 - s) weight[t] logp[n, t] - s / C * sum_c weight[c] logp[n, c]``, ``t = target[n]``, ``s`` the
@@ -161,12 +171,16 @@ def cross_entropy(logits: Any, target: Any, *, weight: Any = None, ignore_index:
     check_array(name, "target", target, dtypes=("int64", "int32", "uint8"), ndim=1, like=logits)
     rows, classes = logits.shape
     if target.shape[0] != rows:
-        raise ValueError(f"{name}: target has {target.shape[0]} elements, expected one for each of the {rows} rows of logits")
+        raise ValueError(
+            f"{name}: target has {target.shape[0]} elements, expected one for each of the {rows} rows of logits"
+        )
     accumulator = np.dtype(np.float64 if logits.dtype == np.float64 else np.float32)
     if weight is not None:
         check_array(name, "weight", weight, ndim=1, like=logits)
         if weight.shape[0] != classes:
-            raise ValueError(f"{name}: weight has {weight.shape[0]} elements, expected one for each of the {classes} classes")
+            raise ValueError(
+                f"{name}: weight has {weight.shape[0]} elements, expected one for each of the {classes} classes"
+            )
         weight = namespace(weight).ascontiguousarray(addressable(weight), accumulator)
     ignore_index = operator.index(ignore_index)
     if not -(2**63) <= ignore_index < 2**63:
@@ -183,7 +197,9 @@ def cross_entropy(logits: Any, target: Any, *, weight: Any = None, ignore_index:
     config = config or ext.softmax_config(rows, classes, 1)
     flag = fault_flag(logits, name, BAD_TARGET)
     record(name, logits, target, weight, config=config)
-    ext.cross_entropy(loss, gradient, logits, target, weight, flag, ignore_index, label_smoothing, config, stream_of(logits))
+    ext.cross_entropy(
+        loss, gradient, logits, target, weight, flag, ignore_index, label_smoothing, config, stream_of(logits)
+    )
     if is_numpy(logits):
         check_faults(name)
     return loss, gradient

@@ -17,13 +17,13 @@ from fastnet.ops.arithmetic import cast, check_tensor
 
 
 def reduction_of(name: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """"mean", "sum" or "none" from a loss's arguments, the deprecated booleans included."""
+    """One of "mean", "sum" or "none" from a loss's arguments, the deprecated booleans included."""
     if size_average is not None or reduce is not None:
-        if reduce is False:
-            reduction = "none"
-        else:
-            reduction = "sum" if size_average is False else "mean"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=3)
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+            stacklevel=3,
+        )
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{name}: {reduction!r} is not a valid value for reduction, expected 'none', 'mean' or 'sum'")
     return reduction
@@ -33,7 +33,7 @@ def reduction_of(name: str, size_average: bool | None, reduce: bool | None, redu
 class Formula:
     """A loss of x (input) and y (target), elementwise, and its derivatives. p is what else it depends on."""
 
-    value: Callable[[Any, Any, Any, Any], Any]           # (array module, x, y, p)
+    value: Callable[[Any, Any, Any, Any], Any]  # (array module, x, y, p)
     input_gradient: Callable[[Any, Any, Any, Any], Any]
     target_gradient: Callable[[Any, Any, Any, Any], Any]
 
@@ -78,36 +78,33 @@ def _logits_gradient(xp: Any, x: Any, y: Any, positive: Any) -> Any:
 
 FORMULAS = {
     "mse_loss": Formula(
-        lambda xp, x, y, p: xp.square(x - y),
-        lambda xp, x, y, p: 2 * (x - y),
-        lambda xp, x, y, p: 2 * (y - x)),
+        lambda xp, x, y, p: xp.square(x - y), lambda xp, x, y, p: 2 * (x - y), lambda xp, x, y, p: 2 * (y - x)
+    ),
     "l1_loss": Formula(
-        lambda xp, x, y, p: xp.abs(x - y),
-        lambda xp, x, y, p: xp.sign(x - y),
-        lambda xp, x, y, p: xp.sign(y - x)),
-    "smooth_l1_loss": Formula(
-        _smooth_l1,
-        _smooth_l1_gradient,
-        lambda xp, x, y, p: -_smooth_l1_gradient(xp, x, y, p)),
+        lambda xp, x, y, p: xp.abs(x - y), lambda xp, x, y, p: xp.sign(x - y), lambda xp, x, y, p: xp.sign(y - x)
+    ),
+    "smooth_l1_loss": Formula(_smooth_l1, _smooth_l1_gradient, lambda xp, x, y, p: -_smooth_l1_gradient(xp, x, y, p)),
     # Logarithms are clamped to -100 and the denominator to 1e-12, as PyTorch's, so that 0 and 1 give finite losses
     # (the target's gradient is not clamped, as PyTorch's is not).
     "binary_cross_entropy": Formula(
         lambda xp, x, y, p: (y - 1) * _clamped_log1m(xp, x) - y * _clamped_log(xp, x),
         lambda xp, x, y, p: (x - y) / xp.maximum((1 - x) * x, 1e-12),
-        lambda xp, x, y, p: xp.log1p(-x) - xp.log(x)),
+        lambda xp, x, y, p: xp.log1p(-x) - xp.log(x),
+    ),
     "binary_cross_entropy_with_logits": Formula(
-        _logits,
-        _logits_gradient,
-        lambda xp, x, y, p: -x if p is None else (p - 1) * _softplus_of_minus(xp, x) - x),
+        _logits, _logits_gradient, lambda xp, x, y, p: -x if p is None else (p - 1) * _softplus_of_minus(xp, x) - x
+    ),
     # y log y is 0 at y = 0.
     "kl_div": Formula(
         lambda xp, x, y, p: xp.where(y == 0, 0, y * xp.log(xp.where(y == 0, 1, y))) - y * x,
         lambda xp, x, y, p: -y,
-        lambda xp, x, y, p: xp.log(y) + 1 - x),
+        lambda xp, x, y, p: xp.log(y) + 1 - x,
+    ),
     "kl_div_log_target": Formula(
         lambda xp, x, y, p: xp.exp(y) * (y - x),
         lambda xp, x, y, p: -xp.exp(y),
-        lambda xp, x, y, p: xp.exp(y) * (y - x + 1)),
+        lambda xp, x, y, p: xp.exp(y) * (y - x + 1),
+    ),
 }
 
 
@@ -158,7 +155,9 @@ def _operands(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     check_tensor(name, target, "target")
     dtype = _dtypes.promote_types(input.dtype, target.dtype)
     if not dtype.is_floating_point:
-        raise TypeError(f"{name}: input has dtype {input.dtype.name} and target {target.dtype.name}, expected a floating-point dtype")
+        raise TypeError(
+            f"{name}: input has dtype {input.dtype.name} and target {target.dtype.name}, expected floating point"
+        )
     return cast(input, dtype), cast(target, dtype)
 
 
@@ -168,10 +167,15 @@ def _broadcastable(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Te
         try:
             np.broadcast_shapes(tuple(input.shape), tuple(target.shape))
         except ValueError:
-            raise ValueError(f"{name}: target has shape {tuple(target.shape)}, which does not broadcast with input's, "
-                             f"{tuple(input.shape)}") from None
-        warnings.warn(f"Using a target size ({tuple(target.shape)}) that is different to the input size ({tuple(input.shape)}). "
-                      "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+            raise ValueError(
+                f"{name}: target has shape {tuple(target.shape)}, which does not broadcast with input's, "
+                f"{tuple(input.shape)}"
+            ) from None
+        warnings.warn(
+            f"Using a target size ({tuple(target.shape)}) that is different to the input size ({tuple(input.shape)}). "
+            "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            stacklevel=3,
+        )
     return input, target
 
 
@@ -192,12 +196,20 @@ def _factor(name: str, argument: str, factor: Tensor | None, input: Tensor) -> A
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{name}: {argument} has shape {tuple(factor.shape)}, which does not broadcast to input's, {tuple(input.shape)}")
+        raise ValueError(
+            f"{name}: {argument} has shape {tuple(factor.shape)}, expected one that broadcasts to {tuple(input.shape)}"
+        )
     return factor._data.astype(np.float64 if input.dtype is _dtypes.float64 else np.float32, copy=False)
 
 
-def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-             reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """``weight * (input - target)^2``, reduced.
 
     >>> import fastnet
@@ -209,8 +221,14 @@ def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, re
     return PointwiseLoss.apply(input, target, _factor("mse_loss", "weight", weight, input), None, "mse_loss", reduction)
 
 
-def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-            reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """``weight * |input - target|``, reduced; the derivative where they are equal is 0.
 
     >>> import fastnet
@@ -222,8 +240,14 @@ def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, red
     return PointwiseLoss.apply(input, target, _factor("l1_loss", "weight", weight, input), None, "l1_loss", reduction)
 
 
-def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-                   reduction: str = "mean", beta: float = 1.0) -> Tensor:
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
     """``d^2 / (2 beta)`` where ``d = |input - target| < beta``, else ``d - beta / 2``; reduced.
 
     >>> import fastnet
@@ -240,8 +264,14 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = No
     return PointwiseLoss.apply(input, target, None, float(beta), name, reduction)
 
 
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
-                         reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """``-weight * (target log(input) + (1 - target) log(1 - input))``, reduced; logarithms are at least -100.
 
     >>> import fastnet
@@ -256,9 +286,16 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
     return PointwiseLoss.apply(input, target, _factor(name, "weight", weight, input), None, name, reduction)
 
 
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
-                                     reduce: bool | None = None, reduction: str = "mean", pos_weight: Tensor | None = None) -> Tensor:
-    """``-weight * (pos_weight target log(sigmoid(input)) + (1 - target) log(1 - sigmoid(input)))``, reduced, without overflow.
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """``-weight * (pos_weight target log(sigmoid(input)) + (1 - target) log(1 - sigmoid(input)))``, reduced.
 
     >>> import fastnet
     >>> binary_cross_entropy_with_logits(fastnet.tensor([0.0]), fastnet.tensor([1.0]))
@@ -267,13 +304,25 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     name = "binary_cross_entropy_with_logits"
     reduction = reduction_of(name, size_average, reduce, reduction)
     input, target = _same_shape(name, input, target)
-    return PointwiseLoss.apply(input, target, _factor(name, "weight", weight, input), _factor(name, "pos_weight", pos_weight, input),
-                               name, reduction)
+    return PointwiseLoss.apply(
+        input,
+        target,
+        _factor(name, "weight", weight, input),
+        _factor(name, "pos_weight", pos_weight, input),
+        name,
+        reduction,
+    )
 
 
-def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-           reduction: str = "mean", log_target: bool = False) -> Tensor:
-    """``target (log(target) - input)`` for log-probabilities input, reduced; "batchmean" divides the sum by the first size.
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """``target (log(target) - input)`` for log-probabilities input, reduced; "batchmean": sum over first size.
 
     >>> import fastnet
     >>> kl_div(fastnet.tensor([-0.6931472]), fastnet.tensor([0.5]), reduction="sum").abs() < 1e-6

@@ -55,8 +55,11 @@ def _prepared(name: str, input: Tensor, dim: int | None, dtype: Any) -> tuple[Te
     if not input.dtype.is_floating_point:
         raise TypeError(f"{name}: input has dtype {input.dtype.name}, expected a floating-point dtype (or give dtype=)")
     if dim is None:
-        warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
-                      "argument.", stacklevel=3)
+        warnings.warn(
+            f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
+            "argument.",
+            stacklevel=3,
+        )
         dim = 0 if input.ndim in (0, 1, 3) else 1
     return input, axis_of(dim, input.ndim, name)
 
@@ -127,7 +130,8 @@ class CrossEntropy(ArrayFunction):
         rows, classes_of = _rows(x), target.reshape(-1)
         needed = ctx.needs_input_grad[0]
         losses, gradient = implementation(x).cross_entropy(
-            rows, classes_of, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, with_gradient=needed)
+            rows, classes_of, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, with_gradient=needed
+        )
         ctx.shape, ctx.reduction, ctx.mass = x.shape, reduction, None
         ctx.save(gradient)
         if reduction == "none":
@@ -166,7 +170,9 @@ class NLL(ArrayFunction):
         bad = ((t < 0) | (t >= classes)) & ~ignored
         if xp is np:
             if bad.any():
-                raise IndexError(f"nll_loss: target holds {t[bad][0]}, a class outside [0, {classes}) that is not ignore_index")
+                raise IndexError(
+                    f"nll_loss: target holds {t[bad][0]}, a class outside [0, {classes}) that is not ignore_index"
+                )
         else:
             from fastnet._faults import fault_flag
 
@@ -175,7 +181,13 @@ class NLL(ArrayFunction):
         skip = ignored | bad
         accumulator = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
         ctx.index, ctx.target = xp.arange(count), xp.where(skip, 0, t)
-        ctx.weight = xp.ones(count, accumulator) if weight is None else weight.astype(accumulator)[ctx.target] if classes else xp.zeros(count, accumulator)
+        ctx.weight = (
+            xp.ones(count, accumulator)
+            if weight is None
+            else weight.astype(accumulator)[ctx.target]
+            if classes
+            else xp.zeros(count, accumulator)
+        )
         ctx.weight = xp.where(skip, 0, ctx.weight).astype(accumulator)
         ctx.shape, ctx.dtype, ctx.reduction, ctx.classes, ctx.mass = x.shape, x.dtype, reduction, classes, None
         with np.errstate(all="ignore"):
@@ -215,8 +227,12 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight: Tensor | No
     expected = () if input.ndim == 1 else (input.shape[0], *input.shape[2:])
     if tuple(target.shape) != expected:
         if input.ndim == 2 and target.ndim == 1:
-            raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]}).")
-        raise ValueError(f"{name}: target has shape {tuple(target.shape)}, expected {expected} for input of shape {tuple(input.shape)}")
+            raise ValueError(
+                f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
+            )
+        raise ValueError(
+            f"{name}: target has shape {tuple(target.shape)}, expected {expected} for input {tuple(input.shape)}"
+        )
     _check_weight(name, input, weight)
 
 
@@ -226,16 +242,25 @@ def _check_weight(name: str, input: Tensor, weight: Tensor | None) -> None:
     check_tensor(name, weight, "weight")
     classes = input.shape[1 if input.ndim > 1 else 0]
     if not weight.dtype.is_floating_point or tuple(weight.shape) != (classes,):
-        raise ValueError(f"{name}: weight is {weight.dtype.name} of shape {tuple(weight.shape)}, expected floating point of shape ({classes},)")
+        raise ValueError(
+            f"{name}: weight is {weight.dtype.name} of shape {tuple(weight.shape)}, expected floats ({classes},)"
+        )
 
 
 def _array(x: Tensor | None) -> Any:
     return None if x is None else x._data
 
 
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
-                  ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
-                  label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Cross-entropy of scores with classes, fused with log-softmax, or with class probabilities.
 
     ``loss[n] = -(1 - s) weight[t] logp[n, t] - s / C * sum_c weight[c] logp[n, c]``; "mean" divides the sum by the sum
@@ -259,7 +284,11 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
     """
     name = "cross_entropy"
     reduction = reduction_of(name, size_average, reduce, reduction)
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)) or not 0.0 <= label_smoothing <= 1.0:
+    if (
+        isinstance(label_smoothing, bool)
+        or not isinstance(label_smoothing, (int, float))
+        or not 0.0 <= label_smoothing <= 1.0
+    ):
         raise ValueError(f"{name}: label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     check_tensor(name, input)
     check_tensor(name, target, "target")
@@ -269,12 +298,15 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
     return CrossEntropy.apply(input, target, _array(weight), ignore_index, reduction, float(label_smoothing))
 
 
-def _with_probabilities(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
-                        smoothing: float) -> Tensor:
+def _with_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
     """Cross-entropy with a probability for every class, by composition: also the target has a gradient."""
     name = "cross_entropy"
     if tuple(target.shape) != tuple(input.shape) or input.ndim == 0:
-        raise ValueError(f"{name}: probabilities have shape {tuple(target.shape)}, expected that of input, {tuple(input.shape)}")
+        raise ValueError(
+            f"{name}: probabilities have shape {tuple(target.shape)}, expected that of input, {tuple(input.shape)}"
+        )
     if ignore_index >= 0:
         raise ValueError(f"{name}: ignore_index is {ignore_index}, expected none with probabilities for target")
     _check_weight(name, input, weight)
@@ -292,9 +324,16 @@ def _with_probabilities(input: Tensor, target: Tensor, weight: Tensor | None, ig
     return total if reduction == "sum" else total / losses.numel()
 
 
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
-             ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean") -> Tensor:
-    """Negative log-likelihood of log-probabilities: ``loss[n] = -weight[t] input[n, t]``. Arguments as ``cross_entropy``'s.
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood: ``loss[n] = -weight[t] input[n, t]``. Arguments as ``cross_entropy``'s.
 
     >>> import fastnet
     >>> nll_loss(fastnet.tensor([[-0.5, -2.0]]), fastnet.tensor([1]))

@@ -35,7 +35,9 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, Tensor):
-            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got a Tensor")
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got a Tensor"
+            )
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -53,6 +55,7 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         step = cls.__dict__.get("step")
         if step is not None:
+
             def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
                 self._step_calls += 1
                 return step(self, *args, **kwargs)
@@ -77,8 +80,10 @@ class Optimizer:
         if isinstance(params, Tensor):
             params = [params]
         elif isinstance(params, (set, frozenset)):
-            raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
-                            "sets will change between runs. Please use a list instead.")
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
+                "sets will change between runs. Please use a list instead."
+            )
         params = list(params)
         names = None
         if params and all(isinstance(p, tuple) for p in params):
@@ -133,8 +138,10 @@ class Optimizer:
         """``{"state": {index: {name: value}}, "param_groups": [{..., "params": [index, ...]}]}``, PyTorch's format:
         parameters are numbered in the order of the groups. Tensors are the optimizer's own, not copies."""
         index = {id(p): i for i, p in enumerate(chain.from_iterable(g["params"] for g in self.param_groups))}
-        groups = [{**{k: v for k, v in group.items() if k != "params"}, "params": [index[id(p)] for p in group["params"]]}
-                  for group in self.param_groups]
+        groups = [
+            {**{k: v for k, v in group.items() if k != "params"}, "params": [index[id(p)] for p in group["params"]]}
+            for group in self.param_groups
+        ]
         state = {(index[id(p)] if isinstance(p, Tensor) else p): value for p, value in self.state.items()}
         return {"state": state, "param_groups": groups}
 
@@ -148,8 +155,16 @@ class Optimizer:
         if len(mine) != len(theirs):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(m["params"]) != len(t["params"]) for m, t in zip(mine, theirs, strict=True)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
-        by_index = dict(zip(chain.from_iterable(g["params"] for g in theirs), chain.from_iterable(g["params"] for g in mine), strict=True))
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
+        by_index = dict(
+            zip(
+                chain.from_iterable(g["params"] for g in theirs),
+                chain.from_iterable(g["params"] for g in mine),
+                strict=True,
+            )
+        )
         state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         for key, value in state_dict["state"].items():
             if key in by_index:

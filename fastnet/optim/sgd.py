@@ -42,9 +42,20 @@ class SGD(Optimizer):
     tensor([0.8000])
     """
 
-    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
-                 weight_decay: float | Tensor = 0, nesterov: bool = False, *, maximize: bool = False, foreach: bool | None = None,
-                 differentiable: bool = False, fused: bool | None = None):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
         if not isinstance(lr, Tensor) and not lr >= 0.0:
@@ -57,9 +68,20 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
         if differentiable:
             raise ValueError("SGD: differentiable is True, expected False: an optimizer step is not recorded")
-        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-                                  "nesterov": nesterov, "maximize": maximize, "foreach": foreach,
-                                  "differentiable": differentiable, "fused": fused})
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "foreach": foreach,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what closure, called first, returns."""
@@ -93,9 +115,17 @@ class SGD(Optimizer):
                 buffers = [self.state[p]["momentum_buffer"]._data for p in together]
             lr = group["lr"]
             implementation(arrays[0]).sgd_step(
-                arrays, [p.grad._data for p in together], buffers, lr=lr._data if isinstance(lr, Tensor) else lr,
-                momentum=group["momentum"], dampening=group["dampening"], weight_decay=float(group["weight_decay"]),
-                nesterov=group["nesterov"], maximize=group["maximize"], first_step=first_step)
+                arrays,
+                [p.grad._data for p in together],
+                buffers,
+                lr=lr._data if isinstance(lr, Tensor) else lr,
+                momentum=group["momentum"],
+                dampening=group["dampening"],
+                weight_decay=float(group["weight_decay"]),
+                nesterov=group["nesterov"],
+                maximize=group["maximize"],
+                first_step=first_step,
+            )
             for p in together:
                 p._version_counter[0] += 1
 

@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 
 
-def sgd_step(params: Sequence[Any], grads: Sequence[Any], momenta: Sequence[Any] | None, *, lr: Any, momentum: float = 0.0,
-             dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, maximize: bool = False,
-             first_step: bool = False, config: Any = None) -> None:
+def sgd_step(
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    momenta: Sequence[Any] | None,
+    *,
+    lr: Any,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    first_step: bool = False,
+    config: Any = None,
+) -> None:
     """``g = +-grad + weight_decay p``; ``buf = g`` at first, then ``momentum buf + (1 - dampening) g``;
     ``p -= lr (g + momentum buf if nesterov else buf)``; computed in float32 (float64 for float64), updated in place."""
     if hasattr(lr, "reshape"):

@@ -75,8 +75,16 @@ def log_softmax_backward(grad: Any, y: Any, *, axis: int = -1, config: Any = Non
         return x.reshape(y.shape).astype(y.dtype, copy=False)
 
 
-def cross_entropy(logits: Any, target: Any, *, weight: Any = None, ignore_index: int = -100, label_smoothing: float = 0.0,
-                  with_gradient: bool = False, config: Any = None) -> tuple[Any, Any]:
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    with_gradient: bool = False,
+    config: Any = None,
+) -> tuple[Any, Any]:
     """``-(1 - s) weight[t] logp[t] - s / C * sum_c weight[c] logp[c]`` for each row, 0 where t is ignore_index; and the
     gradient of each row's loss: ``p * (sum of all weights in front of logp) - weight in front of logp``."""
     xp = _namespace(logits)
@@ -87,7 +95,9 @@ def cross_entropy(logits: Any, target: Any, *, weight: Any = None, ignore_index:
     bad = ((target < 0) | (target >= classes)) & ~ignored
     if xp is np:
         if bad.any():
-            raise IndexError(f"cross_entropy: target holds {target[bad][0]}, a class outside [0, {classes}) that is not ignore_index")
+            raise IndexError(
+                f"cross_entropy: target holds {target[bad][0]}, a class outside [0, {classes}) that is not ignore_index"
+            )
     else:
         flag = fault_flag(logits, "cross_entropy", "target holds a class outside [0, classes) that is not ignore_index")
         xp.maximum(flag, bad.any().astype(np.int32), out=flag)
