@@ -16,7 +16,7 @@ enum class Swizzle : uint32_t { none = 16, span32 = 32, span64 = 64, span128 = 1
 // ---- wgmma operands in shared memory --------------------------------------------------------------------------
 
 // `start`: shared offset. With a swizzle, the 8-row pattern must begin at a multiple of 8 spans.
-__device__ __forceinline__ constexpr uint64_t matrix_descriptor(uint32_t start, uint32_t leading_bytes, uint32_t stride_bytes,
+__host__ __device__ __forceinline__ constexpr uint64_t matrix_descriptor(uint32_t start, uint32_t leading_bytes, uint32_t stride_bytes,
                                                                 Swizzle swizzle) {
     const uint64_t mode = swizzle == Swizzle::span128 ? 1 : swizzle == Swizzle::span64 ? 2 : swizzle == Swizzle::span32 ? 3 : 0;
     return uint64_t((start & 0x3FFFF) >> 4) | uint64_t((leading_bytes & 0x3FFFF) >> 4) << 16 |
@@ -26,25 +26,25 @@ __device__ __forceinline__ constexpr uint64_t matrix_descriptor(uint32_t start, 
 // K-major, swizzled: rows of one span, as a TMA box leaves them; `stride_bytes` from one group of 8 rows to the next.
 // The next 16 elements of K: start + 32, inside the span.
 template <Swizzle kSwizzle>
-__device__ __forceinline__ constexpr uint64_t k_major_descriptor(uint32_t start, uint32_t stride_bytes = 8 * uint32_t(kSwizzle)) {
+__host__ __device__ __forceinline__ constexpr uint64_t k_major_descriptor(uint32_t start, uint32_t stride_bytes = 8 * uint32_t(kSwizzle)) {
     static_assert(kSwizzle != Swizzle::none, "without a swizzle: k_major_plain_descriptor");
     return matrix_descriptor(start, 16, stride_bytes, kSwizzle);
 }
 // K-major, not swizzled: packed 8 x 16 byte matrices, `k_bytes` from one to the next along K, `row_bytes` along rows.
 // The next 16 elements of K: start + 2 k_bytes.
-__device__ __forceinline__ constexpr uint64_t k_major_plain_descriptor(uint32_t start, uint32_t k_bytes, uint32_t row_bytes) {
+__host__ __device__ __forceinline__ constexpr uint64_t k_major_plain_descriptor(uint32_t start, uint32_t k_bytes, uint32_t row_bytes) {
     return matrix_descriptor(start, k_bytes, row_bytes, Swizzle::none);
 }
 // M- or N-major, swizzled: along K, rows of one span of M (N); 8 of them are a pattern. `span_bytes` from one span of
 // M (N) to the next; `k_bytes` from 8 rows of K to the next 8. The next 16 elements of K: start + 2 k_bytes.
 template <Swizzle kSwizzle>
-__device__ __forceinline__ constexpr uint64_t mn_major_descriptor(uint32_t start, uint32_t span_bytes,
+__host__ __device__ __forceinline__ constexpr uint64_t mn_major_descriptor(uint32_t start, uint32_t span_bytes,
                                                                   uint32_t k_bytes = 8 * uint32_t(kSwizzle)) {
     static_assert(kSwizzle != Swizzle::none, "without a swizzle: mn_major_plain_descriptor");
     return matrix_descriptor(start, span_bytes, k_bytes, kSwizzle);
 }
 // M- or N-major, not swizzled: packed matrices of 8 along K by 16 bytes. The two strides change places in the descriptor.
-__device__ __forceinline__ constexpr uint64_t mn_major_plain_descriptor(uint32_t start, uint32_t mn_bytes, uint32_t k_bytes) {
+__host__ __device__ __forceinline__ constexpr uint64_t mn_major_plain_descriptor(uint32_t start, uint32_t mn_bytes, uint32_t k_bytes) {
     return matrix_descriptor(start, k_bytes, mn_bytes, Swizzle::none);
 }
 
