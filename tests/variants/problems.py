@@ -1,0 +1,238 @@
+"""Small problems for every function of fastnet.kernels: what the sanitizer and counter builds run.
+
+``SMALL[name](rng, dtype)`` gives calls (args, kwargs) with odd shapes, misaligned and strided inputs; ``ALIGNED[name](rng,
+dtype)`` one call with aligned, contiguous inputs, on which the counters are held. Both cover every kernel: a test compares
+their keys with ``fastnet.kernels.__all__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+Call = tuple[tuple, dict]
+ALIGNMENT = 256                          # bytes, as CUDA's allocations
+
+
+def aligned(shape: tuple[int, ...], dtype: Any, values: Any = None) -> np.ndarray:
+    """An array that starts on 256 bytes, so that counts of sectors do not depend on where NumPy put it."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    out = raw[start : start + size].view(dtype).reshape(shape)
+    if values is not None:
+        out[...] = values
+    return out
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return aligned(shape, dtype, rng.standard_normal(shape).astype(dtype))
+
+
+def misaligned(x: np.ndarray) -> np.ndarray:
+    """The same values one element further on, so that no row starts on 16 bytes."""
+    flat = np.empty(x.size + 1, x.dtype)
+    flat[1:] = x.reshape(-1)
+    return flat[1:].reshape(x.shape)
+
+
+def state(seed: int = 1) -> np.ndarray:
+    return np.array([seed, 3], np.uint64)
+
+
+# ---- matmul, reduction ---------------------------------------------------------------------------------------------
+
+
+def small_matmul(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for m, n, k in [(1, 1, 1), (5, 7, 3), (33, 65, 17), (70, 130, 40), (3, 2, 0)]:
+        a, b = normal(rng, (m, k), dtype), normal(rng, (k, n), dtype)
+        yield (a, b), {}
+        yield (misaligned(a), normal(rng, (n, k), dtype).T), {"bias": normal(rng, (n,), dtype), "activation": "gelu"}
+    yield (normal(rng, (2, 1, 9, 11), dtype), normal(rng, (3, 11, 6), dtype)), {}
+
+
+def aligned_matmul(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (256, 256), dtype), normal(rng, (256, 256), dtype)), {}
+
+
+def small_column_sum(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1, 1), (300, 33), (1030, 5), (0, 4)]:
+        yield (normal(rng, shape, dtype),), {}
+
+
+def aligned_column_sum(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (512, 256), dtype),), {}
+
+
+# ---- pointwise, dropout, random ------------------------------------------------------------------------------------
+
+
+def small_bias_activation(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1, 1), (7, 33), (0, 3), (40, 64)]:
+        x = normal(rng, shape, dtype)
+        yield (x,), {"activation": "relu"}
+        yield (misaligned(x), normal(rng, shape[-1:], dtype)), {"activation": "gelu", "residual": normal(rng, shape, dtype)}
+
+
+def aligned_bias_activation(rng: np.random.Generator, dtype: Any) -> Call:
+    x = normal(rng, (64, 256), dtype)
+    return (x, normal(rng, (256,), dtype)), {"activation": "relu", "residual": normal(rng, (64, 256), dtype)}
+
+
+def small_bias_activation_backward(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1, 1), (7, 33), (40, 64)]:
+        grad, x = normal(rng, shape, dtype), normal(rng, shape, dtype)
+        yield (misaligned(grad), x, normal(rng, shape[-1:], dtype)), {"activation": "silu"}
+
+
+def aligned_bias_activation_backward(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (64, 256), dtype), normal(rng, (64, 256), dtype)), {"activation": "relu"}
+
+
+def small_dropout(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1,), (7, 33), (0, 3), (40, 64)]:
+        x = normal(rng, shape, dtype)
+        yield (x, 0.5, state()), {}
+        yield (misaligned(x), 0.1, state(), 5), {"bias": normal(rng, shape[-1:], dtype), "activation": "relu",
+                                                 "residual": normal(rng, shape, dtype)}
+
+
+def aligned_dropout(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (64, 256), dtype), 0.5, state()), {}
+
+
+def small_dropout_backward(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1,), (7, 33), (40, 64)]:
+        grad = normal(rng, shape, dtype)
+        yield (grad, 0.5, state()), {}
+        yield (misaligned(grad), 0.3, state()), {"x": normal(rng, shape, dtype), "activation": "gelu"}
+
+
+def aligned_dropout_backward(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (64, 256), dtype), 0.5, state()), {}
+
+
+def small_random(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1,), (7, 33), (0, 3), (1024,)]:
+        yield (shape, state(), 2), {}
+
+
+def aligned_random(rng: np.random.Generator, dtype: Any) -> Call:
+    return ((64, 256), state()), {}
+
+
+def small_dropout_mask(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1,), (7, 33), (1024,)]:
+        yield (shape, 0.5, state()), {}
+
+
+def aligned_dropout_mask(rng: np.random.Generator, dtype: Any) -> Call:
+    return ((64, 256), 0.5, state()), {}
+
+
+def small_permutation(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for n in (0, 1, 37):
+        yield (n, state()), {}
+
+
+def aligned_permutation(rng: np.random.Generator, dtype: Any) -> Call:
+    return (4096, state()), {}
+
+
+# ---- softmax, optim ------------------------------------------------------------------------------------------------
+
+
+def small_softmax(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1, 1), (7, 33), (3, 1500), (2, 5000)]:
+        x = normal(rng, shape, dtype)
+        yield (misaligned(x),), {}
+        yield (x,), {"axis": 0}
+
+
+def aligned_softmax(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (16, 1024), dtype),), {}
+
+
+def small_softmax_backward(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1, 1), (7, 33), (3, 1500), (2, 5000)]:
+        grad, y = normal(rng, shape, dtype), normal(rng, shape, dtype)
+        yield (misaligned(grad), y), {}
+        yield (grad, y), {"axis": 0}
+
+
+def aligned_softmax_backward(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (16, 1024), dtype), normal(rng, (16, 1024), dtype)), {}
+
+
+def small_cross_entropy(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for rows, classes in [(1, 1), (7, 33), (3, 1500), (2, 5000)]:
+        x, target = normal(rng, (rows, classes), dtype), rng.integers(0, classes, rows)
+        yield (misaligned(x), target), {"with_gradient": True}
+        target[0] = -100
+        yield (x, target), {"weight": rng.random(classes).astype(x.dtype), "label_smoothing": 0.1, "with_gradient": True}
+
+
+def aligned_cross_entropy(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (16, 1024), dtype), aligned((16,), np.int64, rng.integers(0, 1024, 16))), {"with_gradient": True}
+
+
+def small_sgd_step(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    def lists() -> tuple[list[np.ndarray], ...]:
+        shapes = [(1,), (7, 33), (0,), (40, 64), (3, 1000)]
+        return tuple([misaligned(normal(rng, s, dtype)) if i % 2 else normal(rng, s, dtype) for i, s in enumerate(shapes)]
+                     for _ in range(3))
+
+    params, grads, _ = lists()
+    yield (params, grads, None), {"lr": 0.1}
+    yield lists(), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+
+
+def aligned_sgd_step(rng: np.random.Generator, dtype: Any) -> Call:
+    return tuple([normal(rng, (64, 256), dtype)] for _ in range(3)), {"lr": 0.1, "momentum": 0.9}
+
+
+SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
+    "bias_activation": small_bias_activation,
+    "bias_activation_backward": small_bias_activation_backward,
+    "column_sum": small_column_sum,
+    "cross_entropy": small_cross_entropy,
+    "dropout": small_dropout,
+    "dropout_backward": small_dropout_backward,
+    "dropout_mask": small_dropout_mask,
+    "log_softmax": small_softmax,
+    "log_softmax_backward": small_softmax_backward,
+    "matmul": small_matmul,
+    "normal": small_random,
+    "permutation": small_permutation,
+    "random_bits": small_random,
+    "sgd_step": small_sgd_step,
+    "softmax": small_softmax,
+    "softmax_backward": small_softmax_backward,
+    "uniform": small_random,
+}
+
+ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
+    "bias_activation": aligned_bias_activation,
+    "bias_activation_backward": aligned_bias_activation_backward,
+    "column_sum": aligned_column_sum,
+    "cross_entropy": aligned_cross_entropy,
+    "dropout": aligned_dropout,
+    "dropout_backward": aligned_dropout_backward,
+    "dropout_mask": aligned_dropout_mask,
+    "log_softmax": aligned_softmax,
+    "log_softmax_backward": aligned_softmax_backward,
+    "matmul": aligned_matmul,
+    "normal": aligned_random,
+    "permutation": aligned_permutation,
+    "random_bits": aligned_random,
+    "sgd_step": aligned_sgd_step,
+    "softmax": aligned_softmax,
+    "softmax_backward": aligned_softmax_backward,
+    "uniform": aligned_random,
+}
+
+# Names of fastnet.kernels that launch nothing.
+NOT_KERNELS = {"available", "trace", "use"}

@@ -1,0 +1,36 @@
+"""Counts what every kernel does to memory on its aligned problem and prints the ratios as JSON: sectors of global memory
+and wavefronts of shared memory, over the fewest that the same accesses could need."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from problems import ALIGNED
+from support import bfloat16
+
+from fastnet.kernels._runtime import extension_for
+from fastnet import kernels
+
+DTYPES = {"float32": np.float32, "bfloat16": bfloat16}
+
+
+def count(name: str, dtype) -> dict[str, dict[str, float]]:
+    args, kwargs = ALIGNED[name](np.random.default_rng(0), dtype)
+    extension = extension_for(np.empty(0))
+    extension.take_counts()
+    with kernels.use("emulated"):
+        getattr(kernels, name)(*args, **kwargs)
+    totals: dict[str, list[int]] = {}
+    for c in extension.take_counts():
+        kind = f"{'shared' if c['shared'] else 'global'} {'write' if c['write'] else 'read'}"
+        cost = c["wavefronts"] if c["shared"] else c["sectors"]
+        t = totals.setdefault(kind, [0, 0, 0])
+        t[0] += cost
+        t[1] += c["ideal"]
+        t[2] += c["bytes"]
+    return {k: {"ratio": round(t[0] / t[1], 3), "bytes": t[2]} for k, t in sorted(totals.items())}
+
+
+if __name__ == "__main__":
+    print(json.dumps({f"{n} {d}": count(n, t) for n in sorted(ALIGNED) for d, t in DTYPES.items()}, indent=1))
