@@ -176,6 +176,7 @@ class Trainer:
         right.plot(x, [100 * e.validation_accuracy for e in epochs], marker="o", markersize=3, label="validation")
         right.set(title="Accuracy", xlabel="epoch", ylabel="correct (%)")
         for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
             axes.legend()
         path = self.out / "curves.png"
