@@ -1,19 +1,17 @@
 """Sectors, wavefronts and bytes of every kernel on an aligned problem, held as golden numbers.
 
 A GPU's speed on these kernels is decided by them, and they are the same in every schedule and on every machine. When a
-change to a kernel changes them on purpose: ``python tests/test_counters.py`` writes tests/golden/counters.json anew, and the
+change to a kernel changes them on purpose: ``PYTHONPATH=tests python tests/test_counters.py`` writes tests/golden/counters.json anew, and the
 difference is part of the change that is reviewed.
 """
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from variants import builds
 
-sys.path.insert(0, str(Path(__file__).parent / "variants"))
-import builds  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden" / "counters.json"
 

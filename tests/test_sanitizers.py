@@ -1,15 +1,12 @@
 """Every kernel under AddressSanitizer + UndefinedBehaviorSanitizer and under ThreadSanitizer, and proof that both see."""
 
 import subprocess
-import sys
 
 import pytest
 
 from fastnet import kernels
+from variants import builds, problems
 
-sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent / "variants"))
-import builds  # noqa: E402
-import problems  # noqa: E402
 
 # Mistake planted in cases.cu -> what the report must say; the case without it must run clean.
 ADDRESS = {

@@ -167,6 +167,11 @@ std::optional<Watch> watch;
 Fiber main_fiber;
 std::vector<std::unique_ptr<Fiber>> fibers;
 std::vector<Fiber*> idle;
+#ifdef EMU_TSAN
+// ThreadSanitizer takes a stack that another thread of the launch had before for memory that both share: a stack serves one
+// thread a launch.
+std::vector<Fiber*> used;
+#endif
 Fiber* current = &main_fiber;
 Thread* self = nullptr;
 Block* here = nullptr;                   // self's, or the one that deferred the work that runs now
@@ -425,8 +430,13 @@ void fiber_main() {
             Quiet quiet;
             finished(self);
             t = pick();
+#ifdef EMU_TSAN
+            used.push_back(current);
+            if (t && !t->fiber) t->fiber = fresh_fiber();
+#else
             if (!t || t->fiber) idle.push_back(current);
             else t->fiber = current;
+#endif
         }
         become(t);
         if (!t || t->fiber != current) go(t ? t->fiber : &main_fiber);
@@ -511,6 +521,8 @@ void run() {
     count_block_end();
 #ifdef EMU_TSAN
     __tsan_acquire(&ended);
+    idle.insert(idle.end(), used.begin(), used.end());
+    used.clear();
 #endif
 }
 
@@ -579,6 +591,7 @@ void start_over() {
     sleepers.clear();
     yielded.clear();
 #ifdef EMU_TSAN
+    used.clear();
     for (void* f : tsan_fibers) __tsan_destroy_fiber(f);   // each may be ignoring accesses
     tsan_fibers.clear();
     if (agent_tsan) __tsan_destroy_fiber(agent_tsan);
