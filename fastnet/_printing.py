@@ -17,20 +17,19 @@ class _Numbers:
 
     def __init__(self, shown: np.ndarray, floating: bool):
         self.floating = floating
-        self.integral = self.scientific = False
+        self.integral, self.scientific = True, False
         self.width = 1
         if not floating:
             self.width = max([len(str(v)) for v in shown.tolist()] or [1])
             return
-        values = [abs(v) for v in shown.tolist() if math.isfinite(v) and v != 0]
-        if values:
-            low, high = min(values), max(values)
-            self.integral = all(v == math.ceil(v) for v in values)
-            self.scientific = high / low > 1000.0 or high > 1.0e8 or low < 1.0e-4 if not self.integral else high / low > 1000.0 or high > 1.0e8
-        elif shown.size and not np.isfinite(shown).any():
-            self.integral = False
-        self.integral = self.integral or not values
-        self.width = max([len(self(v, False)) for v in shown.tolist()] or [1])
+        # What is neither 0 nor NaN nor infinite decides the format and the width, as in PyTorch.
+        kept = [v for v in shown.tolist() if math.isfinite(v) and v != 0]
+        if not kept:
+            return
+        low, high = min(map(abs, kept)), max(map(abs, kept))
+        self.integral = all(v == math.ceil(v) for v in kept)
+        self.scientific = high / low > 1000.0 or high > 1.0e8 or (not self.integral and low < 1.0e-4)
+        self.width = max(len(self(v, False)) for v in kept)
 
     def __call__(self, value: Any, pad: bool = True) -> str:
         if not self.floating:

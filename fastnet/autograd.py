@@ -378,6 +378,8 @@ def run_backward(roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: S
 
     def send(edge: tuple[Any, int], grad: Any) -> None:
         node, index = edge
+        if isinstance(grad, np.generic):         # NumPy's arithmetic makes scalars of arrays without dimensions
+            grad = np.asarray(grad)
         slots = pending.get(node)
         if slots is None:
             slots = [None] * (1 if type(node) is Accumulate else len(node._outputs))
@@ -390,7 +392,7 @@ def run_backward(roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: S
         send(edge_of(tensor), grad)
     while queue:
         _, _, node = heapq.heappop(queue)
-        grads = pending.pop(node)
+        grads = [np.asarray(g) if isinstance(g, np.generic) else g for g in pending.pop(node)]
         if type(node) is Accumulate:
             leaf = node.leaf
             grad = _apply_hooks(leaf._hooks, grads[0])

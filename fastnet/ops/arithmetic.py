@@ -663,11 +663,14 @@ def copy_(self: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     """Copy ``source``, broadcast and converted, into this tensor."""
     if not isinstance(source, Tensor):
         raise TypeError(f"copy_(): argument 'other' must be Tensor, not {type(source).__name__}")
-    from fastnet.ops.shape import expand
+    from fastnet.ops.shape import clone, expand
 
     moved = cast(source.to(self.device) if source.is_cuda != self.is_cuda else source, self.dtype)
     check_broadcast("copy_", self._data.shape, moved._data.shape)
-    return assign(self, expand(moved, *self._data.shape) if moved._data.shape != self._data.shape else moved, "copy_")
+    if moved._data.shape != self._data.shape:
+        moved = expand(moved, *self._data.shape)
+    # A leaf must not become this tensor's history itself: the copy is an operation of its own.
+    return assign(self, clone(moved) if moved.requires_grad and is_grad_enabled() else moved, "copy_")
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
