@@ -29,7 +29,8 @@ def _flatten(obj: Any, path: str, tensors: dict[str, np.ndarray]) -> Any:
         name = path or "tensor"
         while name in tensors:
             name += "_"
-        tensors[name] = np.ascontiguousarray(obj.detach()._host())
+        host = obj.detach()._host()
+        tensors[name] = host if host.flags.c_contiguous else host.copy(order="C")
         return {"tensor": name}
     if isinstance(obj, Mapping):
         if not all(isinstance(k, (str, int)) for k in obj):
@@ -137,7 +138,7 @@ def load(f: Any, map_location: Any = None) -> Any:
         return tensors
     try:
         return _build(json.loads(metadata[_LAYOUT]), tensors)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"load: {path}: its layout is damaged: {error!r}") from None
 
 
