@@ -62,7 +62,9 @@ def test_imports(package, forbidden):
     found = []
     for path in (ROOT / "fastnet" / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = []
+            if isinstance(node, ast.ImportFrom):                     # "from fastnet import kernels" is fastnet.kernels
+                names = [f"fastnet.{a.name}" for a in node.names] if node.module == "fastnet" else [node.module or ""]
             names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             for name in set(names) - {"fastnet.kernels._arrays"}:      # checks of arguments, which both share
                 if name.split(".")[:1] == ["fastnet"] and name.split(".")[1:2] in [[f] for f in forbidden]:
