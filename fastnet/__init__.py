@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnet import autograd, kernels
 from fastnet import _methods as _methods
+from fastnet._checks import checked as _checked
 from fastnet._device import device
 from fastnet._dtypes import bfloat16, dtype, float16, float32, float64, get_default_dtype, int32, int64, promote_types, set_default_dtype, uint8
 from fastnet._dtypes import bool_ as bool
@@ -59,13 +60,13 @@ _FUNCTIONS = {
 }
 for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():
-        globals()[_name] = getattr(_module, _name)
+        globals()[_name] = _checked(getattr(_module, _name))
 for _alias, _name in {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "absolute": "abs", "negative": "neg",
                       "clip": "clamp", "greater": "gt", "less": "lt", "swapaxes": "transpose", "moveaxis": "movedim"}.items():
     globals()[_alias] = globals()[_name]
 
 # Loaded when first asked for: they bring libraries that a small script does not need.
-_LAZY = {"amp", "cuda", "data", "models", "nn", "optim", "recipes", "reference", "train", "utils"}
+_LAZY = {"cuda", "data", "models", "nn", "optim", "recipes", "reference", "train", "utils"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet import _dtypes
+from fastnet._checks import checked
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -34,11 +35,11 @@ IN_PLACE = "abs add ceil clamp cos div exp expm1 floor lerp log masked_fill mul 
 
 for _module, _names in METHODS.items():
     for _name in _names.split():
-        setattr(Tensor, _name, getattr(_module, _name))
+        setattr(Tensor, _name, checked(getattr(_module, _name)))
 for _name in IN_PLACE.split():
-    setattr(Tensor, f"{_name}_", arithmetic.in_place(getattr(arithmetic, _name), f"{_name}_"))
+    setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(arithmetic, _name), f"{_name}_")))
 for _name, _module in (("relu", pointwise), ("sigmoid", pointwise), ("tanh", pointwise), ("scatter", indexing), ("scatter_add", indexing), ("tril", shape), ("triu", shape)):
-    setattr(Tensor, f"{_name}_", arithmetic.in_place(getattr(_module, _name), f"{_name}_"))
+    setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(_module, _name), f"{_name}_")))
 for _alias, _name in {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "absolute": "abs", "negative": "neg",
                       "clip": "clamp", "greater": "gt", "less": "lt", "swapaxes": "transpose", "multiply_": "mul_",
                       "sub_": "sub_", "clip_": "clamp_", "moveaxis": "movedim"}.items():

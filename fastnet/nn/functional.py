@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnet._checks import checked
 from fastnet._tensor import Tensor
 from fastnet.ops.dropout import dropout, dropout2d
 from fastnet.ops.embedding import embedding
@@ -52,3 +53,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     """The cosine of the angle between vectors along ``dim``; norms count as at least eps."""
     norms: Any = x1.norm(2, dim).clamp(min=eps) * x2.norm(2, dim).clamp(min=eps)
     return (x1 * x2).sum(dim) / norms
+
+
+for _name in __all__:
+    globals()[_name] = checked(globals()[_name])
