@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,10 +120,13 @@ def _info() -> int:
 
 def _bench(arguments: Sequence[str]) -> int:
     try:
-        from fastnet.benchmarks.__main__ import main as bench  # type: ignore[import-not-found]
-    except ImportError:
-        from benchmarks.__main__ import main as bench
-    return bench(list(arguments))
+        bench = importlib.import_module("fastnet.benchmarks.__main__")       # as installed
+    except ModuleNotFoundError:
+        try:
+            bench = importlib.import_module("benchmarks.__main__")           # in a checkout
+        except ModuleNotFoundError:
+            return _fail("the benchmarks are not installed: run from a checkout, or install the package")
+    return bench.main(list(arguments))
 
 
 def _fail(message: str, status: int = 2) -> int:

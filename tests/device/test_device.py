@@ -1,0 +1,64 @@
+"""Every kernel on the GPU against its NumPy reference; where there is no GPU the same tests run the emulated kernels, so that they
+are known to work when there is one."""
+
+import numpy as np
+import pytest
+from support import bfloat16
+from variants.problems import SMALL
+
+from fastnet import kernels, reference
+
+DTYPES = [np.float32, np.float64, np.float16, bfloat16]
+EXACT = {"random_bits", "uniform", "permutation", "dropout_mask"}
+
+
+def on_device(x):
+    """Arrays, also within lists, on the GPU if there is one."""
+    if kernels.available()["native"] is not True:
+        return x
+    import cupy
+
+    if isinstance(x, list):
+        return [on_device(i) for i in x]
+    return cupy.asarray(x) if isinstance(x, np.ndarray) else x
+
+
+def on_host(x):
+    if isinstance(x, (list, tuple)):
+        return [on_host(i) for i in x]
+    return x.get() if hasattr(x, "get") else x
+
+
+def copied(x):
+    return [i.copy() for i in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
+
+
+def close(got, want, dtype, name):
+    if isinstance(want, (list, tuple)):
+        for g, w in zip(got, want, strict=True):
+            close(g, w, dtype, name)
+    elif want is not None:
+        assert got.dtype == want.dtype
+        assert got.shape == want.shape
+        if name in EXACT:
+            np.testing.assert_array_equal(got, want)
+            return
+        # Sums of up to 65 products, exponentials, one rounding to the dtype: a few units of the coarser of float32 and the dtype.
+        tolerance = {"float64": 1e-11, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}[np.dtype(dtype).name]
+        np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=tolerance, atol=tolerance * 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_small_problems(name, dtype):
+    mode = "native" if kernels.available()["native"] is True else "emulated"
+    for args, kwargs in SMALL[name](np.random.default_rng(0), dtype):
+        want_args = [copied(a) for a in args]
+        want = getattr(reference, name)(*want_args, **kwargs)
+        with kernels.use(mode):
+            given = [on_device(a) for a in args]
+            got = on_host(getattr(kernels, name)(*given, **{k: on_device(v) for k, v in kwargs.items()}))
+        if name == "sgd_step":
+            close([on_host(a) for a in given if a is not None], [a for a in want_args if a is not None], dtype, name)
+        else:
+            close(got, want, dtype, name)
