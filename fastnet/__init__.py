@@ -19,6 +19,7 @@ from fastnet.errors import OutOfMemoryError
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import creation as _creation
 from fastnet.ops import dropout as _dropout
+from fastnet.ops import einsum as _einsum
 from fastnet.ops import indexing as _indexing
 from fastnet.ops import matmul as _matmul
 from fastnet.ops import pointwise as _pointwise
@@ -46,6 +47,7 @@ _FUNCTIONS = {
         "arange as_tensor asarray empty empty_like eye from_dlpack from_numpy full full_like is_tensor linspace logspace ones ones_like "
         "tensor zeros zeros_like"
     ),
+    _einsum: "einsum outer",
     _indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
     _dropout: "dropout",
     _matmul: "addmm bmm dot linear_activation matmul mm mv",

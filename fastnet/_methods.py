@@ -9,7 +9,7 @@ from fastnet._checks import checked
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, creation, indexing, matmul, pointwise, random, reductions, shape, softmax
+from fastnet.ops import arithmetic, creation, einsum, indexing, matmul, pointwise, random, reductions, shape, softmax
 
 METHODS = {
     arithmetic: (
@@ -134,6 +134,8 @@ for _name, _dtype in {"float": _dtypes.float32, "double": _dtypes.float64, "half
 Tensor.to = to
 Tensor.cpu = lambda self: to(self, "cpu")
 Tensor.cuda = lambda self, device=None, non_blocking=False: to(self, creation.cuda_device(device))
+Tensor.outer = checked(einsum.outer)
+Tensor.ger = Tensor.outer
 Tensor.pin_memory = lambda self: self
 Tensor.numpy_dtype = property(lambda self: self._data.dtype)
 

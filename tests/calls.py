@@ -157,6 +157,12 @@ DIFFERENTIABLE: dict[str, Call] = {
     "mm": lambda t, I: t.mm(I(2, 3), I(3, 2)),
     "bmm": lambda t, I: t.bmm(I(2, 3, 4), I(2, 4, 2)),
     "addmm": lambda t, I: t.addmm(I(4), I(2, 3), I(3, 4), beta=0.5, alpha=2),
+    "outer": lambda t, I: t.outer(I(3), I(4)),
+    **{f"einsum {e}": (lambda t, I, e=e, shapes=shapes: t.einsum(e, *[I(*s) for s in shapes])) for e, shapes in {
+        "ij,jk->ik": [(2, 3), (3, 4)], "bij,bjk->bik": [(2, 3, 4), (2, 4, 5)], "i,i->": [(4,), (4,)], "i,j->ij": [(3,), (4,)], "ij->ji": [(2, 3)],
+        "ii->": [(3, 3)], "ii->i": [(3, 3)], "ij->": [(2, 3)], "bhqd,bhkd->bhqk": [(2, 2, 3, 4), (2, 2, 5, 4)], "...ij,...jk->...ik": [(2, 3, 4), (4, 5)],
+        "ij,jk,kl->il": [(2, 3), (3, 4), (4, 2)], "bn,anm,bm->ba": [(2, 3), (5, 3, 4), (2, 4)], "ij,kj": [(2, 3), (4, 3)], "ijk,j->ik": [(2, 3, 4), (3,)],
+        "ij,ij->ij": [(2, 3), (2, 3)], "ij,k->i": [(2, 3), (4,)], "bij,bij->b": [(2, 3, 4), (2, 3, 4)], "ab,ab->a": [(2, 1), (2, 3)]}.items()},
     # functional
     "linear": lambda t, I: t.nn.functional.linear(I(2, 5, 3), I(4, 3), I(4)),
     "bilinear": lambda t, I: t.nn.functional.bilinear(I(2, 3), I(2, 4), I(5, 3, 4), I(5)),
@@ -336,6 +342,11 @@ REFUSED: dict[str, Call] = {
     "int floor division by zero": lambda t, I: t.tensor([2]) // 0,
     "grad of unused": lambda t, I: t.autograd.grad(I(1).sum(), I(1)),
     "pad too long": lambda t, I: t.nn.functional.pad(I(3), (1, 1, 1, 1)),
+    "einsum operands": lambda t, I: t.einsum("ij,jk->ik", I(2, 3)),
+    "einsum sizes": lambda t, I: t.einsum("ij,jk->ik", I(2, 3), I(2, 3)),
+    "einsum result": lambda t, I: t.einsum("ij->ik", I(2, 3)),
+    "einsum rank": lambda t, I: t.einsum("ijk->i", I(2, 3)),
+    "outer rank": lambda t, I: t.outer(I(2, 3), I(3)),
     "unknown device": lambda t, I: t.zeros(2, device="tpu"),
 }
 
