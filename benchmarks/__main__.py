@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastnet import cuda, kernels
+
 from .harness import Row, measure, show, write
 from .operations import OPERATIONS
 from .shapes import MATMUL, ROWS
-from fastnet import cuda, kernels
 
 
 def configs() -> str:
@@ -20,7 +21,7 @@ def configs() -> str:
         return f"configs: not known without the emulated extension: {kernels.available()['emulated']}"
     lines = []
     for device in ("H200", "A100", "RTX 4090"):
-        for m, n, k in MATMUL["square"][:1] + MATMUL["skinny"][:1]:
+        for m, n, _k in MATMUL["square"][:1] + MATMUL["skinny"][:1]:
             with kernels.use("emulated", device=device), kernels.trace() as ran:
                 kernels.matmul(np.ones((m, 32), np.float32), np.ones((32, n), np.float32))
             lines.append(f"  {device:9} matmul {m}x{n}x32: {ran.launches[0].config}")
@@ -32,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sets = sorted({*MATMUL, *ROWS})
     parser = argparse.ArgumentParser(prog="fastnet bench", description="Measure operations on this machine.")
     parser.add_argument("operations", nargs="*", metavar="OP", help=f"which: {', '.join(OPERATIONS)}; default all")
-    parser.add_argument("--shapes", default=None, help=f"sets of problem sizes, by commas: {', '.join(sets)}; default small on a CPU, all on a GPU")
+    parser.add_argument(
+        "--shapes",
+        default=None,
+        help=f"sets of problem sizes, by commas: {', '.join(sets)}; default small on a CPU, all on a GPU",
+    )
     parser.add_argument("--out", type=Path, help="write the rows to this CSV file")
     parser.add_argument("--samples", type=int, default=9, help="interleaved samples of each implementation")
     given = parser.parse_args(arguments)

@@ -1,8 +1,9 @@
 """Timing and rows.
 
-Peers are timed interleaved in one process on the same inputs: A, B, A, B, ..., so that a machine that slows down slows all of
-them. On a GPU each sample is the time between two CUDA events; inputs rotate over copies that together exceed twice the L2 cache,
-so that they come from memory, as in a training step. Inputs are drawn from N(0, 1): constants run faster and prove nothing.
+Peers are timed interleaved in one process on the same inputs: A, B, A, B, ..., so that a machine that slows down slows
+all of them. On a GPU each sample is the time between two CUDA events; inputs rotate over copies that together exceed
+twice the L2 cache, so that they come from memory, as in a training step. Inputs are drawn from N(0, 1): constants run
+faster and prove nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +19,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("operation", "shape", "dtype", "implementation", "device", "commit", "date", "median_us", "spread", "gflops", "gbytes", "ratio_to_peer", "peer")
+COLUMNS = (
+    "operation",
+    "shape",
+    "dtype",
+    "implementation",
+    "device",
+    "commit",
+    "date",
+    "median_us",
+    "spread",
+    "gflops",
+    "gbytes",
+    "ratio_to_peer",
+    "peer",
+)
 
 
 @dataclass
 class Row:
-    """One measurement. Times are microseconds; spread is (third - first quartile) / median; ratio_to_peer above 1 is faster."""
+    """One measurement. Times are microseconds; spread is (third - first quartile) / median; ratio_to_peer above 1 is
+    faster."""
 
     operation: str
     shape: str
@@ -47,7 +63,7 @@ class Case:
     operation: str
     shape: str
     dtype: str
-    run: dict[str, Callable[[], Any]]    # implementation -> a call; the first is ours, the last the peer
+    run: dict[str, Callable[[], Any]]  # implementation -> a call; the first is ours, the last the peer
     flops: float = 0.0
     bytes: float = 0.0
 
@@ -68,7 +84,9 @@ def commit() -> str:
     """The commit of the checkout that is measured, or the version of the package."""
     import fastnet
 
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
     return done.stdout.strip() if done.returncode == 0 else fastnet.__version__
 
 
@@ -121,7 +139,7 @@ def measure(case: Case, *, samples: int = 9, seconds: float = 0.02) -> list[Row]
 
     sample = sample_gpu if cuda.is_available() else sample_cpu
     times: dict[str, list[float]] = {name: [] for name in case.run}
-    for call in case.run.values():       # warm caches, pools and lazy imports
+    for call in case.run.values():  # warm caches, pools and lazy imports
         call()
     for _ in range(samples):
         for name, call in case.run.items():
@@ -131,9 +149,23 @@ def measure(case: Case, *, samples: int = 9, seconds: float = 0.02) -> list[Row]
     for name, t in times.items():
         median = statistics.median(t)
         low, _, high = statistics.quantiles(t, n=4)
-        rows.append(Row(case.operation, case.shape, case.dtype, name, device_name(), commit(), datetime.date.today().isoformat(), round(median, 3),
-                        round((high - low) / median, 3), round(case.flops / median / 1e3, 3), round(case.bytes / median / 1e3, 3),
-                        round(statistics.median(times[peer]) / median, 3) if name != peer else 0.0, peer if name != peer else ""))
+        rows.append(
+            Row(
+                case.operation,
+                case.shape,
+                case.dtype,
+                name,
+                device_name(),
+                commit(),
+                datetime.date.today().isoformat(),
+                round(median, 3),
+                round((high - low) / median, 3),
+                round(case.flops / median / 1e3, 3),
+                round(case.bytes / median / 1e3, 3),
+                round(statistics.median(times[peer]) / median, 3) if name != peer else 0.0,
+                peer if name != peer else "",
+            )
+        )
     return rows
 
 
@@ -143,11 +175,32 @@ def show(rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     table = Table()
-    for heading in ("operation", "shape", "dtype", "implementation", "median us", "spread", "GFLOP/s", "GB/s", "ratio to peer"):
-        table.add_column(heading, justify="left" if heading in ("operation", "shape", "dtype", "implementation") else "right")
+    for heading in (
+        "operation",
+        "shape",
+        "dtype",
+        "implementation",
+        "median us",
+        "spread",
+        "GFLOP/s",
+        "GB/s",
+        "ratio to peer",
+    ):
+        table.add_column(
+            heading, justify="left" if heading in ("operation", "shape", "dtype", "implementation") else "right"
+        )
     for r in rows:
-        table.add_row(r.operation, r.shape, r.dtype, r.implementation, f"{r.median_us:,.1f}", f"{r.spread:.0%}", f"{r.gflops:,.1f}" if r.gflops else "",
-                      f"{r.gbytes:,.1f}" if r.gbytes else "", f"{r.ratio_to_peer:.2f} x {r.peer}" if r.peer else "")
+        table.add_row(
+            r.operation,
+            r.shape,
+            r.dtype,
+            r.implementation,
+            f"{r.median_us:,.1f}",
+            f"{r.spread:.0%}",
+            f"{r.gflops:,.1f}" if r.gflops else "",
+            f"{r.gbytes:,.1f}" if r.gbytes else "",
+            f"{r.ratio_to_peer:.2f} x {r.peer}" if r.peer else "",
+        )
     Console(width=150).print(table)
 
 

@@ -1,4 +1,5 @@
-"""The cases of every operation: our kernels, the array library's or the reference, and PyTorch where it is installed."""
+"""The cases of every operation: our kernels, the array library's or the reference, and PyTorch where it is
+installed."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import cuda, kernels, reference
+
 from .harness import Case, rotating
 from .shapes import MATMUL, ROWS
-from fastnet import cuda, kernels, reference
 
 try:
     import torch
@@ -26,8 +28,16 @@ def _arrays(rng: np.random.Generator, *shapes: tuple[int, ...], dtype: Any = np.
     return xs
 
 
-def _case(operation: str, shape: Any, make: Callable[[], tuple], ours: Callable, spec: Callable, theirs: Callable | None, nbytes: float,
-          flops: float = 0.0) -> Case:
+def _case(
+    operation: str,
+    shape: Any,
+    make: Callable[[], tuple],
+    ours: Callable,
+    spec: Callable,
+    theirs: Callable | None,
+    nbytes: float,
+    flops: float = 0.0,
+) -> Case:
     on_gpu = cuda.is_available()
     run: dict[str, Callable[[], Any]] = {}
     if on_gpu:
@@ -42,8 +52,16 @@ def matmul(sets: list[str]) -> Iterator[Case]:
     """Plain products."""
     rng = np.random.default_rng(0)
     for m, n, k in [s for name in sets for s in MATMUL.get(name, [])]:
-        yield _case("matmul", (m, n, k), lambda m=m, n=n, k=k: _arrays(rng, (m, k), (k, n)), kernels.matmul, reference.matmul,
-                    lambda a, b: a @ b, 4 * (m * k + k * n + m * n), 2 * m * n * k)
+        yield _case(
+            "matmul",
+            (m, n, k),
+            lambda m=m, n=n, k=k: _arrays(rng, (m, k), (k, n)),
+            kernels.matmul,
+            reference.matmul,
+            lambda a, b: a @ b,
+            4 * (m * k + k * n + m * n),
+            2 * m * n * k,
+        )
 
 
 def _rows(sets: list[str]) -> list[tuple[int, int]]:
@@ -54,11 +72,19 @@ def pointwise(sets: list[str]) -> Iterator[Case]:
     """Bias and GELU in one pass."""
     rng = np.random.default_rng(0)
     for r, c in _rows(sets):
+
         def theirs(x: Any, b: Any) -> Any:
             return torch.nn.functional.gelu(x + b)
 
-        yield _case("bias_gelu", (r, c), lambda r=r, c=c: _arrays(rng, (r, c), (c,)), lambda x, b: kernels.bias_activation(x, b, activation="gelu"),
-                    lambda x, b: reference.bias_activation(x, b, activation="gelu"), theirs, 8 * r * c)
+        yield _case(
+            "bias_gelu",
+            (r, c),
+            lambda r=r, c=c: _arrays(rng, (r, c), (c,)),
+            lambda x, b: kernels.bias_activation(x, b, activation="gelu"),
+            lambda x, b: reference.bias_activation(x, b, activation="gelu"),
+            theirs,
+            8 * r * c,
+        )
 
 
 def dropout(sets: list[str]) -> Iterator[Case]:
@@ -66,34 +92,60 @@ def dropout(sets: list[str]) -> Iterator[Case]:
     rng = np.random.default_rng(0)
     state = _arrays(rng, (2,))[0].astype(np.uint64)
     for r, c in _rows(sets):
+
         def theirs(x: Any) -> Any:
             return torch.nn.functional.dropout(x, 0.5)
 
-        yield _case("dropout", (r, c), lambda r=r, c=c: _arrays(rng, (r, c)), lambda x: kernels.dropout(x, 0.5, state),
-                    lambda x: reference.dropout(x, 0.5, state), theirs, 8 * r * c)
+        yield _case(
+            "dropout",
+            (r, c),
+            lambda r=r, c=c: _arrays(rng, (r, c)),
+            lambda x: kernels.dropout(x, 0.5, state),
+            lambda x: reference.dropout(x, 0.5, state),
+            theirs,
+            8 * r * c,
+        )
 
 
 def softmax(sets: list[str]) -> Iterator[Case]:
     """Softmax over rows."""
     rng = np.random.default_rng(0)
     for r, c in _rows(sets):
+
         def theirs(x: Any) -> Any:
             return torch.softmax(x, 1)
 
-        yield _case("softmax", (r, c), lambda r=r, c=c: _arrays(rng, (r, c)), kernels.softmax, reference.softmax, theirs, 8 * r * c)
+        yield _case(
+            "softmax",
+            (r, c),
+            lambda r=r, c=c: _arrays(rng, (r, c)),
+            kernels.softmax,
+            reference.softmax,
+            theirs,
+            8 * r * c,
+        )
 
 
 def reduction(sets: list[str]) -> Iterator[Case]:
     """Column sums."""
     rng = np.random.default_rng(0)
     for r, c in _rows(sets):
-        yield _case("column_sum", (r, c), lambda r=r, c=c: _arrays(rng, (r, c)), kernels.column_sum, reference.column_sum, lambda x: x.sum(0), 4 * r * c)
+        yield _case(
+            "column_sum",
+            (r, c),
+            lambda r=r, c=c: _arrays(rng, (r, c)),
+            kernels.column_sum,
+            reference.column_sum,
+            lambda x: x.sum(0),
+            4 * r * c,
+        )
 
 
 def optim(sets: list[str]) -> Iterator[Case]:
     """SGD with momentum on one array; PyTorch's by its fused multi-tensor operations."""
     rng = np.random.default_rng(0)
     for r, c in _rows(sets):
+
         def step(implementation: Any) -> Callable:
             return lambda p, g, v: implementation.sgd_step([p], [g], [v], lr=1e-6, momentum=0.9)
 
@@ -101,7 +153,15 @@ def optim(sets: list[str]) -> Iterator[Case]:
             v.mul_(0.9).add_(g)
             p.add_(v, alpha=-1e-6)
 
-        yield _case("sgd_momentum", (r, c), lambda r=r, c=c: _arrays(rng, (r, c), (r, c), (r, c)), step(kernels), step(reference), theirs, 20 * r * c)
+        yield _case(
+            "sgd_momentum",
+            (r, c),
+            lambda r=r, c=c: _arrays(rng, (r, c), (r, c), (r, c)),
+            step(kernels),
+            step(reference),
+            theirs,
+            20 * r * c,
+        )
 
 
 def overhead(sets: list[str]) -> Iterator[Case]:
@@ -143,12 +203,29 @@ def mlp(sets: list[str]) -> Iterator[Case]:
     run = {"fastnet": steps(fastnet, MLP(64, 10, hidden=(128, 64), dropout=0.2))}
     if torch is not None:
         n = torch.nn
-        run["PyTorch"] = steps(torch, n.Sequential(n.Linear(64, 128), n.ReLU(), n.Dropout(0.2), n.Linear(128, 64), n.ReLU(), n.Dropout(0.2), n.Linear(64, 10)))
+        run["PyTorch"] = steps(
+            torch,
+            n.Sequential(
+                n.Linear(64, 128),
+                n.ReLU(),
+                n.Dropout(0.2),
+                n.Linear(128, 64),
+                n.ReLU(),
+                n.Dropout(0.2),
+                n.Linear(64, 10),
+            ),
+        )
     forward = 2 * 32 * (64 * 128 + 128 * 64 + 64 * 10)
     yield Case("mlp step", "32x64-128-64-10", "float32", run, flops=3 * forward - 2 * 32 * 64 * 128)
 
 
 OPERATIONS: dict[str, Callable[[list[str]], Iterator[Case]]] = {
-    "dropout": dropout, "matmul": matmul, "mlp": mlp, "optim": optim, "overhead": overhead, "pointwise": pointwise, "reduction": reduction,
+    "dropout": dropout,
+    "matmul": matmul,
+    "mlp": mlp,
+    "optim": optim,
+    "overhead": overhead,
+    "pointwise": pointwise,
+    "reduction": reduction,
     "softmax": softmax,
 }

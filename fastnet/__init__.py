@@ -4,15 +4,27 @@ import importlib
 from math import e, inf, nan, pi
 from typing import Any
 
-from fastnet import autograd, kernels
 from fastnet import _methods as _methods
+from fastnet import autograd, kernels
 from fastnet._checks import checked as _checked
 from fastnet._device import device
-from fastnet._dtypes import bfloat16, dtype, float16, float32, float64, get_default_dtype, int32, int64, promote_types, set_default_dtype, uint8
+from fastnet._dtypes import (
+    bfloat16,
+    dtype,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
 from fastnet._dtypes import bool_ as bool
 from fastnet._random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
-from fastnet._tensor import Size, Tensor
 from fastnet._serialization import load, save
+from fastnet._tensor import Size, Tensor
 from fastnet._version import __version__
 from fastnet.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from fastnet.errors import OutOfMemoryError
@@ -38,33 +50,49 @@ long = int64
 # Public functions by module: fastnet.<name> is PyTorch's torch.<name>.
 _FUNCTIONS = {
     _arithmetic: (
-        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos cosh div "
-        "eq equal exp exp2 expm1 floor floor_divide fmod ge gt isclose isfinite isinf isnan le lerp log log10 log1p log2 logical_and "
-        "logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg pow reciprocal remainder result_type round rsqrt "
-        "sign sin sinh sqrt square sub tan trunc where"
+        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil "
+        "clamp cos cosh div eq equal exp exp2 expm1 floor floor_divide fmod ge gt isclose isfinite isinf isnan le lerp "
+        "log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg "
+        "pow reciprocal remainder result_type round rsqrt sign sin sinh sqrt square sub tan trunc where"
     ),
     _creation: (
-        "arange as_tensor asarray empty empty_like eye from_dlpack from_numpy full full_like is_tensor linspace logspace ones ones_like "
-        "tensor zeros zeros_like"
+        "arange as_tensor asarray empty empty_like eye from_dlpack from_numpy full full_like is_tensor linspace "
+        "logspace ones ones_like tensor zeros zeros_like"
     ),
     _einsum: "einsum outer",
-    _indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
+    _indexing: (
+        "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique"
+    ),
     _dropout: "dropout",
     _matmul: "addmm bmm dot linear_activation matmul mm mv",
     _pointwise: "relu sigmoid tanh",
     _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
-    _reductions: "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var",
+    _reductions: (
+        "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var"
+    ),
     _shape: (
-        "broadcast_to cat chunk clone concat concatenate diag diagonal flatten flip hstack meshgrid movedim narrow permute "
-        "repeat_interleave reshape roll select split squeeze stack t tile transpose tril triu unbind unflatten unsqueeze vstack"
+        "broadcast_to cat chunk clone concat concatenate diag diagonal flatten flip hstack meshgrid movedim narrow "
+        "permute repeat_interleave reshape roll select split squeeze stack t tile transpose tril triu unbind unflatten "
+        "unsqueeze vstack"
     ),
     _softmax: "log_softmax softmax",
 }
 for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():
         globals()[_name] = _checked(getattr(_module, _name))
-for _alias, _name in {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "absolute": "abs", "negative": "neg",
-                      "clip": "clamp", "greater": "gt", "less": "lt", "swapaxes": "transpose", "moveaxis": "movedim"}.items():
+for _alias, _name in {
+    "multiply": "mul",
+    "subtract": "sub",
+    "divide": "div",
+    "true_divide": "div",
+    "absolute": "abs",
+    "negative": "neg",
+    "clip": "clamp",
+    "greater": "gt",
+    "less": "lt",
+    "swapaxes": "transpose",
+    "moveaxis": "movedim",
+}.items():
     globals()[_alias] = globals()[_name]
 
 # Loaded when first asked for: they bring libraries that a small script does not need.

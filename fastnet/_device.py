@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-_why: str | None | bool = False          # False: not asked yet
+_why: str | bool | None = False  # False: not asked yet
 
 
 def why_no_cuda() -> str | None:
@@ -20,13 +20,14 @@ def why_no_cuda() -> str | None:
         else:
             try:
                 _why = None if cupy.cuda.runtime.getDeviceCount() else "the driver reports no GPU"
-            except Exception as error:   # CUDARuntimeError, but its module needs a driver to name it
+            except Exception as error:  # CUDARuntimeError, but its module needs a driver to name it
                 _why = f"no usable GPU or driver: {error}"
     return _why  # type: ignore[return-value]
 
 
 class device:
-    """A device, as ``torch.device``: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``, ``device("cuda", 1)``."""
+    """A device, as ``torch.device``: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``, ``device("cuda",
+    1)``."""
 
     __slots__ = ("index", "type")
 
@@ -77,6 +78,17 @@ def array_module(where: Any) -> Any:
     why = why_no_cuda()
     if why:
         raise RuntimeError(f"device {where}: {why}")
+    import cupy
+
+    return cupy
+
+
+def namespace(x: Any) -> Any:
+    """numpy or cupy, whichever holds the array x."""
+    if isinstance(x, np.ndarray):
+        return np
+    if not hasattr(x, "__cuda_array_interface__"):
+        raise TypeError(f"expected a tensor or an array, got {type(x).__name__}")
     import cupy
 
     return cupy

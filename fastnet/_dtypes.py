@@ -9,7 +9,8 @@ import numpy as np
 
 
 class dtype:
-    """An element type, as ``torch.dtype``. The eight that fastnet has are module attributes: ``fastnet.float32`` and so on."""
+    """An element type, as ``torch.dtype``. The eight that fastnet has are module attributes: ``fastnet.float32`` and so
+    on."""
 
     __slots__ = ("category", "is_floating_point", "itemsize", "name", "numpy")
 
@@ -17,7 +18,7 @@ class dtype:
         self.name = name
         self.numpy = np.dtype(numpy)
         self.itemsize = self.numpy.itemsize
-        self.category = category         # 0 bool, 1 integer, 2 floating point
+        self.category = category  # 0 bool, 1 integer, 2 floating point
         self.is_floating_point = category == 2
 
     @property
@@ -113,8 +114,8 @@ def of_scalar(x: Any) -> dtype:
 
 
 def result_type_of(operands: list[tuple[dtype, int]]) -> dtype:
-    """PyTorch's promotion of (dtype, priority) pairs: priority 2 for tensors with dimensions, 1 for those without, 0 for
-    Python numbers. An operand of lower priority counts only if its category (bool < integer < float) is higher."""
+    """PyTorch's promotion of (dtype, priority) pairs: priority 2 for tensors with dimensions, 1 for those without, 0
+    for Python numbers. An operand of lower priority counts only if its category (bool < integer < float) is higher."""
     result: dtype | None = None
     for priority in (2, 1, 0):
         group: dtype | None = None

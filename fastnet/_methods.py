@@ -1,4 +1,5 @@
-"""Attaches the operations to Tensor: its methods and operators. One table; the operations themselves are in fastnet.ops."""
+"""Attaches the operations to Tensor: its methods and operators. One table; the operations themselves are in
+fastnet.ops."""
 
 from __future__ import annotations
 
@@ -13,12 +14,14 @@ from fastnet.ops import arithmetic, creation, einsum, indexing, matmul, pointwis
 
 METHODS = {
     arithmetic: (
-        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp copy_ cos cosh "
-        "div eq equal exp exp2 expm1 fill_ floor floor_divide fmod ge gt isclose isfinite isinf isnan le lerp log log10 log1p log2 "
-        "logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg pow reciprocal remainder round rsqrt "
-        "sign sin sinh sqrt square sub tan trunc zero_"
+        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil "
+        "clamp copy_ cos cosh div eq equal exp exp2 expm1 fill_ floor floor_divide fmod ge gt isclose isfinite isinf "
+        "isnan le lerp log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum "
+        "minimum mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt square sub tan trunc zero_"
     ),
-    indexing: "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique",
+    indexing: (
+        "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique"
+    ),
     matmul: "addmm bmm dot matmul mm mv",
     pointwise: "relu sigmoid tanh",
     random: "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
@@ -26,23 +29,48 @@ METHODS = {
         "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var"
     ),
     shape: (
-        "broadcast_to chunk clone contiguous diag diagonal expand expand_as flatten flip movedim narrow permute repeat repeat_interleave "
-        "reshape roll select split squeeze t tile transpose tril triu unbind unflatten unsqueeze view view_as"
+        "broadcast_to chunk clone contiguous diag diagonal expand expand_as flatten flip movedim narrow permute repeat "
+        "repeat_interleave reshape roll select split squeeze t tile transpose tril triu unbind unflatten unsqueeze "
+        "view view_as"
     ),
     softmax: "log_softmax softmax",
 }
-IN_PLACE = "abs add ceil clamp cos div exp expm1 floor lerp log masked_fill mul neg pow reciprocal round rsqrt sin sqrt square sub addcmul addcdiv remainder floor_divide trunc"
+IN_PLACE = (
+    "abs add ceil clamp cos div exp expm1 floor lerp log masked_fill mul neg pow reciprocal round rsqrt sin sqrt "
+    "square sub addcmul addcdiv remainder floor_divide trunc"
+)
 
 for _module, _names in METHODS.items():
     for _name in _names.split():
         setattr(Tensor, _name, checked(getattr(_module, _name)))
 for _name in IN_PLACE.split():
     setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(arithmetic, _name), f"{_name}_")))
-for _name, _module in (("relu", pointwise), ("sigmoid", pointwise), ("tanh", pointwise), ("scatter", indexing), ("scatter_add", indexing), ("tril", shape), ("triu", shape)):
+for _name, _module in (
+    ("relu", pointwise),
+    ("sigmoid", pointwise),
+    ("tanh", pointwise),
+    ("scatter", indexing),
+    ("scatter_add", indexing),
+    ("tril", shape),
+    ("triu", shape),
+):
     setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(_module, _name), f"{_name}_")))
-for _alias, _name in {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "absolute": "abs", "negative": "neg",
-                      "clip": "clamp", "greater": "gt", "less": "lt", "swapaxes": "transpose", "multiply_": "mul_",
-                      "sub_": "sub_", "clip_": "clamp_", "moveaxis": "movedim"}.items():
+for _alias, _name in {
+    "multiply": "mul",
+    "subtract": "sub",
+    "divide": "div",
+    "true_divide": "div",
+    "absolute": "abs",
+    "negative": "neg",
+    "clip": "clamp",
+    "greater": "gt",
+    "less": "lt",
+    "swapaxes": "transpose",
+    "multiply_": "mul_",
+    "sub_": "sub_",
+    "clip_": "clamp_",
+    "moveaxis": "movedim",
+}.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
 
 Tensor.__getitem__ = indexing.getitem
@@ -62,8 +90,18 @@ def _operator(function: Any, reflected: bool = False) -> Any:
     return method
 
 
-_ARITHMETIC = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder", "pow": "pow",
-               "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+_ARITHMETIC = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "truediv": "div",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "pow",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+}
 for _symbol, _name in _ARITHMETIC.items():
     _function = getattr(arithmetic, _name)
     setattr(Tensor, f"__{_symbol}__", _operator(_function))
@@ -76,7 +114,9 @@ Tensor.__matmul__ = lambda self, other: matmul.matmul(self, other) if isinstance
 Tensor.__neg__ = arithmetic.neg
 Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = arithmetic.abs
-Tensor.__invert__ = lambda self: arithmetic.logical_not(self) if self.dtype is _dtypes.bool_ else arithmetic.bitwise_not(self)
+Tensor.__invert__ = lambda self: (
+    arithmetic.logical_not(self) if self.dtype is _dtypes.bool_ else arithmetic.bitwise_not(self)
+)
 Tensor.T = property(lambda self: shape.permute(self, *range(self._data.ndim - 1, -1, -1)))
 Tensor.mT = property(lambda self: shape.transpose(self, -2, -1))
 
@@ -97,8 +137,15 @@ class Move(ArrayFunction):
         return creation.to_device(grad, ctx.source), None
 
 
-def to(self: Tensor, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False,
-       memory_format: Any = None) -> Tensor:
+def to(
+    self: Tensor,
+    *args: Any,
+    device: Any = None,
+    dtype: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """The tensor in another dtype or on another device, or as another tensor is; itself if it is so already."""
     for a in args:
         if isinstance(a, Tensor):
@@ -128,8 +175,16 @@ def _to_dtype(dtype: _dtypes.dtype) -> Any:
     return method
 
 
-for _name, _dtype in {"float": _dtypes.float32, "double": _dtypes.float64, "half": _dtypes.float16, "bfloat16": _dtypes.bfloat16,
-                      "int": _dtypes.int32, "long": _dtypes.int64, "bool": _dtypes.bool_, "byte": _dtypes.uint8}.items():
+for _name, _dtype in {
+    "float": _dtypes.float32,
+    "double": _dtypes.float64,
+    "half": _dtypes.float16,
+    "bfloat16": _dtypes.bfloat16,
+    "int": _dtypes.int32,
+    "long": _dtypes.int64,
+    "bool": _dtypes.bool_,
+    "byte": _dtypes.uint8,
+}.items():
     setattr(Tensor, _name, _to_dtype(_dtype))
 Tensor.to = to
 Tensor.cpu = lambda self: to(self, "cpu")
@@ -143,8 +198,16 @@ Tensor.numpy_dtype = property(lambda self: self._data.dtype)
 def type_(self: Tensor, dtype: Any = None) -> Any:
     """The tensor in another dtype; without one, the name of its type."""
     if dtype is None:
-        names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int32": "Int", "int64": "Long",
-                 "uint8": "Byte", "bool": "Bool"}
+        names = {
+            "float32": "Float",
+            "float64": "Double",
+            "float16": "Half",
+            "bfloat16": "BFloat16",
+            "int32": "Int",
+            "int64": "Long",
+            "uint8": "Byte",
+            "bool": "Bool",
+        }
         return f"fastnet.{'cuda.' if self.is_cuda else ''}{names[self.dtype.name]}Tensor"
     return arithmetic.cast(self, _dtypes.as_dtype(dtype))
 
@@ -155,7 +218,9 @@ Tensor.type_as = lambda self, other: to(self, other)
 
 def _new(name: str) -> Any:
     def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return getattr(creation, name)(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+        return getattr(creation, name)(
+            *size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
+        )
 
     method.__doc__ = f"``fastnet.{name}`` with this tensor's dtype and device."
     return method

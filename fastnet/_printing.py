@@ -57,8 +57,11 @@ def _text(x: np.ndarray, indent: int, number: _Numbers, short: bool) -> str:
     n = len(x)
     if x.ndim == 1:
         per_line = max(1, (WIDTH - indent) // (number.width + 2))
-        items = [number(v) for v in x.tolist()] if not short or n <= 2 * EDGE else (
-            [number(v) for v in x[:EDGE].tolist()] + [" ..."] + [number(v) for v in x[-EDGE:].tolist()])
+        items = (
+            [number(v) for v in x.tolist()]
+            if not short or n <= 2 * EDGE
+            else ([number(v) for v in x[:EDGE].tolist()] + [" ..."] + [number(v) for v in x[-EDGE:].tolist()])
+        )
         lines = [", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line)]
         return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
     rows = [_text(x[i], indent + 1, number, short) for i in (range(n) if not short or n <= 2 * EDGE else range(EDGE))]

@@ -1,5 +1,5 @@
-"""Random number generators: a seed and a place in its stream. Every call that draws takes one place, so the numbers depend on
-the seed and the order of calls alone, and are the same on every device (fastnet/reference/random.py)."""
+"""Random number generators: a seed and a place in its stream. Every call that draws takes one place, so the numbers
+depend on the seed and the order of calls alone, and are the same on every device (fastnet/reference/random.py)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Generator:
             raise RuntimeError(f"Overflow when unpacking long: seed {seed} does not fit 64 bits")
         self._seed = int(seed) % 2**64
         self._offset = 0
-        self._states = {}                # arrays of the old seed live on in graphs that still use them
+        self._states = {}  # arrays of the old seed live on in graphs that still use them
         return self
 
     def initial_seed(self) -> int:

@@ -1,5 +1,5 @@
-"""Saving and loading tensors: safetensors files, and plain values beside them as JSON in the file's metadata. Nothing is ever
-unpickled."""
+"""Saving and loading tensors: safetensors files, and plain values beside them as JSON in the file's metadata. Nothing
+is ever unpickled."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ from fastnet import _dtypes
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 
-_LAYOUT = "fastnet.layout"               # metadata key: where tensors and plain values stand in what was saved
+_LAYOUT = "fastnet.layout"  # metadata key: where tensors and plain values stand in what was saved
 _PLAIN = (bool, int, float, str, type(None))
-_NAMES = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "BF16": _dtypes.bfloat16.numpy, "I32": np.int32, "I64": np.int64,
-          "U8": np.uint8, "BOOL": np.bool_}
+_NAMES = {
+    "F32": np.float32,
+    "F64": np.float64,
+    "F16": np.float16,
+    "BF16": _dtypes.bfloat16.numpy,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
 _CODES = {np.dtype(v): k for k, v in _NAMES.items()}
 
 
@@ -37,17 +45,24 @@ def _flatten(obj: Any, path: str, tensors: dict[str, np.ndarray]) -> Any:
             raise TypeError(f"save: keys of {path or 'the mapping'} must be str or int")
         return {"dict": [[k, _flatten(v, f"{path}.{k}" if path else str(k), tensors)] for k, v in obj.items()]}
     if isinstance(obj, (list, tuple)):
-        return {"tuple" if isinstance(obj, tuple) else "list": [_flatten(v, f"{path}.{i}" if path else str(i), tensors) for i, v in enumerate(obj)]}
+        return {
+            "tuple" if isinstance(obj, tuple) else "list": [
+                _flatten(v, f"{path}.{i}" if path else str(i), tensors) for i, v in enumerate(obj)
+            ]
+        }
     if isinstance(obj, _PLAIN):
         return {"value": obj}
-    raise TypeError(f"save: {path or 'the object'} is a {type(obj).__name__}; tensors, dicts, lists, tuples, numbers, strings, bools and None can be saved")
+    raise TypeError(
+        f"save: {path or 'the object'} is a {type(obj).__name__}; tensors, dicts, lists, tuples, numbers, "
+        "strings, bools and None can be saved"
+    )
 
 
 def save(obj: Any, f: Any) -> None:
     """Write tensors, and plain containers and values around them, to a safetensors file.
 
-    A state_dict is written under its own names, so that other programs read it. The file is written beside its place, synced and
-    renamed: an interrupted save leaves the old file.
+    A state_dict is written under its own names, so that other programs read it. The file is written beside its place,
+    synced and renamed: an interrupted save leaves the old file.
 
     Args:
         obj: a tensor, or dicts (str or int keys), lists and tuples of tensors, numbers, strings, bools and None.
@@ -105,12 +120,14 @@ def load(f: Any, map_location: Any = None) -> Any:
     with open(path, "rb") as opened:
         head = opened.read(4)
     if head == b"PK\x03\x04":
-        raise ValueError(f"load: {path} is a PyTorch zip file; fastnet reads safetensors: save it with safetensors.torch.save_file")
+        raise ValueError(
+            f"load: {path} is a PyTorch zip file; fastnet reads safetensors: save it with safetensors.torch.save_file"
+        )
     if head[:1] == b"\x80":
         raise ValueError(f"load: {path} is a pickle, which fastnet never reads")
     try:
-        # The library checks the header: sizes, offsets without gaps or overlaps, dtypes. Views of its bytes are taken here,
-        # because its NumPy side has no bfloat16.
+        # The library checks the header: sizes, offsets without gaps or overlaps, dtypes. Views of its bytes are taken
+        # here, because its NumPy side has no bfloat16.
         with safe_open(path, framework="numpy") as checked:
             metadata = checked.metadata() or {}
             names = list(checked.keys())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,15 +50,45 @@ class RemovableHandle:
 class Tensor:
     """A multi-dimensional array of one dtype on one device, with automatic differentiation.
 
-    Made by ``fastnet.tensor``, ``fastnet.zeros`` and the like, and by operations; holds a NumPy array (device ``cpu``) or a
-    CuPy array (device ``cuda``).
+    Made by ``fastnet.tensor``, ``fastnet.zeros`` and the like, and by operations; holds a NumPy array (device ``cpu``)
+    or a CuPy array (device ``cuda``).
     """
 
     __slots__ = (
-        "__weakref__", "_accumulate", "_base", "_data", "_hooks", "_node", "_output_index", "_requires_grad", "_retains_grad",
-        "_version_counter", "grad",
+        "__weakref__",
+        "_accumulate",
+        "_base",
+        "_data",
+        "_hooks",
+        "_node",
+        "_output_index",
+        "_requires_grad",
+        "_retains_grad",
+        "_version_counter",
+        "grad",
     )
-    __array_priority__ = 1000            # NumPy arrays leave mixed arithmetic to us
+    __array_priority__ = 1000  # NumPy arrays leave mixed arithmetic to us
+
+    if TYPE_CHECKING:  # fastnet._methods attaches these; checkers of types cannot see that
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
 
     def __init__(self, data: Any = ()):
         from fastnet.ops.creation import tensor
@@ -108,7 +138,9 @@ class Tensor:
             return Size(self._data.shape)
         n = self._data.ndim
         if not -n <= dim < n:
-            raise IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got {dim})")
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got {dim})"
+            )
         return self._data.shape[dim]
 
     @property
@@ -217,7 +249,9 @@ class Tensor:
     def retains_grad(self) -> bool:
         return self._retains_grad
 
-    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    ) -> None:
         """Add the gradients of this tensor to the ``grad`` of the leaves it depends on.
 
         Args:
@@ -297,7 +331,13 @@ class Tensor:
         if self._data.size != 1:
             raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
         value = self._host().reshape(())
-        return value[()].astype(np.float32).item() if self._data.dtype.kind == "V" else value.item() if self.dtype is not _dtypes.bfloat16 else float(value)
+        return (
+            value[()].astype(np.float32).item()
+            if self._data.dtype.kind == "V"
+            else value.item()
+            if self.dtype is not _dtypes.bfloat16
+            else float(value)
+        )
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -305,13 +345,17 @@ class Tensor:
         return host.astype(np.float32).tolist() if self.dtype is _dtypes.bfloat16 else host.tolist()
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The values as a NumPy array, sharing memory on the CPU; ``force`` detaches and copies from the device as needed."""
+        """The values as a NumPy array, sharing memory on the CPU; ``force`` detaches and copies from the device as
+        needed."""
         if force:
             return self.detach()._host()
         if self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_cuda:
-            raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
+                "memory first."
+            )
         return self._data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -331,9 +375,13 @@ class Tensor:
     @property
     def __cuda_array_interface__(self) -> dict:
         if not self.is_cuda:
-            raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor. Use tensor.data_ptr() instead.")
+            raise AttributeError(
+                "Can't get __cuda_array_interface__ on non-CUDA tensor. Use tensor.data_ptr() instead."
+            )
         if self.requires_grad:
-            raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad. Use tensor.detach() first.")
+            raise RuntimeError(
+                "Can't get __cuda_array_interface__ on Variable that requires grad. Use tensor.detach() first."
+            )
         return self._data.__cuda_array_interface__
 
     def __bool__(self) -> bool:
@@ -372,8 +420,10 @@ class Tensor:
     def __deepcopy__(self, memo: dict) -> Any:
         if self._node is not None:
             raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment. "
-                "If you were attempting to deepcopy a module, this may be because of a non-leaf attribute: detach it first."
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
+                "moment. "
+                "If you were attempting to deepcopy a module, this may be because of a non-leaf attribute: detach "
+                "it first."
             )
         copy = type(self).__new__(type(self))
         copy._initialise(self._data.copy())
@@ -384,7 +434,9 @@ class Tensor:
         return copy
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("fastnet tensors are not pickled: unpickling runs code. Use fastnet.save and fastnet.load (safetensors)")
+        raise TypeError(
+            "fastnet tensors are not pickled: unpickling runs code. Use fastnet.save and fastnet.load (safetensors)"
+        )
 
 
 autograd._set_tensor_class(Tensor)

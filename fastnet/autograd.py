@@ -1,12 +1,12 @@
 """Reverse-mode differentiation on a tape.
 
-A differentiable operation is a ``Function`` with static ``forward`` and ``backward``. Applying one runs ``forward`` and, if
-an input requires a gradient, leaves a node that knows its inputs' nodes; ``backward`` walks the nodes from the newest to the
-oldest. Nodes are numbered as they are made, and a node is always newer than those it uses, so that order is a topological
-one and needs neither recursion nor counting.
+A differentiable operation is a ``Function`` with static ``forward`` and ``backward``. Applying one runs ``forward``
+and, if an input requires a gradient, leaves a node that knows its inputs' nodes; ``backward`` walks the nodes from the
+newest to the oldest. Nodes are numbered as they are made, and a node is always newer than those it uses, so that order
+is a topological one and needs neither recursion nor counting.
 
-``Function`` works on tensors, as PyTorch's. fastnet's own operations subclass ``ArrayFunction``, whose forward and backward
-see the arrays themselves.
+``Function`` works on tensors, as PyTorch's. fastnet's own operations subclass ``ArrayFunction``, whose forward and
+backward see the arrays themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _GradMode:
     _mode = True
 
     def __init__(self, function: Callable | None = None):
-        self._function = function        # `@no_grad` without parentheses
+        self._function = function  # `@no_grad` without parentheses
 
     def __new__(cls, function: Callable | None = None) -> Any:
         instance = super().__new__(cls)
@@ -108,7 +108,7 @@ class Context:
     # What the engine uses; set by Function.apply when the operation is recorded.
     _edges: tuple[tuple[Any, int] | None, ...]
     _number: int
-    _outputs: list[tuple[tuple[int, ...], Any, Any]]     # shape, NumPy dtype, array module of each output
+    _outputs: list[tuple[tuple[int, ...], Any, Any]]  # shape, NumPy dtype, array module of each output
 
     @property
     def name(self) -> str:
@@ -118,7 +118,8 @@ class Context:
         return f"<{self.name}>"
 
     def save(self, *arrays: Any) -> None:
-        """Keep arrays for backward (ArrayFunction). Those that are inputs or outputs are checked for changes in place."""
+        """Keep arrays for backward (ArrayFunction). Those that are inputs or outputs are checked for changes in
+        place."""
         self._saved = arrays
 
     @property
@@ -144,7 +145,9 @@ class Context:
 
     def mark_dirty(self, *tensors: Any) -> None:
         """Unsupported: a Function of fastnet returns new tensors."""
-        raise RuntimeError("mark_dirty: a Function that changes its inputs in place is not supported; return a new tensor")
+        raise RuntimeError(
+            "mark_dirty: a Function that changes its inputs in place is not supported; return a new tensor"
+        )
 
     def set_materialize_grads(self, value: bool) -> None:
         """Whether missing output gradients arrive as zeros (the default) or as None."""
@@ -154,12 +157,14 @@ class Context:
         if self._freed:
             raise RuntimeError(
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                "already been freed). Specify retain_graph=True if you need to backward through the graph a second time."
+                "already been freed). Specify retain_graph=True if you need to backward through the graph a "
+                "second time."
             )
         for counter, version in self._versions:
             if counter[0] != version:
                 raise RuntimeError(
-                    f"one of the variables needed for gradient computation has been modified by an inplace operation: a "
+                    "one of the variables needed for gradient computation has been modified by an inplace "
+                    "operation: a "
                     f"value saved by {self._function.__name__} is at version {counter[0]}; expected version {version}"
                 )
 
@@ -183,7 +188,7 @@ class Accumulate:
 
     def __init__(self, leaf: Any):
         self.leaf = leaf
-        self._number = 0                 # older than every operation: runs when all contributions have arrived
+        self._number = 0  # older than every operation: runs when all contributions have arrived
 
     name = "AccumulateGrad"
 
@@ -252,7 +257,9 @@ class Function:
                 out = fresh
             results.append(out)
         if recorded:
-            _record(ctx, args, [r if isinstance(r, _Tensor) else None for r in results], cls._skip(ctx, outputs, single))
+            _record(
+                ctx, args, [r if isinstance(r, _Tensor) else None for r in results], cls._skip(ctx, outputs, single)
+            )
         return results[0] if single else tuple(results)
 
     @staticmethod
@@ -347,7 +354,9 @@ def _record(ctx: Context, args: Sequence, results: Sequence, skip: Sequence[bool
             r._node = ctx
             r._output_index = i
     # Only the kind of array is needed to make zeros; keep no value alive.
-    ctx._outputs = [(s, d, None if x is None else (np if isinstance(x, np.ndarray) else "cupy")) for s, d, x in ctx._outputs]
+    ctx._outputs = [
+        (s, d, None if x is None else (np if isinstance(x, np.ndarray) else "cupy")) for s, d, x in ctx._outputs
+    ]
 
 
 def _zeros(shape: tuple, dtype: Any, module: Any) -> Any:
@@ -358,12 +367,15 @@ def _zeros(shape: tuple, dtype: Any, module: Any) -> Any:
 
 def _fits(grad: Any, shape: tuple, dtype: Any, name: str) -> Any:
     if grad.shape != shape:
-        raise RuntimeError(f"Function {name} returned an invalid gradient: got shape {list(grad.shape)} but expected {list(shape)}")
+        raise RuntimeError(
+            f"Function {name} returned an invalid gradient: got shape {list(grad.shape)} but expected {list(shape)}"
+        )
     return grad if grad.dtype == dtype else grad.astype(dtype)
 
 
-def run_backward(roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: Sequence[Any] | None = None,
-                 accumulate: bool = True) -> list[Any]:
+def run_backward(
+    roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: Sequence[Any] | None = None, accumulate: bool = True
+) -> list[Any]:
     """Send gradients (arrays) from root tensors to the leaves, or to ``inputs`` only.
 
     Returns the gradients of ``inputs`` (None where nothing arrived) when not accumulating.
@@ -378,7 +390,7 @@ def run_backward(roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: S
 
     def send(edge: tuple[Any, int], grad: Any) -> None:
         node, index = edge
-        if isinstance(grad, np.generic):         # NumPy's arithmetic makes scalars of arrays without dimensions
+        if isinstance(grad, np.generic):  # NumPy's arithmetic makes scalars of arrays without dimensions
             grad = np.asarray(grad)
         slots = pending.get(node)
         if slots is None:
@@ -421,8 +433,13 @@ def run_backward(roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: S
                     grads[i] = _zeros(shape, dtype, module)
         results = node._function._run_backward(node, grads)
         edges = node._edges
-        if len(results) != len(edges) and not (len(results) > len(edges) and all(r is None for r in results[len(edges):])):
-            raise RuntimeError(f"function {node.name} returned an incorrect number of gradients (expected {len(edges)}, got {len(results)})")
+        if len(results) != len(edges) and not (
+            len(results) > len(edges) and all(r is None for r in results[len(edges) :])
+        ):
+            raise RuntimeError(
+                f"function {node.name} returned an incorrect number of gradients (expected {len(edges)}, got "
+                f"{len(results)})"
+            )
         for edge, grad in zip(edges, results, strict=False):
             if edge is None or grad is None:
                 continue
@@ -471,14 +488,15 @@ def _root_gradient(tensor: Any, gradient: Any) -> Any:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         if not tensor.dtype.is_floating_point:
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {tensor.dtype}")
-        from fastnet.ops._numeric import namespace
+        from fastnet._device import namespace
 
         return namespace(tensor._data).ones(tensor._data.shape, tensor._data.dtype)
     if not isinstance(gradient, _Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     if gradient._data.shape != tensor._data.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[0] has a shape of {list(gradient.shape)} and output[0] has a shape of {list(tensor.shape)}."
+            f"Mismatch in shape: grad_output[0] has a shape of {list(gradient.shape)} and output[0] has a shape "
+            f"of {list(tensor.shape)}."
         )
     g = gradient._data
     return g if g.dtype == tensor._data.dtype else g.astype(tensor._data.dtype)
@@ -493,20 +511,34 @@ def _refuse_double(create_graph: bool) -> None:
         raise RuntimeError("create_graph=True: backward of backward is not supported by fastnet")
 
 
-def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-             inputs: Any = None) -> None:
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
     """Add the gradients of ``tensors`` to the ``grad`` of the leaves they depend on, as ``torch.autograd.backward``."""
     _refuse_double(create_graph)
     roots = _as_list(tensors)
     given = [None] * len(roots) if grad_tensors is None else _as_list(grad_tensors)
     if len(given) != len(roots):
         raise RuntimeError(f"got {len(roots)} tensors and {len(given)} gradients")
-    run_backward([(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)], bool(retain_graph),
-                 None if inputs is None else _as_list(inputs))
+    run_backward(
+        [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)],
+        bool(retain_graph),
+        None if inputs is None else _as_list(inputs),
+    )
 
 
-def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-         allow_unused: bool = False) -> tuple:
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple:
     """The gradients of ``outputs`` with respect to ``inputs``, accumulated nowhere, as ``torch.autograd.grad``."""
     _refuse_double(create_graph)
     roots, wanted = _as_list(outputs), _as_list(inputs)
@@ -514,7 +546,9 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     for t in wanted:
         if not t.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found = run_backward([(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)], bool(retain_graph), wanted, False)
+    found = run_backward(
+        [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)], bool(retain_graph), wanted, False
+    )
     for f in found:
         if f is None and not allow_unused:
             raise RuntimeError(
@@ -524,7 +558,9 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     return tuple(None if f is None else _Tensor._wrap(f) for f in found)
 
 
-def gradcheck(function: Callable, inputs: Iterable[Any], *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3) -> bool:
+def gradcheck(
+    function: Callable, inputs: Iterable[Any], *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
+) -> bool:
     """Compare gradients with central differences in float64.
 
     Args:
@@ -554,7 +590,11 @@ def gradcheck(function: Callable, inputs: Iterable[Any], *, eps: float = 1e-6, a
                 for step in (eps, -eps):
                     data[index] = before + step
                     with no_grad():
-                        results = [r for r in _as_list(function(*inputs)) if isinstance(r, _Tensor) and r.dtype.is_floating_point]
+                        results = [
+                            r
+                            for r in _as_list(function(*inputs))
+                            if isinstance(r, _Tensor) and r.dtype.is_floating_point
+                        ]
                     values.append(np.sum(np.asarray(results[o]._data) * upstream))
                 data[index] = before
                 numeric[index] = (values[0] - values[1]) / (2 * eps)
@@ -562,11 +602,14 @@ def gradcheck(function: Callable, inputs: Iterable[Any], *, eps: float = 1e-6, a
             wrong = ~(np.abs(analytic - numeric) <= atol + rtol * np.abs(numeric))
             if wrong.any():
                 where = tuple(int(i) for i in np.argwhere(wrong)[0])
-                raise AssertionError(f"gradcheck: output {o}, input {n}, element {where}: gradient {analytic[where]!r}, differences give {numeric[where]!r}")
+                raise AssertionError(
+                    f"gradcheck: output {o}, input {n}, element {where}: gradient {analytic[where]!r}, "
+                    f"differences give {numeric[where]!r}"
+                )
     return True
 
 
-class _NoTensor:                         # replaced when fastnet._tensor is imported
+class _NoTensor:  # replaced when fastnet._tensor is imported
     pass
 
 

@@ -24,7 +24,9 @@ def _positive(kind: type) -> Any:
 def _parser() -> argparse.ArgumentParser:
     from fastnet._version import __version__
 
-    parser = argparse.ArgumentParser(prog="fastnet", description="Neural networks trained with handwritten CUDA kernels.")
+    parser = argparse.ArgumentParser(
+        prog="fastnet", description="Neural networks trained with handwritten CUDA kernels."
+    )
     parser.add_argument("--version", action="version", version=f"fastnet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -35,8 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--lr", type=_positive(float), default=0.05, help="learning rate at the start")
     train.add_argument("--seed", type=int, default=0, help="of parameters, order and dropout")
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run's files: OUT/RECIPE")
-    train.add_argument("--kernels", choices=["reference", "emulated", "native"], default=None,
-                       help="which code runs operations; default: native on cuda, reference on cpu")
+    train.add_argument(
+        "--kernels",
+        choices=["reference", "emulated", "native"],
+        default=None,
+        help="which code runs operations; default: native on cuda, reference on cpu",
+    )
     train.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     train.add_argument("--plot", action=argparse.BooleanOptionalAction, default=True, help="draw curves.png")
 
@@ -85,25 +91,42 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, where: Any, out: Pat
     from fastnet.utils.cost import readable
 
     console = Console()
-    options = recipe.Options(epochs=arguments.epochs, batch_size=arguments.batch_size, lr=arguments.lr, seed=arguments.seed,
-                             device=str(where), out=out, progress=console.is_terminal)
+    options = recipe.Options(
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        lr=arguments.lr,
+        seed=arguments.seed,
+        device=str(where),
+        out=out,
+        progress=console.is_terminal,
+    )
     try:
         trainer, results = recipe.run(options)
     except FloatingPointError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail(f"interrupted; what was finished is in {out}", 130)
-    summary = trainer.write_summary(recipe=arguments.recipe, kernels=arguments.kernels or ("native" if where.type == "cuda" else "reference"),
-                                    device=str(where), seed=arguments.seed, **results)
+    summary = trainer.write_summary(
+        recipe=arguments.recipe,
+        kernels=arguments.kernels or ("native" if where.type == "cuda" else "reference"),
+        device=str(where),
+        seed=arguments.seed,
+        **results,
+    )
     files = ["metrics.csv", "checkpoint.safetensors", "summary.json"]
     if arguments.plot:
         trainer.plot(f"{arguments.recipe}: {results['test_accuracy']:.1%} of the test set correct")
         files.append("curves.png")
     table = Table(title=f"fastnet train {arguments.recipe}", show_header=False)
     table.add_row("test accuracy", f"{results['test_accuracy']:.2%}")
-    table.add_row("validation accuracy", f"{summary['validation_accuracy']:.2%} (best, epoch {summary['best_epoch']} of {summary['epochs']})")
+    table.add_row(
+        "validation accuracy",
+        f"{summary['validation_accuracy']:.2%} (best, epoch {summary['best_epoch']} of {summary['epochs']})",
+    )
     table.add_row("time", f"{summary['seconds']:.1f} s")
-    table.add_row("operations", f"{readable(summary['flops_total'], 'FLOP')}, {readable(summary['flops_per_second'], 'FLOP/s')}")
+    table.add_row(
+        "operations", f"{readable(summary['flops_total'], 'FLOP')}, {readable(summary['flops_per_second'], 'FLOP/s')}"
+    )
     table.add_row("throughput", f"{summary['examples_per_second']:,.0f} images/s")
     table.add_row("peak memory", readable(summary["peak_memory_bytes"], "B"))
     table.add_row("files", f"{out}: {', '.join(files)}")
@@ -120,10 +143,10 @@ def _info() -> int:
 
 def _bench(arguments: Sequence[str]) -> int:
     try:
-        bench = importlib.import_module("fastnet.benchmarks.__main__")       # as installed
+        bench = importlib.import_module("fastnet.benchmarks.__main__")  # as installed
     except ModuleNotFoundError:
         try:
-            bench = importlib.import_module("benchmarks.__main__")           # in a checkout
+            bench = importlib.import_module("benchmarks.__main__")  # in a checkout
         except ModuleNotFoundError:
             return _fail("the benchmarks are not installed: run from a checkout, or install the package")
     return bench.main(list(arguments))

@@ -1,4 +1,5 @@
-"""A table of calls that PyTorch and fastnet must answer alike. Each row: what it covers, and a function of (library, inputs).
+"""A table of calls that PyTorch and fastnet must answer alike. Each row: what it covers, and a function of (library,
+inputs).
 
 ``I`` is where inputs come from: the same NumPy arrays as tensors of either library.
 """
@@ -20,7 +21,9 @@ class Inputs:
         self.made: list[Any] = []
 
     def _tensor(self, array: np.ndarray, grad: bool) -> Any:
-        t = self.lib.tensor(array.tolist(), dtype=getattr(self.lib, self.dtype if grad is not None else str(array.dtype)))
+        t = self.lib.tensor(
+            array.tolist(), dtype=getattr(self.lib, self.dtype if grad is not None else str(array.dtype))
+        )
         t = t.reshape(array.shape)
         if grad and self.grad:
             t = t.detach().requires_grad_(True)
@@ -76,9 +79,16 @@ DIFFERENTIABLE: dict[str, Call] = {
     "clamp": lambda t, I: t.clamp(I(9), -0.5, 0.7),
     "clamp min": lambda t, I: I(9).clamp(min=0),
     # pointwise mathematics
-    **{name: (lambda t, I, name=name: getattr(t, name)(I(6))) for name in
-       "exp expm1 sin cos tan atan sinh cosh tanh sigmoid square abs relu floor ceil sign round trunc exp2".split()},
-    **{name: (lambda t, I, name=name: getattr(t, name)(I.positive(6))) for name in "log log2 log10 log1p sqrt rsqrt reciprocal".split()},
+    **{
+        name: (lambda t, I, name=name: getattr(t, name)(I(6)))
+        for name in (
+            "exp expm1 sin cos tan atan sinh cosh tanh sigmoid square abs relu floor ceil sign round trunc exp2"
+        ).split()
+    },
+    **{
+        name: (lambda t, I, name=name: getattr(t, name)(I.positive(6)))
+        for name in "log log2 log10 log1p sqrt rsqrt reciprocal".split()
+    },
     **{name: (lambda t, I, name=name: getattr(t, name)(I.unit(6))) for name in "asin acos".split()},
     # reductions
     "sum": lambda t, I: I(2, 3).sum(),
@@ -158,11 +168,29 @@ DIFFERENTIABLE: dict[str, Call] = {
     "bmm": lambda t, I: t.bmm(I(2, 3, 4), I(2, 4, 2)),
     "addmm": lambda t, I: t.addmm(I(4), I(2, 3), I(3, 4), beta=0.5, alpha=2),
     "outer": lambda t, I: t.outer(I(3), I(4)),
-    **{f"einsum {e}": (lambda t, I, e=e, shapes=shapes: t.einsum(e, *[I(*s) for s in shapes])) for e, shapes in {
-        "ij,jk->ik": [(2, 3), (3, 4)], "bij,bjk->bik": [(2, 3, 4), (2, 4, 5)], "i,i->": [(4,), (4,)], "i,j->ij": [(3,), (4,)], "ij->ji": [(2, 3)],
-        "ii->": [(3, 3)], "ii->i": [(3, 3)], "ij->": [(2, 3)], "bhqd,bhkd->bhqk": [(2, 2, 3, 4), (2, 2, 5, 4)], "...ij,...jk->...ik": [(2, 3, 4), (4, 5)],
-        "ij,jk,kl->il": [(2, 3), (3, 4), (4, 2)], "bn,anm,bm->ba": [(2, 3), (5, 3, 4), (2, 4)], "ij,kj": [(2, 3), (4, 3)], "ijk,j->ik": [(2, 3, 4), (3,)],
-        "ij,ij->ij": [(2, 3), (2, 3)], "ij,k->i": [(2, 3), (4,)], "bij,bij->b": [(2, 3, 4), (2, 3, 4)], "ab,ab->a": [(2, 1), (2, 3)]}.items()},
+    **{
+        f"einsum {e}": (lambda t, I, e=e, shapes=shapes: t.einsum(e, *[I(*s) for s in shapes]))
+        for e, shapes in {
+            "ij,jk->ik": [(2, 3), (3, 4)],
+            "bij,bjk->bik": [(2, 3, 4), (2, 4, 5)],
+            "i,i->": [(4,), (4,)],
+            "i,j->ij": [(3,), (4,)],
+            "ij->ji": [(2, 3)],
+            "ii->": [(3, 3)],
+            "ii->i": [(3, 3)],
+            "ij->": [(2, 3)],
+            "bhqd,bhkd->bhqk": [(2, 2, 3, 4), (2, 2, 5, 4)],
+            "...ij,...jk->...ik": [(2, 3, 4), (4, 5)],
+            "ij,jk,kl->il": [(2, 3), (3, 4), (4, 2)],
+            "bn,anm,bm->ba": [(2, 3), (5, 3, 4), (2, 4)],
+            "ij,kj": [(2, 3), (4, 3)],
+            "ijk,j->ik": [(2, 3, 4), (3,)],
+            "ij,ij->ij": [(2, 3), (2, 3)],
+            "ij,k->i": [(2, 3), (4,)],
+            "bij,bij->b": [(2, 3, 4), (2, 3, 4)],
+            "ab,ab->a": [(2, 1), (2, 3)],
+        }.items()
+    },
     # functional
     "linear": lambda t, I: t.nn.functional.linear(I(2, 5, 3), I(4, 3), I(4)),
     "bilinear": lambda t, I: t.nn.functional.bilinear(I(2, 3), I(2, 4), I(5, 3, 4), I(5)),
@@ -282,7 +310,8 @@ PLAIN: dict[str, Call] = {
     "max int": lambda t, I: t.tensor([1, 9]).max(),
 }
 
-# Calls that both must refuse. API.md turns PyTorch's RuntimeError for shapes, dtypes and devices into ValueError or TypeError.
+# Calls that both must refuse. API.md turns PyTorch's RuntimeError for shapes, dtypes and devices into ValueError or
+# TypeError.
 REFUSED: dict[str, Call] = {
     "add shapes": lambda t, I: I(2, 3) + I(2, 4),
     "matmul shapes": lambda t, I: I(2, 3) @ I(2, 3),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-# `python -m pytest` puts the checkout first on the path. Unless the extensions are built in place there, the package under test
-# is the one that is installed.
+# `python -m pytest` puts the checkout first on the path. Unless the extensions are built in place there, the package
+# under test is the one that is installed.
 ROOT = Path(__file__).resolve().parents[1]
 if not list((ROOT / "fastnet").glob("_emulated*")):
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
@@ -32,4 +32,6 @@ def pytest_terminal_summary(terminalreporter):
         for mode, why in missing.items():
             terminalreporter.line(f"{mode} kernels: {why}")
         if "native" in missing:
-            terminalreporter.line("speed, real instructions and compute-sanitizer need a GPU: benchmarks/PENDING.md lists what is open")
+            terminalreporter.line(
+                "speed, real instructions and compute-sanitizer need a GPU: benchmarks/PENDING.md lists what is open"
+            )

@@ -25,7 +25,8 @@ def epsilon(dtype) -> float:
 
 
 def assert_close(got, want, bound, what: str = "") -> None:
-    """|got - want| <= bound elementwise (bound broadcasts); NaN and infinities must agree. Prints the first mismatches."""
+    """|got - want| <= bound elementwise (bound broadcasts); NaN and infinities must agree. Prints the first
+    mismatches."""
     got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
     g, w = got.astype(np.float64), want.astype(np.float64)
@@ -34,5 +35,9 @@ def assert_close(got, want, bound, what: str = "") -> None:
         same = (g == w) | (np.isnan(g) & np.isnan(w)) | (np.abs(g - w) <= bound)
     if not same.all():
         bad = np.argwhere(~same)
-        lines = [f"  at {tuple(int(j) for j in i)}: got {g[tuple(i)]!r}, expected {w[tuple(i)]!r}, bound {bound[tuple(i)]:.3g}" for i in bad[:5]]
+        lines = [
+            f"  at {tuple(int(j) for j in i)}: got {g[tuple(i)]!r}, expected {w[tuple(i)]!r}, bound "
+            f"{bound[tuple(i)]:.3g}"
+            for i in bad[:5]
+        ]
         raise AssertionError(f"{what}: {len(bad)} of {w.size} elements differ\n" + "\n".join(lines))

@@ -22,7 +22,7 @@ def test_long_chain_does_not_recurse():
 def test_shared_values_accumulate():
     x = fastnet.tensor([2.0], requires_grad=True)
     y = x * x
-    (y * y + y).backward()               # x^4 + x^2
+    (y * y + y).backward()  # x^4 + x^2
     assert x.grad.item() == 4 * 8 + 2 * 2
 
 
@@ -38,7 +38,7 @@ def test_gradients_of_two_leaves_do_not_share_memory():
     (x + y).sum().backward()
     x.grad.zero_()
     np.testing.assert_array_equal(y.grad.numpy(), 1)
-    x.grad.add_(1)                       # a gradient that broadcasting made must be memory of its own
+    x.grad.add_(1)  # a gradient that broadcasting made must be memory of its own
 
 
 def test_retain_graph_and_second_backward():
@@ -152,7 +152,7 @@ def test_custom_function():
     np.testing.assert_array_equal(x.grad.numpy(), [5, -1])
     x.grad = None
     y, z, i = TwoOutputs.apply(x, 3)
-    z.sum().backward()                   # the gradient of y arrives as zeros
+    z.sum().backward()  # the gradient of y arrives as zeros
     np.testing.assert_array_equal(x.grad.numpy(), [2, -4])
 
 

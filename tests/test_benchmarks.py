@@ -14,7 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def run(*arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*(p for p in sys.path if p), str(ROOT)])}
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT.parent, capture_output=True, text=True, env=environment, timeout=500)
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=500,
+    )
 
 
 def test_rows(tmp_path):
@@ -43,10 +50,17 @@ def test_interleaving_and_ratios():
     finally:
         sys.path.remove(str(ROOT))
     order = []
-    case = Case("x", "1", "float32", {"ours": lambda: order.append("a"), "peer": lambda: [order.append("b"), sum(range(2000))]}, flops=1e6, bytes=1e6)
-    ours, peer = measure(case, samples=3, seconds=1e-4)
+    case = Case(
+        "x",
+        "1",
+        "float32",
+        {"ours": lambda: order.append("a"), "peer": lambda: [order.append("b"), sum(range(2000))]},
+        flops=1e6,
+        bytes=1e6,
+    )
+    ours, _peer = measure(case, samples=3, seconds=1e-4)
     assert ours.peer == "peer"
-    assert ours.ratio_to_peer > 1        # the peer does more
+    assert ours.ratio_to_peer > 1  # the peer does more
     assert ours.gflops == pytest.approx(1e6 / ours.median_us / 1e3, rel=0.01)
     text = "".join(order)
     assert "ab" in text[2:]
@@ -55,8 +69,14 @@ def test_interleaving_and_ratios():
 
 def test_dry_run_of_the_gpu_command(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([p for p in sys.path if p])}
-    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu", "--dry-run", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-                          env=environment, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--dry-run", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results) == {"build", "ptx", "suite", "sanitizer", "benchmarks"}
     for part, r in results.items():

@@ -7,7 +7,7 @@ from calls import DIFFERENTIABLE, PLAIN, REFUSED, Inputs
 import fastnet
 from fastnet.autograd import gradcheck
 
-NO_GRADIENT_TO_CHECK = {"floor", "ceil", "sign", "round", "trunc"}   # 0 almost everywhere
+NO_GRADIENT_TO_CHECK = {"floor", "ceil", "sign", "round", "trunc"}  # 0 almost everywhere
 ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
 
 
@@ -57,7 +57,7 @@ def test_gradients_equal_differences(case):
     DIFFERENTIABLE[case](fastnet, first)
     made = first.made
 
-    class Again(Inputs):                 # the same leaves again at every evaluation
+    class Again(Inputs):  # the same leaves again at every evaluation
         def __init__(self):
             super().__init__(fastnet, "float64", grad=True)
             self.waiting = list(made)
@@ -101,12 +101,15 @@ def test_pytorch_refuses_too(case):
 def test_promotion_table(a):
     torch = torch_or_skip()
     for b in ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64"):
-        assert name_of(fastnet.promote_types(getattr(fastnet, a), getattr(fastnet, b))) == \
-            name_of(torch.promote_types(getattr(torch, a), getattr(torch, b)))
+        assert name_of(fastnet.promote_types(getattr(fastnet, a), getattr(fastnet, b))) == name_of(
+            torch.promote_types(getattr(torch, a), getattr(torch, b))
+        )
         for shape_a in ((), (2,)):
             for shape_b in ((), (2,)):
                 want = torch.ones(shape_a, dtype=getattr(torch, a)) * torch.ones(shape_b, dtype=getattr(torch, b))
-                got = fastnet.ones(shape_a, dtype=getattr(fastnet, a)) * fastnet.ones(shape_b, dtype=getattr(fastnet, b))
+                got = fastnet.ones(shape_a, dtype=getattr(fastnet, a)) * fastnet.ones(
+                    shape_b, dtype=getattr(fastnet, b)
+                )
                 assert name_of(got.dtype) == name_of(want.dtype), (a, b, shape_a, shape_b)
     for scalar in (True, 2, 2.5):
         want, got = torch.ones(2, dtype=getattr(torch, a)) * scalar, fastnet.ones(2, dtype=getattr(fastnet, a)) * scalar

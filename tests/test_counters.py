@@ -1,8 +1,8 @@
 """Sectors, wavefronts and bytes of every kernel on an aligned problem, held as golden numbers.
 
 A GPU's speed on these kernels is decided by them, and they are the same in every schedule and on every machine. When a
-change to a kernel changes them on purpose: ``PYTHONPATH=tests python tests/test_counters.py`` writes tests/golden/counters.json anew, and the
-difference is part of the change that is reviewed.
+change to a kernel changes them on purpose: ``PYTHONPATH=tests python tests/test_counters.py`` writes
+tests/golden/counters.json anew, and the difference is part of the change that is reviewed.
 """
 
 import json
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from variants import builds
-
 
 GOLDEN = Path(__file__).parent / "golden" / "counters.json"
 
@@ -28,9 +27,17 @@ def test_counters_are_golden():
     assert not different, "\n".join(f"{k}: counted {g}, golden {w}" for k, (g, w) in different.items())
 
 
-# What hand counting gives: 32 floats in a column of a 32-wide tile lie in one bank; 32 floats 8 apart lie in 32 sectors.
-@pytest.mark.parametrize("case,line", [("column", "shared read 1 1"), ("column_conflict", "shared read 32 1"),
-                                       ("coalesced", "global read 4 4"), ("uncoalesced", "global read 32 4")])
+# What hand counting gives: 32 floats in a column of a 32-wide tile lie in one bank; 32 floats 8 apart lie in 32
+# sectors.
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("column", "shared read 1 1"),
+        ("column_conflict", "shared read 32 1"),
+        ("coalesced", "global read 4 4"),
+        ("uncoalesced", "global read 32 4"),
+    ],
+)
 def test_counter_sees(case, line):
     done = subprocess.run([builds.cases("counters"), case], capture_output=True, text=True, check=True)
     assert line in done.stdout.splitlines(), done.stdout

@@ -49,7 +49,11 @@ def test_batches_cover_everything_once():
     assert isinstance(batches[0], list)
     assert fastnet.cat([x for x, _ in batches]).tolist() == list(range(10))
     assert len(DataLoader(data, batch_size=4)) == 3
-    assert len(list(DataLoader(data, batch_size=4, drop_last=True))) == len(DataLoader(data, batch_size=4, drop_last=True)) == 2
+    assert (
+        len(list(DataLoader(data, batch_size=4, drop_last=True)))
+        == len(DataLoader(data, batch_size=4, drop_last=True))
+        == 2
+    )
 
 
 def test_shuffling_is_seeded_and_new_every_time():
@@ -105,10 +109,20 @@ def test_samplers():
     assert list(BatchSampler(range(5), 2, True)) == [[0, 1], [2, 3]]
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}, {"num_workers": -1}, {"num_workers": 2}, {"shuffle": True, "sampler": [0]},
-                                     {"batch_sampler": [[0]], "shuffle": True}, {"batch_size": None, "drop_last": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": -1},
+        {"num_workers": -1},
+        {"num_workers": 2},
+        {"shuffle": True, "sampler": [0]},
+        {"batch_sampler": [[0]], "shuffle": True},
+        {"batch_size": None, "drop_last": True},
+    ],
+)
 def test_bad_options(options):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="DataLoader"):
         DataLoader(range(4), **options)
 
 
@@ -120,8 +134,12 @@ def test_digits():
     assert x.dtype is fastnet.float32
     assert y.dtype is fastnet.int64
     assert 0 <= x.min().item() <= x.max().item() <= 1
-    rows = {bytes(np.append(x.numpy().reshape(-1), y.item()).tobytes()) for part in (train, validation, test) for x, y in part}
-    assert len(rows) > 1790              # the parts share nothing (the set itself holds no copies to speak of)
+    rows = {
+        bytes(np.append(x.numpy().reshape(-1), y.item()).tobytes())
+        for part in (train, validation, test)
+        for x, y in part
+    }
+    assert len(rows) > 1790  # the parts share nothing (the set itself holds no copies to speak of)
 
 
 def test_idx_files(tmp_path):

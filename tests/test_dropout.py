@@ -1,4 +1,5 @@
-"""Pointwise, dropout and random kernels share their tests' inputs: see test_pointwise.py. Here: masks, scaling, gradients."""
+"""Pointwise, dropout and random kernels share their tests' inputs: see test_pointwise.py. Here: masks, scaling,
+gradients."""
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_kernel_equals_reference(dtype, activation):
         x, bias = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape[-1:]).astype(dtype)
         residual, grad = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
         if i % 3 == 1 and len(shape) > 1:
-            x = np.ascontiguousarray(x.T).T                      # another memory order, the same elements
+            x = np.ascontiguousarray(x.T).T  # another memory order, the same elements
         options = {"bias": bias, "activation": activation} if i % 2 else {"activation": activation}
         # Both round once to the dtype, from float32 values that differ by a few units of float32.
         bound = 4 * epsilon(dtype) + 2.0**-20 * (np.dtype(dtype) != np.float64)
@@ -76,7 +77,7 @@ def test_operation():
     y = fastnet.nn.functional.dropout(x, 0.25)
     assert set(np.unique(y.detach().numpy()).tolist()) == {0.0, np.float32(1 / 0.75)}
     y.sum().backward()
-    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())        # the same mask, drawn again
+    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())  # the same mask, drawn again
     assert fastnet.nn.functional.dropout(x, 0.25, training=False) is x
     assert not fastnet.nn.functional.dropout(x, 1.0).detach().numpy().any()
     np.testing.assert_array_equal(fastnet.nn.functional.dropout(x, 0.0).detach().numpy(), 1)
@@ -109,9 +110,19 @@ def test_whole_channels():
     assert 0 < (y[:, :, 0, 0] == 0).sum() < 128
 
 
-@pytest.mark.parametrize("p,state,error", [(-0.1, STATE, ValueError), (1.1, STATE, ValueError), (float("nan"), STATE, ValueError),
-                                           ("0.5", STATE, TypeError), (None, STATE, TypeError), (0.5, STATE[:1], ValueError),
-                                           (0.5, STATE.astype(np.int64), TypeError), (0.5, None, TypeError)])
+@pytest.mark.parametrize(
+    ("p", "state", "error"),
+    [
+        (-0.1, STATE, ValueError),
+        (1.1, STATE, ValueError),
+        (float("nan"), STATE, ValueError),
+        ("0.5", STATE, TypeError),
+        (None, STATE, TypeError),
+        (0.5, STATE[:1], ValueError),
+        (0.5, STATE.astype(np.int64), TypeError),
+        (0.5, None, TypeError),
+    ],
+)
 def test_bad_input(p, state, error):
     with kernels.use("emulated"), pytest.raises(error, match="dropout"):
         kernels.dropout(np.ones(3, np.float32), p, state)

@@ -292,7 +292,7 @@ def extension():
 
 def test_mistakes_reach_python(extension):
     assert issubclass(extension.EmulatorError, RuntimeError)
-    before = extension.set_watchdog(0.001)       # seconds: this product takes longer before any of its threads ends
+    before = extension.set_watchdog(0.001)  # seconds: this product takes longer before any of its threads ends
     try:
         with kernels.use("emulated"), pytest.raises(extension.EmulatorError, match=r"^matmul_kernel.*block \(0,0,0\)"):
             kernels.matmul(np.ones((4, 200_000), np.float32), np.ones((200_000, 4), np.float32))
@@ -313,7 +313,7 @@ def test_statistics(extension):
     assert counts[0]["launches"] == 2
     assert counts[0]["blocks"] == 3 * 2 + 3
     assert counts[0]["threads"] == 9 * 256
-    assert counts[0]["block_barriers"] == 2 * 9 * 256                # two barriers a thread
+    assert counts[0]["block_barriers"] == 2 * 9 * 256  # two barriers a thread
     extension.reset_stats()
     assert set(extension.stats().values()) == {0}
 

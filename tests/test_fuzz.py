@@ -12,8 +12,13 @@ CALLS = 10_000
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_hostile_calls(seed):
-    done = subprocess.run([sys.executable, str(Path(__file__).parent / "fuzz_calls.py"), str(CALLS // 2), str(seed)], capture_output=True, text=True,
-                          timeout=900, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "fuzz_calls.py"), str(CALLS // 2), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"exit {done.returncode} after: {lines[-1] if lines else ''}\n{done.stderr[-1500:]}"
     assert lines[-1].startswith(f"calls: {CALLS // 2}, functions: ")

@@ -15,7 +15,7 @@ FAMILIES = sorted(p.parent.name for p in CSRC.glob("*/*_bindings.cpp") if p.pare
 # The wrappers of instructions, their twins, and the emulator: no operations, so other rules.
 SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in {".h", ".cuh", ".cu", ".cpp", ".cc"})
 # column_sum has no operation of its own: it computes the gradients of biases in the other families' operations.
-WITHOUT_OPS = {"reduction", "optim"}     # optim: fastnet.optim calls it through the optimizer
+WITHOUT_OPS = {"reduction", "optim"}  # optim: fastnet.optim calls it through the optimizer
 
 
 def code(path: Path) -> str:
@@ -40,18 +40,23 @@ def test_there_are_families():
 def test_kernels_and_reference_have_the_same_functions():
     def signatures(module):
         functions = {n: getattr(module, n) for n in module.__all__ if n not in ("available", "trace", "use")}
-        return {n: [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
-                for n, f in functions.items()}
+        return {
+            n: [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+            for n, f in functions.items()
+        }
 
     assert signatures(kernels) == signatures(reference)
 
 
-@pytest.mark.parametrize(("pattern", "allowed"), [
-    (r"\basm\b", ("ptx", "emulator")),
-    (r"pybind11", ("bindings", "_bindings.cpp", "emulator")),
-    (r"<<<", ("gpu.h",)),
-    (r"(?<!extern )__shared__", ("gpu.h", "ptx", "emulator")),
-])
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [
+        (r"\basm\b", ("ptx", "emulator")),
+        (r"pybind11", ("bindings", "_bindings.cpp", "emulator")),
+        (r"<<<", ("gpu.h",)),
+        (r"(?<!extern )__shared__", ("gpu.h", "ptx", "emulator")),
+    ],
+)
 def test_only_where_it_belongs(pattern, allowed):
     found = [str(p.relative_to(CSRC)) for p in SOURCES if re.search(pattern, code(p))]
     assert [f for f in found if not (f.split("/")[0] in allowed or f.endswith(allowed))] == []
@@ -63,10 +68,10 @@ def test_imports(package, forbidden):
     for path in (ROOT / "fastnet" / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
-            if isinstance(node, ast.ImportFrom):                     # "from fastnet import kernels" is fastnet.kernels
+            if isinstance(node, ast.ImportFrom):  # "from fastnet import kernels" is fastnet.kernels
                 names = [f"fastnet.{a.name}" for a in node.names] if node.module == "fastnet" else [node.module or ""]
             names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            for name in set(names) - {"fastnet.kernels._arrays"}:      # checks of arguments, which both share
+            for name in set(names) - {"fastnet.kernels._arrays"}:  # checks of arguments, which both share
                 if name.split(".")[:1] == ["fastnet"] and name.split(".")[1:2] in [[f] for f in forbidden]:
                     found.append(f"{path.name}: {name}")
     assert found == []

@@ -1,4 +1,5 @@
-"""matmul: the emulated kernel against float64 in every schedule, dtype, layout and tile; its configs; the operations."""
+"""matmul: the emulated kernel against float64 in every schedule, dtype, layout and tile; its configs; the
+operations."""
 
 import numpy as np
 import pytest
@@ -67,7 +68,8 @@ def expected(a, b, bias=None):
 
 def bound(a, b, bias=None, fold=16, out_dtype=None):
     """Rounding of a compensated sum of groups. A product passes its own rounding and those of at most `fold` additions
-    within its group, the compensated addition of groups adds two (and K eps^2), then come the group in progress and the bias:
+    within its group, the compensated addition of groups adds two (and K eps^2), then come the group in progress and the
+    bias:
     each eps of at most sum|a b| + |bias|. Then the result is rounded once."""
     if a.dtype.kind in "iu":
         return 0
@@ -82,12 +84,14 @@ def bound(a, b, bias=None, fold=16, out_dtype=None):
 
 
 def reference_bound(a, b, bias=None):
-    return bound(a, b, bias, fold=max(1, a.shape[-1]))       # any order of summation
+    return bound(a, b, bias, fold=max(1, a.shape[-1]))  # any order of summation
 
 
 def problem(rng, dtype, sizes=SIZES):
     m, n, k = (int(rng.choice(sizes)) for _ in range(3))
-    batch_a, batch_b = [((), ()), ((), ()), ((2,), ()), ((), (3,)), ((2, 1), (3,)), ((2, 3), (2, 3)), ((0,), ())][rng.integers(7)]
+    batch_a, batch_b = [((), ()), ((), ()), ((2,), ()), ((), (3,)), ((2, 1), (3,)), ((2, 3), (2, 3)), ((0,), ())][
+        rng.integers(7)
+    ]
     if batch_a or batch_b:
         m, n, k = min(m, 40), min(n, 40), min(k, 40)
     a, a_layout = lay_out(rng, draw(rng, (*batch_a, m, k), dtype))
@@ -111,9 +115,14 @@ def test_random_problems(dtype, full):
 
 
 @pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
-@pytest.mark.parametrize(("tile", "dtype"), [(t, d) for t, ds in TILES.items() for d in ds], ids=lambda x: x if isinstance(x, str) else name(x))
+@pytest.mark.parametrize(
+    ("tile", "dtype"),
+    [(t, d) for t, ds in TILES.items() for d in ds],
+    ids=lambda x: x if isinstance(x, str) else name(x),
+)
 def test_every_tile_in_every_schedule(tile, dtype, how):
-    """More than one block each way, more steps than both stages hold, several folds, both ways of loading each operand."""
+    """More than one block each way, more steps than both stages hold, several folds, both ways of loading each
+    operand."""
     rng = np.random.default_rng(2)
     config = extension().MatmulConfig(tile=tile, fold=8)
     rows, columns = config.shape
@@ -132,7 +141,9 @@ def test_every_tile_in_every_schedule(tile, dtype, how):
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=name)
 def test_extreme_shapes(dtype):
     rng = np.random.default_rng(3)
-    for i, (m, n, k) in enumerate([(1, 1, 3000), (1, 1200, 9), (1200, 1, 9), (0, 5, 3), (5, 0, 3), (0, 0, 0), (4, 6, 0), (1, 1, 1)]):
+    for i, (m, n, k) in enumerate(
+        [(1, 1, 3000), (1, 1200, 9), (1200, 1, 9), (0, 5, 3), (5, 0, 3), (0, 0, 0), (4, 6, 0), (1, 1, 1)]
+    ):
         a, b, bias = draw(rng, (m, k), dtype), draw(rng, (k, n), dtype), draw(rng, n, dtype)
         with kernels.use("emulated", **schedule(i)):
             got = kernels.matmul(a, b, bias=bias)
@@ -147,7 +158,7 @@ def test_vectors_and_batches(dtype):
     """Ranks as NumPy's matmul; leading dimensions that broadcast, repeat at stride zero, or cannot be walked as one."""
     rng = np.random.default_rng(4)
     many = draw(rng, (2,) * 9 + (3, 4), dtype)
-    tangled = many.transpose(8, 6, 4, 2, 0, 1, 3, 5, 7, 9, 10)          # nine leading dimensions, none of them mergeable
+    tangled = many.transpose(8, 6, 4, 2, 0, 1, 3, 5, 7, 9, 10)  # nine leading dimensions, none of them mergeable
     pairs = [
         (draw(rng, 7, dtype), draw(rng, 7, dtype)),
         (draw(rng, 7, dtype), draw(rng, (7, 5), dtype)),
@@ -175,7 +186,7 @@ def test_nan_and_infinity(dtype):
     one = np.ones((), dtype)
     a, b = np.abs(draw(rng, (37, 21), dtype)) + one, np.abs(draw(rng, (21, 35), dtype)) + one
     a[3, 4], a[9, 0], a[36, 20], b[20, 34], b[2, 7] = np.inf, np.nan, -np.inf, np.inf, -np.inf
-    b[4, 2] = 0                                                        # inf * 0
+    b[4, 2] = 0  # inf * 0
     with np.errstate(all="ignore"):
         want = expected(a, b)
         for i, tile in enumerate(t for t in TILES if dtype in TILES[t]):
@@ -183,8 +194,14 @@ def test_nan_and_infinity(dtype):
                 got = kernels.matmul(a, b, config=extension().MatmulConfig(tile=tile))
             assert np.isnan(want).any()
             assert np.isinf(want).any()
-            limit = np.where(np.isfinite(want), bound(np.nan_to_num(a.astype(np.float64), posinf=0, neginf=0).astype(dtype),
-                                                      np.nan_to_num(b.astype(np.float64), posinf=0, neginf=0).astype(dtype)), 0)
+            limit = np.where(
+                np.isfinite(want),
+                bound(
+                    np.nan_to_num(a.astype(np.float64), posinf=0, neginf=0).astype(dtype),
+                    np.nan_to_num(b.astype(np.float64), posinf=0, neginf=0).astype(dtype),
+                ),
+                0,
+            )
             assert_close(got, want, limit, f"{name(dtype)} {tile}")
 
 
@@ -228,18 +245,39 @@ def test_epilogue(dtype):
     a, b = draw(rng, (70, 19), dtype), draw(rng, (19, 33), dtype)
     bias = draw(rng, 66, dtype)[::-2]
     wide = accumulator(dtype)
-    for i, activation in enumerate(["none", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
-                                    "sigmoid", "tanh", "hardswish"]):
+    for i, activation in enumerate(
+        [
+            "none",
+            "relu",
+            "leaky_relu",
+            "elu",
+            "gelu",
+            "gelu_tanh",
+            "silu",
+            "mish",
+            "softplus",
+            "sigmoid",
+            "tanh",
+            "hardswish",
+        ]
+    ):
         for out_dtype in {np.dtype(dtype), np.dtype(wide)}:
             with kernels.use("emulated", **schedule(i)):
-                got, pre = kernels.matmul(a, b, bias=bias, activation=activation, keep_preactivation=True, out_dtype=out_dtype)
-            want, want_pre = reference.matmul(a.astype(np.float64), b.astype(np.float64), bias=bias.astype(np.float64),
-                                              activation=activation, keep_preactivation=True)
+                got, pre = kernels.matmul(
+                    a, b, bias=bias, activation=activation, keep_preactivation=True, out_dtype=out_dtype
+                )
+            want, want_pre = reference.matmul(
+                a.astype(np.float64),
+                b.astype(np.float64),
+                bias=bias.astype(np.float64),
+                activation=activation,
+                keep_preactivation=True,
+            )
             limit = bound(a, b, bias, out_dtype=out_dtype)
             assert got.dtype == pre.dtype == out_dtype
             assert_close(pre, want_pre, limit, f"{activation} preactivation")
-            # No activation is steeper than 1.5 (hardswish at 3); its own rounding: a few ulp of the sum's type, of values
-            # up to |x| + 2, and that of the result.
+            # No activation is steeper than 1.5 (hardswish at 3); its own rounding: a few ulp of the sum's type, of
+            # values up to |x| + 2, and that of the result.
             steep = 1.5 * limit + 16 * epsilon(wide) * (np.abs(want_pre) + 2) + epsilon(out_dtype) * np.abs(want)
             assert_close(got, want, steep, activation)
             short = reference.matmul(a, b, bias=bias, activation=activation, out_dtype=out_dtype)
@@ -291,9 +329,14 @@ def test_prints_its_config(tmp_path):
     import subprocess
     import sys
 
-    code = "import numpy as np; from fastnet import kernels; kernels.use('emulated'); kernels.matmul(np.ones((2, 3)), np.ones((3, 2)))"
+    code = (
+        "import numpy as np; from fastnet import kernels; kernels.use('emulated'); kernels.matmul(np.ones((2, 3)), "
+        "np.ones((3, 2)))"
+    )
     environment = {**os.environ, "FASTNET_PRINT_CONFIG": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert "matmul 2x3, 3x2 float64 matmul(tile=small 32x32, fold=16)" in done.stderr
 
 
@@ -308,7 +351,11 @@ BAD = [
     (lambda m: m(F(1), F([[1]])), (TypeError, ValueError), "matmul: "),
     (lambda m: m(np.ones((), F), np.ones(1, F)), ValueError, "at least one dimension"),
     (lambda m: m(np.ones((2, 1, 1), F), np.ones((3, 1, 1), F)), ValueError, "do not broadcast"),
-    (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), bias=np.ones(3, F)), ValueError, "bias has 3 elements, expected 2"),
+    (
+        lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), bias=np.ones(3, F)),
+        ValueError,
+        "bias has 3 elements, expected 2",
+    ),
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), bias=np.ones(2)), TypeError, "bias has dtype float64"),
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), bias=np.ones((1, 2), F)), ValueError, "bias has 2 dimensions"),
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), activation="swish"), ValueError, "activation is 'swish'"),
@@ -344,8 +391,19 @@ def test_bad_configs():
 # ---- the operations ------------------------------------------------------------------------------------------------
 
 MATMUL_SHAPES = [
-    ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)),
-    ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((6, 1, 2, 3), (5, 3, 4)), ((1, 2, 3), (5, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)),
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((2, 3), (3, 4)),
+    ((5, 2, 3), (3, 4)),
+    ((5, 2, 3), (3,)),
+    ((3,), (5, 3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((5, 2, 3), (5, 3, 4)),
+    ((6, 1, 2, 3), (5, 3, 4)),
+    ((1, 2, 3), (5, 3, 4)),
+    ((0, 3), (3, 4)),
+    ((2, 0), (0, 4)),
     ((5, 0, 3), (3, 4)),
 ]
 CALLS = {
@@ -397,13 +455,28 @@ def test_gradients(call, mode):
     assert autograd.gradcheck(lambda *t: get(fastnet)(*t, **arguments), tensors(fastnet, shapes))
 
 
-@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
-                                        "sigmoid", "tanh", "hardswish"])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "none",
+        "relu",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "gelu_tanh",
+        "silu",
+        "mish",
+        "softplus",
+        "sigmoid",
+        "tanh",
+        "hardswish",
+    ],
+)
 def test_linear_activation_gradients(activation, mode):
     x, weight, bias = tensors(fastnet, [(2, 3, 4), (5, 4), (5,)])
     with kernels.trace() as ran:
         ops.linear_activation(x, weight, bias, activation)
-    assert ran.names == (["matmul"] if mode == "emulated" else [])     # fused: one launch
+    assert ran.names == (["matmul"] if mode == "emulated" else [])  # fused: one launch
     assert autograd.gradcheck(lambda *t: ops.linear_activation(*t, activation), [x, weight, bias])
     assert autograd.gradcheck(lambda *t: ops.linear_activation(*t, activation=activation), [x, weight])
 
@@ -413,7 +486,9 @@ def test_as_pytorch(dtype, mode):
     """Outputs and gradients, for a random upstream gradient: a few roundings of values of the size of their sums."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     rng = np.random.default_rng(11)
-    calls = [(f"matmul {s}", (lambda f: f.matmul), list(s), {}) for s in MATMUL_SHAPES] + [(n, *c) for n, c in CALLS.items()]
+    calls = [(f"matmul {s}", (lambda f: f.matmul), list(s), {}) for s in MATMUL_SHAPES] + [
+        (n, *c) for n, c in CALLS.items()
+    ]
     for what, get, shapes, arguments in calls:
         ours, theirs = tensors(fastnet, shapes, dtype), tensors(torch, shapes, dtype)
         out, want = get(fastnet)(*ours, **arguments), get(torch)(*theirs, **arguments)
@@ -422,7 +497,9 @@ def test_as_pytorch(dtype, mode):
         upstream = rng.standard_normal(tuple(want.shape))
         out.backward(fastnet.tensor(upstream.tolist(), dtype=getattr(fastnet, dtype)).reshape(tuple(want.shape)))
         want.backward(torch.tensor(upstream.tolist(), dtype=getattr(torch, dtype)).reshape(tuple(want.shape)))
-        for i, (a, b) in enumerate([(out.detach(), want.detach()), *((o.grad, t.grad) for o, t in zip(ours, theirs, strict=True))]):
+        for i, (a, b) in enumerate(
+            [(out.detach(), want.detach()), *((o.grad, t.grad) for o, t in zip(ours, theirs, strict=True))]
+        ):
             a, b = np.array(a.double().tolist()).reshape(tuple(b.shape)), b.double().numpy()
             # At most 30 products are summed for any of these; PyTorch rounds 16-bit intermediate results more often.
             limit = 64 * epsilon(dtype) * max(1.0, np.abs(b).max(initial=0))
@@ -450,7 +527,9 @@ def test_expanded_gradient(mode):
     fastnet.matmul(a, b).sum().backward()
     ones = np.ones((40, 20))
     assert_close(a.grad.numpy(), ones @ b.detach().numpy().T, bound(ones.astype(np.float32), b.detach().numpy().T))
-    assert_close(b.grad.numpy(), a.detach().numpy().T @ ones, reference_bound(a.detach().numpy().T, ones.astype(np.float32)))
+    assert_close(
+        b.grad.numpy(), a.detach().numpy().T @ ones, reference_bound(a.detach().numpy().T, ones.astype(np.float32))
+    )
 
 
 BAD_OPS = [
@@ -471,7 +550,11 @@ BAD_OPS = [
     (lambda t: ops.linear(t(2, 3), t(4, 3).half()), TypeError, "linear: .*same dtype"),
     (lambda t: ops.linear(t(), t(4, 3)), ValueError, "linear: input has no dimensions"),
     (lambda t: ops.linear(t(2, 3), t(1, 4, 3)), ValueError, "linear: weight has 3 dimensions"),
-    (lambda t: ops.linear_activation(t(2, 3), t(4, 3), activation="swish"), ValueError, "linear_activation: activation is 'swish'"),
+    (
+        lambda t: ops.linear_activation(t(2, 3), t(4, 3), activation="swish"),
+        ValueError,
+        "linear_activation: activation is 'swish'",
+    ),
     (lambda t: ops.linear_activation(t(2, 3).long(), t(4, 3).long()), TypeError, "linear_activation: input has dtype"),
     (lambda t: ops.bilinear(t(2, 3), t(2, 4), t(5, 3, 3)), ValueError, "bilinear: input1 and input2 have shapes"),
     (lambda t: fastnet.matmul(t(2, 3) > 0, t(3, 2) > 0), TypeError, "dtype bool"),

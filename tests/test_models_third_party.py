@@ -32,7 +32,10 @@ def test_runs_and_trains_as_under_pytorch(name, kernels):
             module = load(name, library)
             lib.manual_seed(0)
             model, rng = module.build(), np.random.default_rng(0)
-            state = {k: lib.tensor((rng.standard_normal(tuple(v.shape)) * 0.3).astype(np.float32)) for k, v in model.state_dict().items()}
+            state = {
+                k: lib.tensor((rng.standard_normal(tuple(v.shape)) * 0.3).astype(np.float32))
+                for k, v in model.state_dict().items()
+            }
             state = {k: v if "tril" not in k else model.state_dict()[k] for k, v in state.items()}
             model.load_state_dict(state)
             optimizer = lib.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-3)
@@ -50,7 +53,9 @@ def test_runs_and_trains_as_under_pytorch(name, kernels):
     # float32 rounding, amplified a little by ten steps.
     np.testing.assert_allclose(got, want, rtol=2e-5)
     for n in want_grads:
-        np.testing.assert_allclose(got_grads[n], want_grads[n], rtol=1e-4, atol=2e-6 * max(1, np.abs(want_grads[n]).max()))
+        np.testing.assert_allclose(
+            got_grads[n], want_grads[n], rtol=1e-4, atol=2e-6 * max(1, np.abs(want_grads[n]).max())
+        )
     for k in want_state:
         np.testing.assert_allclose(got_state[k], want_state[k], rtol=1e-3, atol=2e-5)
 

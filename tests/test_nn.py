@@ -23,8 +23,16 @@ def both(make, *shapes, dtype="float32", integer=None):
     for library, layer in ((torch, theirs), (fastnet, ours)):
         inputs = [library.tensor(a) if integer else library.tensor(a).requires_grad_() for a in arrays]
         out = layer(*inputs)
-        out.sum().backward() if out.dim() == 0 else (out * library.arange(out.numel()).reshape(out.shape).to(out.dtype)).sum().backward()
-        results.append([out.detach().numpy(), *[t.grad.numpy() for t in inputs if not integer], *[p.grad.numpy() for p in layer.parameters()]])
+        out.sum().backward() if out.dim() == 0 else (
+            out * library.arange(out.numel()).reshape(out.shape).to(out.dtype)
+        ).sum().backward()
+        results.append(
+            [
+                out.detach().numpy(),
+                *[t.grad.numpy() for t in inputs if not integer],
+                *[p.grad.numpy() for p in layer.parameters()],
+            ]
+        )
     for w, g in zip(*results, strict=True):
         np.testing.assert_allclose(g, w, rtol=2e-5, atol=1e-5 * max(1, np.abs(w).max()))
     assert repr(ours) == repr(theirs)
@@ -69,8 +77,18 @@ def test_embedding_equals_pytorch():
     both(lambda n: n.Embedding(7, 3, padding_idx=2), (4, 5), integer=7)
 
 
-@pytest.mark.parametrize("options", [{}, {"weight": True}, {"ignore_index": 1}, {"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 0.2},
-                                     {"weight": True, "label_smoothing": 0.1, "ignore_index": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight": True},
+        {"ignore_index": 1},
+        {"reduction": "sum"},
+        {"reduction": "none"},
+        {"label_smoothing": 0.2},
+        {"weight": True, "label_smoothing": 0.1, "ignore_index": 0},
+    ],
+)
 @pytest.mark.parametrize("shape", [(6, 4), (2, 4, 3)])
 def test_cross_entropy_loss_equals_pytorch(options, shape):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -108,8 +126,17 @@ class Net(nn.Module):
 def test_registration():
     net = Net()
     names = [n for n, _ in net.named_parameters()]
-    assert names == ["scale", "body.0.weight", "body.0.bias", "body.1.weight", "body.1.bias", "heads.a.weight", "heads.a.bias",
-                     "heads.b.weight", "heads.b.bias"]
+    assert names == [
+        "scale",
+        "body.0.weight",
+        "body.0.bias",
+        "body.1.weight",
+        "body.1.bias",
+        "heads.a.weight",
+        "heads.a.bias",
+        "heads.b.weight",
+        "heads.b.bias",
+    ]
     assert "tied.weight" in net.state_dict()
     assert "scratch" not in net.state_dict()
     assert [n for n, _ in net.named_buffers()] == ["steps", "scratch"]
@@ -153,7 +180,11 @@ def test_load_state_dict_is_strict_and_whole():
     del bad["heads.a.bias"]
     with pytest.raises(RuntimeError) as caught:
         net.load_state_dict(bad)
-    for part in ('Unexpected key(s) in state_dict: "extra"', 'Missing key(s) in state_dict: "heads.a.bias"', "size mismatch for scale"):
+    for part in (
+        'Unexpected key(s) in state_dict: "extra"',
+        'Missing key(s) in state_dict: "heads.a.bias"',
+        "size mismatch for scale",
+    ):
         assert part in str(caught.value)
     assert net.scale.item() == before
     missing, unexpected = net.load_state_dict({"extra": fastnet.ones(1)}, strict=False)
@@ -163,9 +194,11 @@ def test_load_state_dict_is_strict_and_whole():
 
 def test_hooks():
     layer, seen = nn.Linear(2, 2), []
-    handles = [layer.register_forward_pre_hook(lambda m, a: seen.append("before")),
-               layer.register_forward_hook(lambda m, a, out: seen.append("after") or out * 2),
-               layer.register_full_backward_hook(lambda m, gi, go: seen.append((gi[0].shape, go[0].shape)))]
+    handles = [
+        layer.register_forward_pre_hook(lambda m, a: seen.append("before")),
+        layer.register_forward_hook(lambda m, a, out: seen.append("after") or out * 2),
+        layer.register_full_backward_hook(lambda m, gi, go: seen.append((gi[0].shape, go[0].shape))),
+    ]
     x = fastnet.ones(3, 2, requires_grad=True)
     out = layer(x)
     out.sum().backward()
@@ -220,8 +253,12 @@ def test_initialisation():
     fastnet.manual_seed(0)
     w = fastnet.empty(400, 300)
     n = w.numel()
-    for fill, variance in ((nn.init.xavier_uniform_, 2 / 700), (nn.init.xavier_normal_, 2 / 700), (nn.init.kaiming_uniform_, 2 / 300),
-                           (nn.init.kaiming_normal_, 2 / 300)):
+    for fill, variance in (
+        (nn.init.xavier_uniform_, 2 / 700),
+        (nn.init.xavier_normal_, 2 / 700),
+        (nn.init.kaiming_uniform_, 2 / 300),
+        (nn.init.kaiming_normal_, 2 / 300),
+    ):
         values = fill(w).numpy().astype(np.float64)
         assert abs(values.mean()) < 5 * (variance / n) ** 0.5
         assert abs(values.var() / variance - 1) < 5 * (2 / n) ** 0.5
@@ -260,16 +297,29 @@ def test_clipping_equals_pytorch():
     net = Net()
     vector = nn.utils.parameters_to_vector(net.parameters())
     nn.utils.vector_to_parameters(vector * 2, net.parameters())
-    np.testing.assert_allclose(nn.utils.parameters_to_vector(net.parameters()).detach().numpy(), 2 * vector.detach().numpy())
+    np.testing.assert_allclose(
+        nn.utils.parameters_to_vector(net.parameters()).detach().numpy(), 2 * vector.detach().numpy()
+    )
 
 
-@pytest.mark.parametrize("call", [
-    lambda: nn.Linear(-1, 2), lambda: nn.Linear(2.5, 2), lambda: nn.Dropout(1.5), lambda: nn.Embedding(3, 2, padding_idx=5),
-    lambda: nn.Linear(3, 2)(fastnet.ones(2, 4)), lambda: nn.Linear(3, 2)(fastnet.ones(2, 3, dtype=fastnet.float64)),
-    lambda: nn.Linear(3, 2)(None), lambda: nn.Embedding(3, 2)(fastnet.tensor([3])), lambda: nn.Embedding(3, 2)(fastnet.tensor([0.5])),
-    lambda: nn.CrossEntropyLoss()(fastnet.ones(2, 3), fastnet.tensor([0, 5])), lambda: nn.Parameter([1.0]), lambda: nn.Module()(1),
-    lambda: nn.Sequential(nn.ReLU(), "layer"),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: nn.Linear(-1, 2),
+        lambda: nn.Linear(2.5, 2),
+        lambda: nn.Dropout(1.5),
+        lambda: nn.Embedding(3, 2, padding_idx=5),
+        lambda: nn.Linear(3, 2)(fastnet.ones(2, 4)),
+        lambda: nn.Linear(3, 2)(fastnet.ones(2, 3, dtype=fastnet.float64)),
+        lambda: nn.Linear(3, 2)(None),
+        lambda: nn.Embedding(3, 2)(fastnet.tensor([3])),
+        lambda: nn.Embedding(3, 2)(fastnet.tensor([0.5])),
+        lambda: nn.CrossEntropyLoss()(fastnet.ones(2, 3), fastnet.tensor([0, 5])),
+        lambda: nn.Parameter([1.0]),
+        lambda: nn.Module()(1),
+        lambda: nn.Sequential(nn.ReLU(), "layer"),
+    ],
+)
 def test_bad_input(call):
     with pytest.raises((ValueError, TypeError, IndexError, NotImplementedError)):
         call()

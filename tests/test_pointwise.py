@@ -9,7 +9,28 @@ from fastnet.kernels import _arrays, _runtime
 from fastnet.reference.pointwise import ACTIVATIONS
 
 DTYPES = [np.float32, np.float64, np.float16, bfloat16]
-EXTREME = np.array([0.0, -0.0, 1e-30, -1e-30, 1.0, -1.0, 3.0, -3.0, 19.9, 20.1, -20.1, 60.0, -60.0, 300.0, -300.0, np.inf, -np.inf, np.nan])
+EXTREME = np.array(
+    [
+        0.0,
+        -0.0,
+        1e-30,
+        -1e-30,
+        1.0,
+        -1.0,
+        3.0,
+        -3.0,
+        19.9,
+        20.1,
+        -20.1,
+        60.0,
+        -60.0,
+        300.0,
+        -300.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+    ]
+)
 
 
 def exact(x, bias, activation, residual=None):
@@ -35,19 +56,33 @@ def test_every_activation(dtype, how):
             x, residual = (3 * rng.standard_normal(shape)).astype(dtype), rng.standard_normal(shape).astype(dtype)
             bias, grad = rng.standard_normal(shape[-1:]).astype(dtype), rng.standard_normal(shape).astype(dtype)
             want = exact(x, bias, activation, residual)
-            scale = 1 + np.abs(x.astype(np.float64)) + np.abs(residual.astype(np.float64)) + np.abs(bias.astype(np.float64))
-            derivative = reference.bias_activation_backward(grad.astype(np.float64), x.astype(np.float64), bias.astype(np.float64), activation=activation)
+            scale = (
+                1 + np.abs(x.astype(np.float64)) + np.abs(residual.astype(np.float64)) + np.abs(bias.astype(np.float64))
+            )
+            derivative = reference.bias_activation_backward(
+                grad.astype(np.float64), x.astype(np.float64), bias.astype(np.float64), activation=activation
+            )
             with kernels.use("emulated", **how):
                 forward = kernels.bias_activation(x, bias, activation=activation, residual=residual)
                 backward = kernels.bias_activation_backward(grad, x, bias, activation=activation)
-            for name, f, b in (("emulated", forward, backward),
-                               ("reference", reference.bias_activation(x, bias, activation=activation, residual=residual),
-                                reference.bias_activation_backward(grad, x, bias, activation=activation))):
+            for name, f, b in (
+                ("emulated", forward, backward),
+                (
+                    "reference",
+                    reference.bias_activation(x, bias, activation=activation, residual=residual),
+                    reference.bias_activation_backward(grad, x, bias, activation=activation),
+                ),
+            ):
                 assert f.dtype == b.dtype == np.dtype(dtype)
                 assert_close(f, want, bound(dtype, scale), f"{name} {activation} {shape}")
-                # A derivative moves with its argument, which was rounded once: |second derivative| <= 1.2 for all of these but
-                # softplus and hardswish's corners, far from which random numbers fall.
-                assert_close(b, derivative, bound(dtype, 3 * scale * np.abs(grad.astype(np.float64))), f"{name} {activation}' {shape}")
+                # A derivative moves with its argument, which was rounded once: |second derivative| <= 1.2 for all of
+                # these but softplus and hardswish's corners, far from which random numbers fall.
+                assert_close(
+                    b,
+                    derivative,
+                    bound(dtype, 3 * scale * np.abs(grad.astype(np.float64))),
+                    f"{name} {activation}' {shape}",
+                )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -55,19 +90,33 @@ def test_every_activation(dtype, how):
 def test_extreme_values_agree_with_pytorch(activation, dtype):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     F = torch.nn.functional
-    function = {"none": lambda x: x * 1, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "sigmoid": torch.sigmoid, "tanh": torch.tanh}.get(
-        activation) or getattr(F, activation)
+    function = {
+        "none": lambda x: x * 1,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+    }.get(activation) or getattr(F, activation)
     x = EXTREME.astype(dtype)
     t = torch.tensor(x, requires_grad=True)
     y = function(t)
     y.backward(torch.ones_like(y))
-    finite = np.isfinite(x)              # at infinities PyTorch's formulas give NaN where the limit exists, and some derivatives too
+    finite = np.isfinite(
+        x
+    )  # at infinities PyTorch's formulas give NaN where the limit exists, and some derivatives too
     with kernels.use("emulated"):
-        for got, want in ((kernels.bias_activation(x, activation=activation), y.detach().numpy()),
-                          (kernels.bias_activation_backward(np.ones_like(x), x, activation=activation), t.grad.numpy())):
+        for got, want in (
+            (kernels.bias_activation(x, activation=activation), y.detach().numpy()),
+            (kernels.bias_activation_backward(np.ones_like(x), x, activation=activation), t.grad.numpy()),
+        ):
             # PyTorch's gelu computes 1 + erf(x), which loses what x * 2^-24 is in absolute terms; ours keeps it.
-            atol = (1e-6 if dtype == np.float32 else 1e-15) if activation == "gelu" else (1e-7 if dtype == np.float32 else 1e-15)
-            np.testing.assert_allclose(got[finite], want[finite], rtol=4e-6 if dtype == np.float32 else 1e-12, atol=atol)
+            atol = (
+                (1e-6 if dtype == np.float32 else 1e-15)
+                if activation == "gelu"
+                else (1e-7 if dtype == np.float32 else 1e-15)
+            )
+            np.testing.assert_allclose(
+                got[finite], want[finite], rtol=4e-6 if dtype == np.float32 else 1e-12, atol=atol
+            )
     ours, emulated = reference.bias_activation(x, activation=activation), None
     with kernels.use("emulated"):
         emulated = kernels.bias_activation(x, activation=activation)
@@ -79,11 +128,13 @@ def test_extreme_values_agree_with_pytorch(activation, dtype):
 def test_layouts_and_alignment():
     rng = np.random.default_rng(1)
     base = rng.standard_normal((12, 10)).astype(np.float32)
-    for i, x in enumerate([base.T, base[::2], base[:, ::-1], base[:, 1:], np.broadcast_to(base[0], (3, 10)), base.reshape(-1)[1:-3]]):
+    for i, x in enumerate(
+        [base.T, base[::2], base[:, ::-1], base[:, 1:], np.broadcast_to(base[0], (3, 10)), base.reshape(-1)[1:-3]]
+    ):
         with kernels.use("emulated", **schedule(i)):
             np.testing.assert_array_equal(kernels.bias_activation(x, activation="relu"), np.maximum(x, 0))
     raw = np.zeros(41, np.uint8)
-    odd = raw[1:].view(np.float32)       # not even on a multiple of 4 bytes
+    odd = raw[1:].view(np.float32)  # not even on a multiple of 4 bytes
     odd[:] = np.arange(10) - 5
     with kernels.use("emulated"):
         np.testing.assert_array_equal(kernels.bias_activation(odd, activation="relu"), np.maximum(odd, 0))
@@ -98,7 +149,11 @@ def test_forced_configs(dtype):
     for vector in (1, max(4, 16 // np.dtype(dtype).itemsize)):
         for blocks in (1, 3, 1000):
             with kernels.use("emulated"), kernels.trace() as ran:
-                results.append(kernels.bias_activation(x, activation="silu", config=extension.PointwiseConfig(vector=vector, blocks=blocks)))
+                results.append(
+                    kernels.bias_activation(
+                        x, activation="silu", config=extension.PointwiseConfig(vector=vector, blocks=blocks)
+                    )
+                )
             assert f"vector={vector}, blocks={blocks}" in ran.launches[0].config
     for r in results[1:]:
         np.testing.assert_array_equal(r, results[0])
@@ -108,24 +163,35 @@ def test_parameters():
     x = np.array([-2.0, 3.0], np.float32)
     with kernels.use("emulated"):
         for implementation in (kernels, reference):
-            np.testing.assert_allclose(implementation.bias_activation(x, activation="leaky_relu", parameter=0.5), [-1, 3])
-            np.testing.assert_allclose(implementation.bias_activation(x, activation="elu", parameter=2.0), [2 * np.expm1(-2), 3], rtol=1e-6)
-            np.testing.assert_allclose(implementation.bias_activation(x, activation="softplus", parameter=2.0), np.log1p(np.exp(2 * x)) / 2, rtol=1e-6)
+            np.testing.assert_allclose(
+                implementation.bias_activation(x, activation="leaky_relu", parameter=0.5), [-1, 3]
+            )
+            np.testing.assert_allclose(
+                implementation.bias_activation(x, activation="elu", parameter=2.0), [2 * np.expm1(-2), 3], rtol=1e-6
+            )
+            np.testing.assert_allclose(
+                implementation.bias_activation(x, activation="softplus", parameter=2.0),
+                np.log1p(np.exp(2 * x)) / 2,
+                rtol=1e-6,
+            )
 
 
-@pytest.mark.parametrize("call,error", [
-    (lambda x: kernels.bias_activation(x, activation="swish"), ValueError),
-    (lambda x: kernels.bias_activation(x, parameter="a"), TypeError),
-    (lambda x: kernels.bias_activation(x, np.ones(3, np.float32)), ValueError),
-    (lambda x: kernels.bias_activation(x, np.ones(4)), TypeError),
-    (lambda x: kernels.bias_activation(x, residual=np.ones(4, np.float32)), ValueError),
-    (lambda x: kernels.bias_activation(None), TypeError),
-    (lambda x: kernels.bias_activation(x.astype(np.int32)), TypeError),
-    (lambda x: kernels.bias_activation(x, config="fast"), TypeError),
-    (lambda x: kernels.bias_activation_backward(None, x, activation="relu"), TypeError),
-    (lambda x: kernels.bias_activation_backward(x[:1], x, activation="relu"), ValueError),
-    (lambda x: kernels.bias_activation(x.astype(">f4")), TypeError),
-])
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda x: kernels.bias_activation(x, activation="swish"), ValueError),
+        (lambda x: kernels.bias_activation(x, parameter="a"), TypeError),
+        (lambda x: kernels.bias_activation(x, np.ones(3, np.float32)), ValueError),
+        (lambda x: kernels.bias_activation(x, np.ones(4)), TypeError),
+        (lambda x: kernels.bias_activation(x, residual=np.ones(4, np.float32)), ValueError),
+        (lambda x: kernels.bias_activation(None), TypeError),
+        (lambda x: kernels.bias_activation(x.astype(np.int32)), TypeError),
+        (lambda x: kernels.bias_activation(x, config="fast"), TypeError),
+        (lambda x: kernels.bias_activation_backward(None, x, activation="relu"), TypeError),
+        (lambda x: kernels.bias_activation_backward(x[:1], x, activation="relu"), ValueError),
+        (lambda x: kernels.bias_activation(x.astype(">f4")), TypeError),
+    ],
+)
 def test_bad_input(call, error):
     with kernels.use("emulated"), pytest.raises(error):
         call(np.ones((2, 4), np.float32))

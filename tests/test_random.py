@@ -19,7 +19,7 @@ KNOWN = [
 ]
 
 
-@pytest.mark.parametrize("low,high,key,words", KNOWN)
+@pytest.mark.parametrize(("low", "high", "key", "words"), KNOWN)
 def test_known_answers(low, high, key, words):
     block, seed, offset = (np.array([v], np.uint64) for v in (low, key, high))
     assert " ".join(f"{w:08x}" for w in philox(block, seed, offset)[0]) == words
@@ -30,7 +30,10 @@ def test_bits_uniforms_and_permutations_are_equal_bit_for_bit(how):
     for shape in SHAPES:
         with kernels.use("emulated", **how):
             bits = kernels.random_bits(shape, STATE, 11)
-            uniforms = {d: kernels.uniform(shape, STATE, 2, low=-1.5, high=2.5, dtype=d) for d in (np.float32, np.float64, np.float16, bfloat16)}
+            uniforms = {
+                d: kernels.uniform(shape, STATE, 2, low=-1.5, high=2.5, dtype=d)
+                for d in (np.float32, np.float64, np.float16, bfloat16)
+            }
         np.testing.assert_array_equal(bits, reference.random_bits(shape, STATE, 11))
         for dtype, got in uniforms.items():
             want = reference.uniform(shape, STATE, 2, low=-1.5, high=2.5, dtype=dtype)
@@ -52,7 +55,7 @@ def test_normals_agree_within_two_ulp(dtype):
         assert got.dtype == want.dtype == np.dtype(dtype)
         spacing = np.abs(np.spacing(want.astype(np.float64) if dtype == np.float64 else want.astype(np.float32)))
         if dtype in (np.float16, bfloat16):
-            np.testing.assert_array_equal(got, want)             # one rounding of values that differ by less
+            np.testing.assert_array_equal(got, want)  # one rounding of values that differ by less
         else:
             assert (np.abs(got - want) <= 2 * spacing).all()
 
@@ -107,9 +110,16 @@ def test_same_numbers_under_every_implementation():
     for mode in ("reference", "emulated"):
         with kernels.use(mode):
             fastnet.manual_seed(9)
-            drawn.append([fastnet.rand(5, 3).numpy(), fastnet.randint(0, 10, (7,)).numpy(), fastnet.randperm(11).numpy(),
-                          fastnet.bernoulli(fastnet.full((20,), 0.3)).numpy(), fastnet.zeros(4).uniform_(-1, 1).numpy(),
-                          fastnet.multinomial(fastnet.tensor([1.0, 2.0, 3.0]), 5, replacement=True).numpy()])
+            drawn.append(
+                [
+                    fastnet.rand(5, 3).numpy(),
+                    fastnet.randint(0, 10, (7,)).numpy(),
+                    fastnet.randperm(11).numpy(),
+                    fastnet.bernoulli(fastnet.full((20,), 0.3)).numpy(),
+                    fastnet.zeros(4).uniform_(-1, 1).numpy(),
+                    fastnet.multinomial(fastnet.tensor([1.0, 2.0, 3.0]), 5, replacement=True).numpy(),
+                ]
+            )
     for a, b in zip(*drawn, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -128,13 +138,26 @@ def test_shapes_dtypes_and_ranges():
     assert fastnet.rand_like(fastnet.zeros(2, 2, dtype=fastnet.float16)).dtype is fastnet.float16
 
 
-@pytest.mark.parametrize("call", [
-    lambda: fastnet.rand(-1), lambda: fastnet.randint(3, 3, (1,)), lambda: fastnet.randperm(-1), lambda: fastnet.rand(2, dtype=fastnet.int64),
-    lambda: fastnet.bernoulli(fastnet.tensor([1.5])), lambda: fastnet.multinomial(fastnet.tensor([0.0, 0.0]), 1),
-    lambda: fastnet.multinomial(fastnet.tensor([1.0, 0.0]), 2), lambda: fastnet.zeros(2).uniform_(1, 0), lambda: fastnet.zeros(2).normal_(0, -1),
-    lambda: fastnet.rand(2, generator=3), lambda: fastnet.rand(2.5), lambda: kernels.random_bits((2,), STATE, "a"),
-    lambda: kernels.random_bits((-1,), STATE), lambda: kernels.random_bits((2**40, 2**40), STATE), lambda: kernels.uniform((2,), STATE, dtype=np.int32),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fastnet.rand(-1),
+        lambda: fastnet.randint(3, 3, (1,)),
+        lambda: fastnet.randperm(-1),
+        lambda: fastnet.rand(2, dtype=fastnet.int64),
+        lambda: fastnet.bernoulli(fastnet.tensor([1.5])),
+        lambda: fastnet.multinomial(fastnet.tensor([0.0, 0.0]), 1),
+        lambda: fastnet.multinomial(fastnet.tensor([1.0, 0.0]), 2),
+        lambda: fastnet.zeros(2).uniform_(1, 0),
+        lambda: fastnet.zeros(2).normal_(0, -1),
+        lambda: fastnet.rand(2, generator=3),
+        lambda: fastnet.rand(2.5),
+        lambda: kernels.random_bits((2,), STATE, "a"),
+        lambda: kernels.random_bits((-1,), STATE),
+        lambda: kernels.random_bits((2**40, 2**40), STATE),
+        lambda: kernels.uniform((2,), STATE, dtype=np.int32),
+    ],
+)
 def test_bad_input(call):
     with kernels.use("emulated"), pytest.raises((ValueError, TypeError, RuntimeError)):
         call()

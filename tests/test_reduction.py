@@ -20,8 +20,8 @@ def extension():
 
 
 def bound(x, out_dtype):
-    # Any order of summation: (rows - 1) roundings of the accumulator, each at most eps * sum|x|; then one of the result,
-    # whose smallest numbers are a fixed distance apart.
+    # Any order of summation: (rows - 1) roundings of the accumulator, each at most eps * sum|x|; then one of the
+    # result, whose smallest numbers are a fixed distance apart.
     magnitude = np.abs(x.astype(np.float64)).sum(axis=0)
     accumulate = epsilon(np.float64 if x.dtype == np.float64 else np.float32)
     tiny = {"float16": 2.0**-25}.get(name(out_dtype), 0)
@@ -93,7 +93,11 @@ def test_error_contract():
     rng = np.random.default_rng(3)
     noise = rng.standard_normal((20000, 3)).astype(np.float32)
     cancelling = np.concatenate([noise * 1e6, -noise[::-1] * np.float32(1e6), noise])
-    for what, x in (("constant", np.full((50000, 3), 0.1, np.float32)), ("positive", np.abs(noise)), ("cancelling", cancelling)):
+    for what, x in (
+        ("constant", np.full((50000, 3), 0.1, np.float32)),
+        ("positive", np.abs(noise)),
+        ("cancelling", cancelling),
+    ):
         want, magnitude = x.astype(np.float64).sum(axis=0), np.abs(x.astype(np.float64)).sum(axis=0)
         with kernels.use("emulated"):
             error = np.abs(kernels.column_sum(x) - want)

@@ -1,12 +1,12 @@
-"""Every kernel under AddressSanitizer + UndefinedBehaviorSanitizer and under ThreadSanitizer, and proof that both see."""
+"""Every kernel under AddressSanitizer + UndefinedBehaviorSanitizer and under ThreadSanitizer, and proof that both
+see."""
 
 import subprocess
 
 import pytest
-
-from fastnet import kernels
 from variants import builds, problems
 
+from fastnet import kernels
 
 # Mistake planted in cases.cu -> what the report must say; the case without it must run clean.
 ADDRESS = {
@@ -27,13 +27,13 @@ def thread_sanitizer_runs() -> str:
     return "" if "unexpected memory mapping" not in done.stderr else done.stderr.splitlines()[0]
 
 
-@pytest.mark.parametrize("variant,clean", [("address", c) for c in ADDRESS] + [("thread", c) for c in THREAD])
+@pytest.mark.parametrize(("variant", "clean"), [("address", c) for c in ADDRESS] + [("thread", c) for c in THREAD])
 def test_planted_mistake_is_reported(variant, clean):
     if variant == "thread" and (why := thread_sanitizer_runs()):
         pytest.skip(f"ThreadSanitizer cannot map its memory here: {why}")
     planted, expected = {**ADDRESS, **THREAD}[clean]
     good = subprocess.run([builds.cases(variant), clean], capture_output=True, text=True)
-    assert good.returncode == 0 and good.stdout == "done\n" and not good.stderr, good.stderr[-3000:]
+    assert (good.returncode, good.stdout, good.stderr[-3000:]) == (0, "done\n", "")
     bad = subprocess.run([builds.cases(variant), planted], capture_output=True, text=True)
     assert any(e in bad.stderr for e in expected.split("|")), bad.stdout + bad.stderr[-3000:]
     assert "cases.cu" in bad.stderr, "the report must name the kernel's line"

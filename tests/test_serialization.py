@@ -50,7 +50,10 @@ def test_the_librarys_own_reader_agrees(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     fastnet.save({"a.weight": fastnet.ones(2, 3), "b": fastnet.arange(4).t()}, tmp_path / "x")
-    assert {k: v.tolist() for k, v in load_file(tmp_path / "x").items()} == {"a.weight": [[1] * 3] * 2, "b": [0, 1, 2, 3]}
+    assert {k: v.tolist() for k, v in load_file(tmp_path / "x").items()} == {
+        "a.weight": [[1] * 3] * 2,
+        "b": [0, 1, 2, 3],
+    }
     save_file({"z": np.eye(2, dtype=np.float32)}, tmp_path / "y")
     assert fastnet.load(tmp_path / "y")["z"].tolist() == [[1, 0], [0, 1]]
 
@@ -66,7 +69,12 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_saved_is_named(tmp_path):
-    for bad, where in (({"a": [1, {2, 3}]}, "a.1"), ({"a": object()}, "a"), ({(1, 2): 3}, "mapping"), (lambda: 0, "object")):
+    for bad, where in (
+        ({"a": [1, {2, 3}]}, "a.1"),
+        ({"a": object()}, "a"),
+        ({(1, 2): 3}, "mapping"),
+        (lambda: 0, "object"),
+    ):
         with pytest.raises(TypeError, match=where):
             fastnet.save(bad, tmp_path / "x")
     assert not list(tmp_path.iterdir())
@@ -74,8 +82,13 @@ def test_what_cannot_be_saved_is_named(tmp_path):
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
     path = tmp_path / "x"
-    for content, word in ((b"PK\x03\x04" + b"\0" * 100, "zip"), (b"\x80\x02}q\0.", "pickle"), (b"", "safetensors"), (b"\xff" * 8, "safetensors"),
-                          (b"\0" * 1000, "safetensors")):
+    for content, word in (
+        (b"PK\x03\x04" + b"\0" * 100, "zip"),
+        (b"\x80\x02}q\0.", "pickle"),
+        (b"", "safetensors"),
+        (b"\xff" * 8, "safetensors"),
+        (b"\0" * 1000, "safetensors"),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=word):
             fastnet.load(path)
@@ -90,8 +103,22 @@ def forged(layout, tmp_path):
     return tmp_path / "x"
 
 
-@pytest.mark.parametrize("layout", [{"tensor": "missing"}, {"value": {"a": 1}}, {"dict": [[["a"], {"value": 1}]]}, {"dict": 5}, {"list": {"a": 1}},
-                                    {"run": "code"}, [], 3, None, {"value": 1, "list": []}, {"dict": [[1]]}])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"tensor": "missing"},
+        {"value": {"a": 1}},
+        {"dict": [[["a"], {"value": 1}]]},
+        {"dict": 5},
+        {"list": {"a": 1}},
+        {"run": "code"},
+        [],
+        3,
+        None,
+        {"value": 1, "list": []},
+        {"dict": [[1]]},
+    ],
+)
 def test_forged_layouts_are_refused(layout, tmp_path):
     with pytest.raises(ValueError, match="layout"):
         fastnet.load(forged(layout, tmp_path))

@@ -40,13 +40,29 @@ def test_array_protocol():
     assert isinstance(np.ones(2, np.float32) * t, fastnet.Tensor)
 
 
-@pytest.mark.parametrize("make", [
-    lambda t: t.tensor([1.0, 2.5]), lambda t: t.tensor([1.0, 2.0]), lambda t: t.tensor(3), lambda t: t.tensor([]),
-    lambda t: t.tensor([[1, 20], [300, 4]]), lambda t: t.tensor([True, False]), lambda t: t.tensor([1e-8, 1.0]),
-    lambda t: t.tensor([1e10, 1.0]), lambda t: t.tensor([float("nan"), float("inf"), 1.0]), lambda t: t.zeros(2, 0),
-    lambda t: t.arange(2000), lambda t: t.zeros(2, 2, 2), lambda t: t.tensor([0.1, -100.25]), lambda t: t.ones(3).half().float() / 3,
-    lambda t: t.arange(2000).reshape(50, 40), lambda t: t.tensor([12345.678]), lambda t: t.tensor(0.5), lambda t: t.arange(40) / 7,
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: t.tensor([1.0, 2.5]),
+        lambda t: t.tensor([1.0, 2.0]),
+        lambda t: t.tensor(3),
+        lambda t: t.tensor([]),
+        lambda t: t.tensor([[1, 20], [300, 4]]),
+        lambda t: t.tensor([True, False]),
+        lambda t: t.tensor([1e-8, 1.0]),
+        lambda t: t.tensor([1e10, 1.0]),
+        lambda t: t.tensor([float("nan"), float("inf"), 1.0]),
+        lambda t: t.zeros(2, 0),
+        lambda t: t.arange(2000),
+        lambda t: t.zeros(2, 2, 2),
+        lambda t: t.tensor([0.1, -100.25]),
+        lambda t: t.ones(3).half().float() / 3,
+        lambda t: t.arange(2000).reshape(50, 40),
+        lambda t: t.tensor([12345.678]),
+        lambda t: t.tensor(0.5),
+        lambda t: t.arange(40) / 7,
+    ],
+)
 def test_prints_as_pytorch(make):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     assert repr(make(fastnet)) == repr(make(torch)).replace("torch.", "fastnet.")
@@ -117,5 +133,10 @@ def test_import_is_light():
     import subprocess
     import sys
 
-    code = "import sys, fastnet; print(sorted({'cupy', 'torch', 'scipy', 'sklearn', 'matplotlib', 'rich'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, fastnet; print(sorted({'cupy', 'torch', 'scipy', 'sklearn', 'matplotlib', 'rich'} & "
+        "set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

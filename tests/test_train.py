@@ -17,8 +17,13 @@ from fastnet.utils.cost import count, readable
 
 
 def test_command_line(tmp_path):
-    done = subprocess.run([sys.executable, "-W", "error", "-m", "fastnet", "train", "mlp", "--epochs", "2", "--out", str(tmp_path)],
-                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fastnet", "train", "mlp", "--epochs", "2", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
     out = tmp_path / "mlp"
@@ -26,7 +31,8 @@ def test_command_line(tmp_path):
     assert [r["epoch"] for r in rows] == ["1", "2"]
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
     summary = json.loads((out / "summary.json").read_text())
-    # Two products of each layer forward and backward but for the input's gradient: 2 * 32 * (64*128 + 128*64 + 64*10) forward.
+    # Two products of each layer forward and backward but for the input's gradient: 2 * 32 * (64*128 + 128*64 + 64*10)
+    # forward.
     forward = 2 * 32 * (64 * 128 + 128 * 64 + 64 * 10)
     assert 2.4 * forward < summary["flops_per_step"] < 3.2 * forward
     assert summary["peak_memory_bytes"] > 10e6
@@ -68,10 +74,16 @@ def test_nan_is_caught():
         mlp.run(mlp.Options(epochs=3, lr=1e9, progress=False))
 
 
-@pytest.mark.parametrize("arguments,word", [
-    (["train", "mlq"], "no recipe"), (["train", "mlp", "--device", "tpu"], "--device"), (["train", "mlp", "--kernels", "native"], "native"),
-    (["train", "mlp", "--kernels", "emulated", "--device", "cuda"], "cuda"), (["train", "mlp", "--out", "/proc/nothing"], "--out"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["train", "mlq"], "no recipe"),
+        (["train", "mlp", "--device", "tpu"], "--device"),
+        (["train", "mlp", "--kernels", "native"], "native"),
+        (["train", "mlp", "--kernels", "emulated", "--device", "cuda"], "cuda"),
+        (["train", "mlp", "--out", "/proc/nothing"], "--out"),
+    ],
+)
 def test_friendly_errors(arguments, word, capsys, tmp_path):
     if "--out" not in arguments:
         arguments = [*arguments, "--out", str(tmp_path)]
@@ -79,8 +91,16 @@ def test_friendly_errors(arguments, word, capsys, tmp_path):
     assert word in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["train", "mlp", "--epochs", "0"], ["train", "mlp", "--lr", "nan"], ["train", "mlp", "--batch-size", "x"], [],
-                                       ["dance"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "mlp", "--epochs", "0"],
+        ["train", "mlp", "--lr", "nan"],
+        ["train", "mlp", "--batch-size", "x"],
+        [],
+        ["dance"],
+    ],
+)
 def test_bad_options_exit_with_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -20,5 +20,7 @@ def digits(seed: int = 0) -> tuple[TensorDataset, TensorDataset, TensorDataset]:
     x, y = (bunch.images[order] / 16).astype(np.float32), bunch.target[order].astype(np.int64)
     ends = np.cumsum([1257, 180])
     parts = zip(np.split(x, ends), np.split(y, ends), strict=True)
-    train, validation, test = (TensorDataset(from_numpy(np.ascontiguousarray(a)), from_numpy(np.ascontiguousarray(b))) for a, b in parts)
+    train, validation, test = (
+        TensorDataset(from_numpy(np.ascontiguousarray(a)), from_numpy(np.ascontiguousarray(b))) for a, b in parts
+    )
     return train, validation, test

@@ -38,5 +38,7 @@ def read_idx(path: Any) -> np.ndarray:
     dtype = np.dtype(_TYPES[raw[2]])
     wanted = math.prod(shape) * dtype.itemsize
     if len(raw) - header != wanted:
-        raise ValueError(f"read_idx: {path} has {len(raw) - header} bytes of values, expected {wanted} for shape {shape}")
+        raise ValueError(
+            f"read_idx: {path} has {len(raw) - header} bytes of values, expected {wanted} for shape {shape}"
+        )
     return np.frombuffer(raw, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))

@@ -7,23 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
 from fastnet._faults import fault_flag as fault_flag
 
-ALIGNMENT = 256                          # bytes
+ALIGNMENT = 256  # bytes
 FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
 def is_numpy(x: Any) -> bool:
     return isinstance(x, np.ndarray)
-
-
-def namespace(x: Any) -> Any:
-    """numpy or cupy, whichever holds x."""
-    if isinstance(x, np.ndarray):
-        return np
-    import cupy
-
-    return cupy
 
 
 def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
@@ -54,8 +46,15 @@ def stream_of(x: Any) -> int:
     return cupy.cuda.get_current_stream().ptr
 
 
-def check_array(function: str, argument: str, x: Any, *, dtypes: tuple[str, ...] = FLOATING, ndim: int | None = None,
-                like: Any = None) -> None:
+def check_array(
+    function: str,
+    argument: str,
+    x: Any,
+    *,
+    dtypes: tuple[str, ...] = FLOATING,
+    ndim: int | None = None,
+    like: Any = None,
+) -> None:
     """Raise, naming function and argument, unless x is a NumPy or CuPy array of a dtype and rank the kernel takes, on
     the device of ``like``."""
     if not isinstance(x, np.ndarray) and not hasattr(x, "__cuda_array_interface__"):

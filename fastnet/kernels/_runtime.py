@@ -108,7 +108,9 @@ class use:
     ...     pass
     """
 
-    def __init__(self, mode: str, *, device: str = "H200", order: str = "forward", seed: int = 1, copies: str = "early"):
+    def __init__(
+        self, mode: str, *, device: str = "H200", order: str = "forward", seed: int = 1, copies: str = "early"
+    ):
         global _choice
         if mode not in MODES:
             raise ValueError(f"use: mode is {mode!r}, expected one of {', '.join(MODES)}")
@@ -135,7 +137,9 @@ class use:
     def __enter__(self) -> use:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         global _choice
         _choice = self._before
         _apply(_choice)
@@ -148,7 +152,7 @@ def _apply(choice: Choice) -> None:
         found.set_device(choice.device)
 
 
-wrap_implementation: Callable[[ModuleType], Any] | None = None     # set by fastnet.utils.cost while it counts
+wrap_implementation: Callable[[ModuleType], Any] | None = None  # set by fastnet.utils.cost while it counts
 
 
 def implementation(array: Any) -> ModuleType:
@@ -192,7 +196,7 @@ class Trace:
 
 
 _traces: list[Trace] = []
-_print_configs = os.environ.get("FASTNET_PRINT_CONFIG") == "1"          # what every launch chose, on stderr
+_print_configs = os.environ.get("FASTNET_PRINT_CONFIG") == "1"  # what every launch chose, on stderr
 
 
 @contextmanager

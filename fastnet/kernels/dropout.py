@@ -22,8 +22,18 @@ def check_probability(function: str, p: float) -> float:
     return float(p)
 
 
-def dropout(x: Any, p: float, state: Any, offset: int = 0, *, bias: Any = None, activation: str = "none", parameter: float | None = None,
-            residual: Any = None, config: Any = None) -> Any:
+def dropout(
+    x: Any,
+    p: float,
+    state: Any,
+    offset: int = 0,
+    *,
+    bias: Any = None,
+    activation: str = "none",
+    parameter: float | None = None,
+    residual: Any = None,
+    config: Any = None,
+) -> Any:
     """``residual + (kept ? activation(x + bias) / (1 - p) : 0)`` in one pass; the mask is drawn by Philox, not stored.
 
     Args:
@@ -46,13 +56,37 @@ def dropout(x: Any, p: float, state: Any, offset: int = 0, *, bias: Any = None, 
     out = empty(x, x.shape)
     config = choose(ext, config, x, cols, out, others["residual"], bias=others["bias"])
     record("dropout", x, config=config)
-    ext.dropout(out, x, others["bias"], others["residual"], rows, cols, state, offset, threshold_of(p), scale_of(p), activation, number,
-                config, stream_of(x))
+    ext.dropout(
+        out,
+        x,
+        others["bias"],
+        others["residual"],
+        rows,
+        cols,
+        state,
+        offset,
+        threshold_of(p),
+        scale_of(p),
+        activation,
+        number,
+        config,
+        stream_of(x),
+    )
     return out
 
 
-def dropout_backward(grad: Any, p: float, state: Any, offset: int = 0, *, x: Any = None, bias: Any = None, activation: str = "none",
-                     parameter: float | None = None, config: Any = None) -> Any:
+def dropout_backward(
+    grad: Any,
+    p: float,
+    state: Any,
+    offset: int = 0,
+    *,
+    x: Any = None,
+    bias: Any = None,
+    activation: str = "none",
+    parameter: float | None = None,
+    config: Any = None,
+) -> Any:
     """``kept ? grad / (1 - p) * activation'(x + bias) : 0``, with the mask drawn again from the same state and offset.
 
     Args:
@@ -66,9 +100,11 @@ def dropout_backward(grad: Any, p: float, state: Any, offset: int = 0, *, x: Any
     p = check_probability("dropout_backward", p)
     number = check_activation("dropout_backward", activation, parameter)
     if activation != "none" and x is None:
-        raise TypeError(f"dropout_backward: x is None, expected what forward had: the derivative of {activation} needs it")
+        raise TypeError(
+            f"dropout_backward: x is None, expected what forward had: the derivative of {activation} needs it"
+        )
     if activation == "none":
-        x = bias = None                  # the derivative is 1 whatever they are
+        x = bias = None  # the derivative is 1 whatever they are
     grad, others, rows, cols = check_operands("dropout_backward", grad, "grad", x=x, bias=bias)
     offset = check_state("dropout_backward", state, offset)
     ext = extension_for(grad)
@@ -77,8 +113,22 @@ def dropout_backward(grad: Any, p: float, state: Any, offset: int = 0, *, x: Any
     out = empty(grad, grad.shape)
     config = choose(ext, config, grad, cols, out, others["x"], bias=others["bias"])
     record("dropout_backward", grad, config=config)
-    ext.dropout_backward(out, grad, others["x"], others["bias"], rows, cols, state, offset, threshold_of(p), scale_of(p), activation,
-                         number, config, stream_of(grad))
+    ext.dropout_backward(
+        out,
+        grad,
+        others["x"],
+        others["bias"],
+        rows,
+        cols,
+        state,
+        offset,
+        threshold_of(p),
+        scale_of(p),
+        activation,
+        number,
+        config,
+        stream_of(grad),
+    )
     return out
 
 

@@ -12,11 +12,20 @@ from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.reduction import loadable
 from fastnet.reference.matmul import check_matmul
 
-MAX_BATCH_RANK = 8                       # kMatmulBatchRank
+MAX_BATCH_RANK = 8  # kMatmulBatchRank
 
 
-def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parameter: float | None = None,
-           keep_preactivation: bool = False, out_dtype: Any = None, config: Any = None) -> Any:
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    bias: Any = None,
+    activation: str = "none",
+    parameter: float | None = None,
+    keep_preactivation: bool = False,
+    out_dtype: Any = None,
+    config: Any = None,
+) -> Any:
     """Matrix product with bias and activation: ``out = activation(a @ b + bias)``.
 
     16-bit and float32 inputs are summed in float32, float64 in float64, integers in their own width, wrapping. Sums are
@@ -27,7 +36,7 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
         b: (..., K, N) or (K,) of a's dtype, any strides. Leading dimensions broadcast.
         bias: (N,) of a's dtype, or None.
         activation: a name from ``fastnet.reference.pointwise.ACTIVATIONS``; only ``"none"`` for integers.
-        parameter: the activation's number (leaky_relu: slope 0.01, elu: alpha 1, softplus: beta 1), None for its default.
+        parameter: the activation's number (leaky_relu: slope 0.01, elu: alpha 1, softplus: beta 1), None: its default.
         keep_preactivation: return ``a @ b + bias`` as well.
         out_dtype: a's dtype (default) or, for 16-bit inputs, float32.
         config: a ``MatmulConfig`` to use in place of the one chosen for the problem.
@@ -63,15 +72,24 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
         n = right.shape[-1]
         config = config or ext.matmul_config(math.prod(left.shape[:-2]), m, n, k, a.dtype.name)
         record("matmul", a, b, config=config)
-        ext.matmul(out, preactivation, left, right, None if bias is None else loadable(bias), activation,
-                   math.nan if parameter is None else float(parameter), config, stream_of(a))
+        ext.matmul(
+            out,
+            preactivation,
+            left,
+            right,
+            None if bias is None else loadable(bias),
+            activation,
+            math.nan if parameter is None else float(parameter),
+            config,
+            stream_of(a),
+        )
     return (out, preactivation) if keep_preactivation else out
 
 
 def _collapse(a: Any, b: Any) -> tuple[Any, Any]:
     """(batch..., M, K) and (batch..., K, N) with the same, fewest leading dimensions. No element moves unless more than
     ``MAX_BATCH_RANK`` are left."""
-    if b.ndim == 2:                      # one tall product, as far as a's leading dimensions can be walked as rows
+    if b.ndim == 2:  # one tall product, as far as a's leading dimensions can be walked as rows
         while a.ndim > 2 and _merges(a, a.ndim - 3):
             a = _merge(a, a.ndim - 3)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.kernels._arrays import check_array, is_numpy, namespace, stream_of
+from fastnet._device import namespace
+from fastnet.kernels._arrays import check_array, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
 
 

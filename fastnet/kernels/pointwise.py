@@ -72,8 +72,15 @@ def check_config(extension: Any, config: Any) -> None:
         raise ValueError(f"config {config}: blocks must be at least 1")
 
 
-def bias_activation(x: Any, bias: Any = None, *, activation: str = "none", parameter: float | None = None, residual: Any = None,
-                    config: Any = None) -> Any:
+def bias_activation(
+    x: Any,
+    bias: Any = None,
+    *,
+    activation: str = "none",
+    parameter: float | None = None,
+    residual: Any = None,
+    config: Any = None,
+) -> Any:
     """``residual + activation(x + bias)`` in one pass.
 
     Args:
@@ -96,12 +103,15 @@ def bias_activation(x: Any, bias: Any = None, *, activation: str = "none", param
     out = empty(x, x.shape)
     config = choose(ext, config, x, cols, out, others["residual"], bias=others["bias"])
     record("bias_activation", x, config=config)
-    ext.bias_activation(out, x, others["bias"], others["residual"], rows, cols, activation, number, config, stream_of(x))
+    ext.bias_activation(
+        out, x, others["bias"], others["residual"], rows, cols, activation, number, config, stream_of(x)
+    )
     return out
 
 
-def bias_activation_backward(grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None,
-                             config: Any = None) -> Any:
+def bias_activation_backward(
+    grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None, config: Any = None
+) -> Any:
     """``grad * activation'(x + bias)``: the gradient of x, and by columns that of the bias.
 
     Args:
@@ -119,5 +129,7 @@ def bias_activation_backward(grad: Any, x: Any, bias: Any = None, *, activation:
     out = empty(x, x.shape)
     config = choose(ext, config, x, cols, out, others["grad"], bias=others["bias"])
     record("bias_activation_backward", x, config=config)
-    ext.bias_activation_backward(out, others["grad"], x, others["bias"], rows, cols, activation, number, config, stream_of(x))
+    ext.bias_activation_backward(
+        out, others["grad"], x, others["bias"], rows, cols, activation, number, config, stream_of(x)
+    )
     return out

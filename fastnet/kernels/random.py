@@ -68,14 +68,30 @@ def _float_dtype(function: str, dtype: Any) -> np.dtype:
     return dtype
 
 
-def uniform(shape: tuple[int, ...], state: Any, offset: int = 0, *, low: float = 0.0, high: float = 1.0, dtype: Any = np.float32,
-            config: Any = None) -> Any:
+def uniform(
+    shape: tuple[int, ...],
+    state: Any,
+    offset: int = 0,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: Any = np.float32,
+    config: Any = None,
+) -> Any:
     """``low + (high - low) * u``, u in [0, 1) in steps of 2^-24. Arguments as ``random_bits``."""
     return _fill("uniform", shape, state, offset, _float_dtype("uniform", dtype), config, float(low), float(high))
 
 
-def normal(shape: tuple[int, ...], state: Any, offset: int = 0, *, mean: float = 0.0, std: float = 1.0, dtype: Any = np.float32,
-           config: Any = None) -> Any:
+def normal(
+    shape: tuple[int, ...],
+    state: Any,
+    offset: int = 0,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    dtype: Any = np.float32,
+    config: Any = None,
+) -> Any:
     """Normal numbers by Box and Muller. Arguments as ``random_bits``."""
     return _fill("normal", shape, state, offset, _float_dtype("normal", dtype), config, float(mean), float(std))
 

@@ -33,10 +33,14 @@ def column_sum(x: Any, *, out_dtype: Any = None, config: Any = None) -> Any:
     dtype = check_column_sum(x, out_dtype)
     ext = extension_for(x)
     if config is not None and not isinstance(config, ext.ColumnSumConfig):
-        raise TypeError(f"column_sum: config is a {type(config).__name__}, expected a ColumnSumConfig of {ext.__name__}")
+        raise TypeError(
+            f"column_sum: config is a {type(config).__name__}, expected a ColumnSumConfig of {ext.__name__}"
+        )
     x = loadable(x)
     rows, cols = x.shape
-    config = config or ext.column_sum_config(rows, cols, abs(x.strides[0]) == x.itemsize != abs(x.strides[1]) and rows > 1)
+    config = config or ext.column_sum_config(
+        rows, cols, abs(x.strides[0]) == x.itemsize != abs(x.strides[1]) and rows > 1
+    )
     out = empty(x, (cols,), dtype)
     accumulator = np.float64 if x.dtype == np.float64 else np.float32
     workspace = empty(x, (config.splits, cols), accumulator) if config.splits > 1 else None

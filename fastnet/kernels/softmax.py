@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
 from fastnet._faults import check_faults
-from fastnet.kernels._arrays import addressable, check_array, empty, fault_flag, is_numpy, namespace, stream_of
+from fastnet.kernels._arrays import addressable, check_array, empty, fault_flag, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
 
 BAD_TARGET = "target holds a class outside [0, classes) that is not ignore_index"

@@ -22,8 +22,14 @@ class MLP(nn.Module):
     fastnet.Size([5, 10])
     """
 
-    def __init__(self, in_features: int, out_features: int, hidden: Sequence[int] = (256, 128), activation: type[nn.Module] = nn.ReLU,
-                 dropout: float = 0.0):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden: Sequence[int] = (256, 128),
+        activation: type[nn.Module] = nn.ReLU,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
         for size in hidden:

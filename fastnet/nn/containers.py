@@ -31,7 +31,11 @@ class Sequential(Module):
 
     def __init__(self, *args: Any):
         super().__init__()
-        named = args[0].items() if len(args) == 1 and isinstance(args[0], OrderedDict) else ((str(i), m) for i, m in enumerate(args))
+        named = (
+            args[0].items()
+            if len(args) == 1 and isinstance(args[0], OrderedDict)
+            else ((str(i), m) for i, m in enumerate(args))
+        )
         for name, module in named:
             self.add_module(name, module)
 
@@ -135,7 +139,7 @@ class ModuleList(Module):
     def __repr__(self) -> str:
         if not len(self):
             return f"{self._get_name()}()"
-        runs: list[list[Any]] = []       # equal neighbours print once: first, last, text
+        runs: list[list[Any]] = []  # equal neighbours print once: first, last, text
         for i, module in enumerate(self):
             text = repr(module).replace("\n", "\n  ")
             if runs and runs[-1][2] == text:
@@ -233,7 +237,10 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join(f"  ({k}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]" for k, p in self._parameters.items())
+        return "\n".join(
+            f"  ({k}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+            for k, p in self._parameters.items()
+        )
 
 
 class ParameterDict(Module):

@@ -31,8 +31,8 @@ class Linear(Module):
         bias: whether there is a b.
         device, dtype: of the parameters.
 
-    Shape: (..., in_features) to (..., out_features). ``weight`` (out_features, in_features) and ``bias`` start uniform within
-    1 / sqrt(in_features), as in PyTorch.
+    Shape: (..., in_features) to (..., out_features). ``weight`` (out_features, in_features) and ``bias`` start uniform
+    within 1 / sqrt(in_features), as in PyTorch.
 
     >>> import fastnet
     >>> fastnet.nn.Linear(3, 2)(fastnet.ones(5, 3)).shape
@@ -69,7 +69,15 @@ class Linear(Module):
 class Bilinear(Module):
     """``y = x1^T A x2 + b``, one A an output feature."""
 
-    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
         super().__init__()
         if in1_features <= 0:
             raise ValueError(f"in1_features must be > 0, but got {in1_features}")
@@ -92,7 +100,10 @@ class Bilinear(Module):
         return F.bilinear(input1, input2, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in1_features={self.in1_features}, in2_features={self.in2_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 class Flatten(Module):

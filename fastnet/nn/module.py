@@ -14,7 +14,8 @@ from fastnet.nn.parameter import Buffer, Parameter
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 IncompatibleKeys.__repr__ = lambda self: (  # type: ignore[method-assign]
-    "<All keys matched successfully>" if not self.missing_keys and not self.unexpected_keys else tuple.__repr__(self))
+    "<All keys matched successfully>" if not self.missing_keys and not self.unexpected_keys else tuple.__repr__(self)
+)
 M = TypeVar("M", bound="Module")
 
 
@@ -82,15 +83,23 @@ class Module:
             self.register_buffer(name, value, value.persistent)
         elif "_parameters" in d and name in d["_parameters"]:
             if value is not None:
-                raise TypeError(f"cannot assign '{type(value).__name__}' as parameter '{name}' (fastnet.nn.Parameter or None expected)")
+                raise TypeError(
+                    f"cannot assign '{type(value).__name__}' as parameter '{name}' (fastnet.nn.Parameter or None "
+                    "expected)"
+                )
             d["_parameters"][name] = None
         elif "_buffers" in d and name in d["_buffers"]:
             if value is not None and not isinstance(value, Tensor):
-                raise TypeError(f"cannot assign '{type(value).__name__}' as buffer '{name}' (fastnet.Tensor or None expected)")
+                raise TypeError(
+                    f"cannot assign '{type(value).__name__}' as buffer '{name}' (fastnet.Tensor or None expected)"
+                )
             d["_buffers"][name] = value
         elif "_modules" in d and name in d["_modules"]:
             if value is not None:
-                raise TypeError(f"cannot assign '{type(value).__name__}' as child module '{name}' (fastnet.nn.Module or None expected)")
+                raise TypeError(
+                    f"cannot assign '{type(value).__name__}' as child module '{name}' (fastnet.nn.Module or None "
+                    "expected)"
+                )
             d["_modules"][name] = None
         else:
             object.__setattr__(self, name, value)
@@ -117,7 +126,10 @@ class Module:
         """Add a parameter under a name; None reserves the name."""
         _check_name(self, name, "_parameters")
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(f"cannot assign '{type(param).__name__}' object to parameter '{name}' (fastnet.nn.Parameter or None required)")
+            raise TypeError(
+                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (fastnet.nn.Parameter or "
+                "None required)"
+            )
         if param is not None and param.grad_fn is not None:
             raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'.")
         self._parameters[name] = param
@@ -126,7 +138,9 @@ class Module:
         """Add a tensor that belongs to the module's state but is not trained; not saved unless persistent."""
         _check_name(self, name, "_buffers")
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (fastnet.Tensor or None required)")
+            raise TypeError(
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (fastnet.Tensor or None required)"
+            )
         self._buffers[name] = tensor
         (self._non_persistent.discard if persistent else self._non_persistent.add)(name)
 
@@ -141,7 +155,9 @@ class Module:
 
     # ---- walks -----------------------------------------------------------------------------------------------------
 
-    def named_modules(self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+    def named_modules(
+        self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         """This module and all below it, with their names, each once."""
         memo = set() if memo is None else memo
         if self in memo:
@@ -173,14 +189,18 @@ class Module:
 
     def _named(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
         seen = set()
-        for path, module in self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]:
+        for path, module in (
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        ):
             for name, value in module.__dict__[kind].items():
                 if value is None or (remove_duplicate and id(value) in seen):
                     continue
                 seen.add(id(value))
                 yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their names, each once."""
         return self._named("_parameters", prefix, recurse, remove_duplicate)
 
@@ -189,7 +209,9 @@ class Module:
         for _, value in self.named_parameters(recurse=recurse):
             yield value
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         """All buffers with their names, each once."""
         return self._named("_buffers", prefix, recurse, remove_duplicate)
 
@@ -323,11 +345,15 @@ class Module:
 
     # ---- hooks -----------------------------------------------------------------------------------------------------
 
-    def register_forward_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+    def register_forward_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after every forward; what it returns replaces the output."""
         return _register(self._forward_hooks, (hook, with_kwargs), prepend)
 
-    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+    def register_forward_pre_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
         """Call ``hook(module, args)`` before every forward; what it returns replaces the arguments."""
         return _register(self._forward_pre_hooks, (hook, with_kwargs), prepend)
 
@@ -340,7 +366,9 @@ class Module:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+    def state_dict(
+        self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Tensor]:
         """Parameters and persistent buffers by dotted name, sharing memory, detached unless ``keep_vars``."""
         state: dict[str, Tensor] = OrderedDict() if destination is None else destination
         for name, p in self._parameters.items():
@@ -384,13 +412,21 @@ class Module:
                 continue
             value = state_dict[key]
             if not isinstance(value, Tensor):
-                problems.append(f'While copying the parameter named "{key}", expected fastnet.Tensor or Tensor-like object from checkpoint but received {type(value).__name__}')
+                problems.append(
+                    f'While copying the parameter named "{key}", expected fastnet.Tensor or Tensor-like object '
+                    f"from checkpoint but received {type(value).__name__}"
+                )
             elif tuple(value.shape) != tuple(target.shape):
-                problems.append(f"size mismatch for {key}: copying a param with shape {value.shape!r} from checkpoint, the shape in current model is {target.shape!r}.")
+                problems.append(
+                    f"size mismatch for {key}: copying a param with shape {value.shape!r} from checkpoint, the "
+                    f"shape in current model is {target.shape!r}."
+                )
             else:
                 values[key] = value
         if problems:
-            raise RuntimeError("Error(s) in loading state_dict for {}:\n\t{}".format(type(self).__name__, "\n\t".join(problems)))
+            raise RuntimeError(
+                "Error(s) in loading state_dict for {}:\n\t{}".format(type(self).__name__, "\n\t".join(problems))
+            )
         with no_grad():
             for key, value in values.items():
                 target = own[key]
@@ -454,7 +490,9 @@ def _register(hooks: OrderedDict, hook: Any, prepend: bool) -> RemovableHandle:
 
 def _watch_backward(module: Module, hook: Callable, args: tuple, result: Any) -> None:
     inputs = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
-    outputs = [r for r in (result if isinstance(result, tuple) else (result,)) if isinstance(r, Tensor) and r.requires_grad]
+    outputs = [
+        r for r in (result if isinstance(result, tuple) else (result,)) if isinstance(r, Tensor) and r.requires_grad
+    ]
     of_outputs: list[Any] = [None] * len(outputs)
     of_inputs: list[Any] = [None] * len(inputs)
     waiting = set(range(len(inputs)))

@@ -1,4 +1,5 @@
-"""What operations in array code share: the array module, float32 arithmetic for 16-bit types, broadcasting's inverse."""
+"""What operations in array code share: the array module, float32 arithmetic for 16-bit types, broadcasting's
+inverse."""
 
 from __future__ import annotations
 
@@ -9,15 +10,6 @@ import numpy as np
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _SHORT = (np.dtype(np.float16), BFLOAT16)
-
-
-def namespace(x: Any) -> Any:
-    """numpy or cupy, whichever holds x."""
-    if isinstance(x, np.ndarray):
-        return np
-    import cupy
-
-    return cupy
 
 
 def is_short(x: Any) -> bool:

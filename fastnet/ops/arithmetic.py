@@ -1,7 +1,7 @@
 """Elementwise arithmetic, comparisons and mathematical functions, with PyTorch's type promotion and broadcasting.
 
-Each differentiable function stands as one row: its value and its derivative side by side. They are nobody's hot path, so
-they are array code for NumPy and CuPy; what a training step spends time in is in the kernel families.
+Each differentiable function stands as one row: its value and its derivative side by side. They are nobody's hot path,
+so they are array code for NumPy and CuPy; what a training step spends time in is in the kernel families.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._device import namespace
 from fastnet._dtypes import bool_
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, is_grad_enabled
-from fastnet.ops._numeric import is_short, namespace, rounded, unbroadcast, wide
+from fastnet.ops._numeric import is_short, rounded, unbroadcast, wide
 
 # ---- operands ------------------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any,
         b = cast(b, common)
     if ta and tb:
         _check_same_device(name, a, b)
-    if common.category == 1:             # a Python number beyond the integer type wraps, as in PyTorch
+    if common.category == 1:  # a Python number beyond the integer type wraps, as in PyTorch
         a, b = (x if isinstance(x, Tensor) else _wrapped(x, common) for x in (a, b))
     return a, b, common.numpy
 
@@ -125,7 +126,11 @@ class Add(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         need = ctx.needs_input_grad
-        return (unbroadcast(grad, ctx.shapes[0]) if need[0] else None, unbroadcast(grad, ctx.shapes[1]) if need[1] else None, None)
+        return (
+            unbroadcast(grad, ctx.shapes[0]) if need[0] else None,
+            unbroadcast(grad, ctx.shapes[1]) if need[1] else None,
+            None,
+        )
 
 
 class Subtract(ArrayFunction):
@@ -139,7 +144,11 @@ class Subtract(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         need = ctx.needs_input_grad
-        return (unbroadcast(grad, ctx.shapes[0]) if need[0] else None, unbroadcast(-grad, ctx.shapes[1]) if need[1] else None, None)
+        return (
+            unbroadcast(grad, ctx.shapes[0]) if need[0] else None,
+            unbroadcast(-grad, ctx.shapes[1]) if need[1] else None,
+            None,
+        )
 
 
 class Binary(ArrayFunction):
@@ -148,7 +157,7 @@ class Binary(ArrayFunction):
     value: Callable
     left: Callable
     right: Callable
-    saves_result: bool                   # keep it only where a derivative needs it: what is kept must not change in place
+    saves_result: bool  # keep it only where a derivative needs it: what is kept must not change in place
 
     @classmethod
     def _forward(cls, ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
@@ -171,8 +180,16 @@ class Binary(ArrayFunction):
 
 
 def _binary(name: str, value: Callable, left: Callable, right: Callable, saves_result: bool = False) -> type[Binary]:
-    cls = type(name, (Binary,), {"value": staticmethod(value), "left": staticmethod(left), "right": staticmethod(right),
-                                 "saves_result": saves_result})
+    cls = type(
+        name,
+        (Binary,),
+        {
+            "value": staticmethod(value),
+            "left": staticmethod(left),
+            "right": staticmethod(right),
+            "saves_result": saves_result,
+        },
+    )
     cls.forward = staticmethod(cls._forward)
     cls.backward = staticmethod(cls._backward)
     return cls
@@ -195,11 +212,23 @@ def _half_ties(g: Any, chosen: Any, tied: Any) -> Any:
 Multiply = _binary("Mul", np.multiply, lambda g, a, b, r: g * b, lambda g, a, b, r: g * a)
 Divide = _binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * r / b, saves_result=True)
 Power = _binary("Pow", np.power, _pow_base, _pow_exponent, saves_result=True)
-Maximum = _binary("Maximum", np.maximum, lambda g, a, b, r: _half_ties(g, a > b, a == b), lambda g, a, b, r: _half_ties(g, b > a, a == b))
-Minimum = _binary("Minimum", np.minimum, lambda g, a, b, r: _half_ties(g, a < b, a == b), lambda g, a, b, r: _half_ties(g, b < a, a == b))
+Maximum = _binary(
+    "Maximum",
+    np.maximum,
+    lambda g, a, b, r: _half_ties(g, a > b, a == b),
+    lambda g, a, b, r: _half_ties(g, b > a, a == b),
+)
+Minimum = _binary(
+    "Minimum",
+    np.minimum,
+    lambda g, a, b, r: _half_ties(g, a < b, a == b),
+    lambda g, a, b, r: _half_ties(g, b < a, a == b),
+)
 Remainder = _binary("Remainder", np.remainder, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.floor_divide(a, b))
 Fmod = _binary("Fmod", np.fmod, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.trunc(a / b))
-Atan2 = _binary("Atan2", np.arctan2, lambda g, a, b, r: g * b / (a * a + b * b), lambda g, a, b, r: -g * a / (a * a + b * b))
+Atan2 = _binary(
+    "Atan2", np.arctan2, lambda g, a, b, r: g * b / (a * a + b * b), lambda g, a, b, r: -g * a / (a * a + b * b)
+)
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
@@ -221,7 +250,9 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
     a, b, dtype = operands("sub", input, other)
     if dtype == np.bool_:
-        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported; use `^` or logical_xor()")
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported; use `^` or logical_xor()"
+        )
     return Subtract.apply(a, b, dtype)
 
 
@@ -236,7 +267,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode not in (None, "trunc"):
-        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
     common = result_type(input, other)
     a, b, dtype = operands("div", input, other, floating=True)
     with np.errstate(all="ignore"):
@@ -247,7 +280,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input`` to the power ``exponent``."""
     a, b, dtype = operands("pow", input, exponent)
-    if dtype.kind in "iu" and ((isinstance(b, Tensor) and (b._data < 0).any()) or (not isinstance(b, Tensor) and b < 0)):
+    if dtype.kind in "iu" and (
+        (isinstance(b, Tensor) and (b._data < 0).any()) or (not isinstance(b, Tensor) and b < 0)
+    ):
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     with np.errstate(all="ignore"):
         return Power.apply(a, b, dtype)
@@ -353,7 +388,7 @@ class Unary(ArrayFunction):
 
     value: Callable
     derivative: Callable
-    saves: str                           # "x", "r" (the result) or "xr": what the derivative needs
+    saves: str  # "x", "r" (the result) or "xr": what the derivative needs
 
     @classmethod
     def _forward(cls, ctx: Any, x: Any) -> Any:
@@ -366,12 +401,21 @@ class Unary(ArrayFunction):
     def _backward(cls, ctx: Any, grad: Any) -> Any:
         x, result = ctx.saved
         with np.errstate(all="ignore"):
-            return rounded(cls.derivative(wide(grad), None if x is None else wide(x), None if result is None else wide(result)), grad.dtype)
+            return rounded(
+                cls.derivative(wide(grad), None if x is None else wide(x), None if result is None else wide(result)),
+                grad.dtype,
+            )
 
 
-def _unary(name: str, value: Callable, derivative: Callable, doc: str, *, saves: str = "x", integers: str = "float") -> Callable:
+def _unary(
+    name: str, value: Callable, derivative: Callable, doc: str, *, saves: str = "x", integers: str = "float"
+) -> Callable:
     """A differentiable function. ``integers``: "float" (converted to the default dtype) or "keep"."""
-    cls = type(name.capitalize(), (Unary,), {"value": staticmethod(value), "derivative": staticmethod(derivative), "saves": saves})
+    cls = type(
+        name.capitalize(),
+        (Unary,),
+        {"value": staticmethod(value), "derivative": staticmethod(derivative), "saves": saves},
+    )
     cls.forward = staticmethod(cls._forward)
     cls.backward = staticmethod(cls._backward)
 
@@ -527,8 +571,12 @@ class Where(ArrayFunction):
         xp = namespace(grad)
         zero = grad.dtype.type(0)
         _, need_a, need_b, _ = ctx.needs_input_grad
-        return (None, unbroadcast(xp.where(condition, grad, zero), ctx.shapes[0]) if need_a else None,
-                unbroadcast(xp.where(condition, zero, grad), ctx.shapes[1]) if need_b else None, None)
+        return (
+            None,
+            unbroadcast(xp.where(condition, grad, zero), ctx.shapes[0]) if need_a else None,
+            unbroadcast(xp.where(condition, zero, grad), ctx.shapes[1]) if need_b else None,
+            None,
+        )
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
@@ -537,7 +585,9 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     if input is None and other is None:
         return tuple(Tensor._wrap(i) for i in condition._data.nonzero())
     if condition._data.dtype not in (np.bool_, np.uint8):
-        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+        raise RuntimeError(
+            f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}"
+        )
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
         common = _dtypes.result_type_of([_priority(input), _priority(other)])
         a, b, dtype = input, other, common.numpy
@@ -558,7 +608,10 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if isinstance(value, Tensor):
         if value._data.ndim:
-            raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value._data.ndim} dimension(s).")
+            raise RuntimeError(
+                f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value._data.ndim} "
+                "dimension(s)."
+            )
         value = cast(value, input.dtype)
     check_broadcast("masked_fill", input._data.shape, mask._data.shape)
     return Where.apply(mask, value, input, input._data.dtype)
@@ -602,15 +655,20 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
     """Write ``result`` into ``target``'s memory and give it result's history: the end of every operation in place.
 
     Raises:
-        RuntimeError: a leaf that requires a gradient, or a view of one, is modified while operations are recorded; or the
+        RuntimeError: a leaf that requires a gradient, or a view of one, is modified while operations are recorded; or
+        the
             result does not have the target's shape or a dtype that it can hold.
     """
     data = target._data
     if result._data.shape != data.shape:
-        raise ValueError(f"{name}: output with shape {list(data.shape)} doesn't match the broadcast shape {list(result._data.shape)}")
+        raise ValueError(
+            f"{name}: output with shape {list(data.shape)} doesn't match the broadcast shape {list(result._data.shape)}"
+        )
     if result._data.dtype != data.dtype:
         if result.dtype.category > target.dtype.category:
-            raise RuntimeError(f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name}")
+            raise RuntimeError(
+                f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name}"
+            )
         result = cast(result, target.dtype)
     recorded = is_grad_enabled() and (result.requires_grad or target.requires_grad)
     if recorded:
@@ -618,7 +676,11 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
     data[...] = result._data
     target._version_counter[0] += 1
     if recorded:
-        target._node, target._output_index, target._requires_grad = result._node, result._output_index, result._requires_grad
+        target._node, target._output_index, target._requires_grad = (
+            result._node,
+            result._output_index,
+            result._requires_grad,
+        )
         if target._hooks is not None:
             target._watch_node()
     return target
@@ -629,7 +691,11 @@ def check_in_place(target: Tensor) -> None:
     if target.requires_grad and target.is_leaf:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if target._base is not None:
-        base = "a view of a leaf Variable that requires grad" if target._base.is_leaf and target._base.requires_grad else "a view"
+        base = (
+            "a view of a leaf Variable that requires grad"
+            if target._base.is_leaf and target._base.requires_grad
+            else "a view"
+        )
         raise RuntimeError(
             f"{base} is being used in an in-place operation while gradients are recorded. Assign to the tensor itself "
             "(x[i] = value), work on a clone, or use no_grad()"
@@ -637,8 +703,8 @@ def check_in_place(target: Tensor) -> None:
 
 
 def old_value(target: Tensor) -> Tensor:
-    """What an operation in place reads: the tensor itself, or when recorded a copy with its history, since what backward
-    needs of the old value would be overwritten."""
+    """What an operation in place reads: the tensor itself, or when recorded a copy with its history, since what
+    backward needs of the old value would be overwritten."""
     if not (is_grad_enabled() and (target.requires_grad or target._base is not None)):
         return target
     copy = Tensor._wrap(target._data.copy())
@@ -677,7 +743,9 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``."""
     if isinstance(value, Tensor):
         if value._data.ndim:
-            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value._data.ndim} dimensions.")
+            raise RuntimeError(
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value._data.ndim} dimensions."
+            )
         return copy_(self, value)
     _dtypes.of_scalar(value)
     if is_grad_enabled() and self.requires_grad:

@@ -70,10 +70,22 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
         if array.dtype.kind in "OUS":
             if dtype is not None and array.dtype.kind == "O" and all(isinstance(v, int) for v in array.reshape(-1)):
                 raise RuntimeError("Overflow when unpacking long")
-            bad = next((type(v).__name__ for v in np.asarray(data, object).reshape(-1) if not isinstance(v, (int, float, bool))), "int beyond 64 bits")
+            bad = next(
+                (
+                    type(v).__name__
+                    for v in np.asarray(data, object).reshape(-1)
+                    if not isinstance(v, (int, float, bool))
+                ),
+                "int beyond 64 bits",
+            )
             raise TypeError(f"tensor: cannot make a tensor from values of type {bad}")
     if dtype is None:
-        small = {np.dtype(np.int8): np.int32, np.dtype(np.int16): np.int32, np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
+        small = {
+            np.dtype(np.int8): np.int32,
+            np.dtype(np.int16): np.int32,
+            np.dtype(np.uint16): np.int32,
+            np.dtype(np.uint32): np.int64,
+        }
         if array.dtype in small:
             array = array.astype(small[array.dtype])
         _dtypes.of_array(array)
@@ -111,7 +123,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of the data, sharing memory where dtype and device allow it."""
     if isinstance(data, Tensor):
         return data.to(device=device, dtype=dtype) if dtype is not None or device is not None else data
-    if isinstance(data, np.ndarray) and data.dtype in _dtypes.FROM_NUMPY and (dtype is None or _dtypes.as_dtype(dtype).numpy == data.dtype):
+    if (
+        isinstance(data, np.ndarray)
+        and data.dtype in _dtypes.FROM_NUMPY
+        and (dtype is None or _dtypes.as_dtype(dtype).numpy == data.dtype)
+    ):
         return _finish(data, device, False)
     if hasattr(data, "__cuda_array_interface__") and dtype is None:
         return _finish(array_module("cuda").asarray(data), device, False)
@@ -175,15 +191,33 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A shape filled with a value, whose type gives the dtype unless one is named."""
-    d = _dtypes.of_scalar(fill_value) if dtype is None and not isinstance(fill_value, Tensor) else dtype or fill_value.dtype
+    d = (
+        _dtypes.of_scalar(fill_value)
+        if dtype is None and not isinstance(fill_value, Tensor)
+        else dtype or fill_value.dtype
+    )
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    return _shaped("full", (size,) if not isinstance(size, int) else ((size,),), d, device, requires_grad, lambda xp, s, n: xp.full(s, value, n))
+    return _shaped(
+        "full",
+        (size,) if not isinstance(size, int) else ((size,),),
+        d,
+        device,
+        requires_grad,
+        lambda xp, s, n: xp.full(s, value, n),
+    )
 
 
 def _like(name: str, value: Any) -> Any:
-    def operation(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    def operation(
+        input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+    ) -> Tensor:
         make = globals()[name]
-        return make(tuple(input._data.shape), dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+        return make(
+            tuple(input._data.shape),
+            dtype=dtype or input.dtype,
+            device=device or input.device,
+            requires_grad=requires_grad,
+        )
 
     operation.__name__ = operation.__qualname__ = f"{name}_like"
     operation.__doc__ = f"``{name}`` with the shape, dtype and device of another tensor."
@@ -193,12 +227,22 @@ def _like(name: str, value: Any) -> Any:
 zeros_like, ones_like, empty_like = _like("zeros", 0), _like("ones", 1), _like("empty", None)
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """``full`` with the shape, dtype and device of another tensor."""
-    return full(tuple(input._data.shape), fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return full(
+        tuple(input._data.shape),
+        fill_value,
+        dtype=dtype or input.dtype,
+        device=device or input.device,
+        requires_grad=requires_grad,
+    )
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Numbers from start up to end, which is left out: int64 for integers, else the default float dtype."""
     if end is None:
         start, end = 0, start
@@ -208,16 +252,24 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype is None:
-        d = _dtypes.int64 if all(isinstance(x, (int, np.integer)) for x in (start, end, step)) else _dtypes.get_default_dtype()
+        d = (
+            _dtypes.int64
+            if all(isinstance(x, (int, np.integer)) for x in (start, end, step))
+            else _dtypes.get_default_dtype()
+        )
     else:
         d = _dtypes.as_dtype(dtype)
     count = math.ceil((end - start) / step)
     xp = array_module(device)
-    values = start + step * xp.arange(count, dtype=np.int64 if all(isinstance(x, (int, np.integer)) for x in (start, step)) else np.float64)
+    values = start + step * xp.arange(
+        count, dtype=np.int64 if all(isinstance(x, (int, np.integer)) for x in (start, step)) else np.float64
+    )
     return _finish(values.astype(d.numpy), device, requires_grad)
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """``steps`` evenly spaced numbers from start to end, both included."""
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
@@ -226,7 +278,9 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     return _finish(array_module(device).linspace(start, end, steps).astype(d.numpy), device, requires_grad)
 
 
-def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None) -> Tensor:
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None
+) -> Tensor:
     """``base`` to the powers of ``linspace(start, end, steps)``."""
     d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
     return _finish((base ** array_module(device).linspace(start, end, steps)).astype(d.numpy), device, False)

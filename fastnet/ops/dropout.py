@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnet._device import namespace
 from fastnet._random import default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
-from fastnet.ops._numeric import namespace
 from fastnet.ops.arithmetic import assign, old_value
 from fastnet.ops.pointwise import check_floating
 
@@ -30,7 +30,8 @@ class Dropout(ArrayFunction):
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Each element zeroed with probability ``p`` and the others scaled by 1 / (1 - p), in training only.
 
-    Srivastava et al.: Dropout (JMLR 2014). The mask comes from the default generator: same seed, same mask, on every device.
+    Srivastava et al.: Dropout (JMLR 2014). The mask comes from the default generator: same seed, same mask, on every
+    device.
 
     Raises:
         ValueError: p is not between 0 and 1.
@@ -40,7 +41,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     if not training:
         return input
     source = old_value(input) if inplace else input
-    result = Dropout.apply(source, p, default_generator.state_array(namespace(input._data)), default_generator.next_offset())
+    result = Dropout.apply(
+        source, p, default_generator.state_array(namespace(input._data)), default_generator.next_offset()
+    )
     return assign(input, result, "dropout_") if inplace else result
 
 

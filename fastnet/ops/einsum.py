@@ -23,7 +23,8 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 
 def _parse(equation: str, operands: list[Tensor]) -> tuple[list[str], str]:
-    """The labels of every operand and of the result; an ellipsis becomes upper-case letters that the equation does not use."""
+    """The labels of every operand and of the result; an ellipsis becomes upper-case letters that the equation does not
+    use."""
     equation = equation.replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -37,7 +38,9 @@ def _parse(equation: str, operands: list[Tensor]) -> tuple[list[str], str]:
             raise ValueError(f"einsum: {term!r} has characters that are no labels")
         extra = t.dim() - len(named)
         if extra < 0 or (extra and "..." not in term):
-            raise ValueError(f"einsum: {term!r} names {len(named)} dimensions, the operand has {t.dim()}: {tuple(t.shape)}")
+            raise ValueError(
+                f"einsum: {term!r} names {len(named)} dimensions, the operand has {t.dim()}: {tuple(t.shape)}"
+            )
         longest = max(longest, extra if "..." in term else 0)
     ellipsis = "".join(spare[:longest])
     labels = []

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops._numeric import is_short, namespace, rounded, wide
+from fastnet.ops._numeric import is_short, rounded, wide
 from fastnet.ops.arithmetic import check_tensor
 from fastnet.ops.indexing import add_at
 
@@ -30,8 +31,15 @@ class Embedding(ArrayFunction):
         return None, rounded(out, grad.dtype), None
 
 
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
-              scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """``weight[input]``: (...) integers and (rows, dim) give (..., dim). The row ``padding_idx`` has no gradient.
 
     Raises:

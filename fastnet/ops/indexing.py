@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, is_grad_enabled
-from fastnet.ops._numeric import axis_of, is_short, namespace, rounded, wide
+from fastnet.ops._numeric import axis_of, is_short, rounded, wide
 from fastnet.ops.arithmetic import cast, check_in_place, check_tensor, old_value
 
 
@@ -31,7 +32,7 @@ def add_at(out: Any, index: Any, values: Any) -> None:
         ends = cupy.concatenate([starts[1:], cupy.asarray([flat.size])])
         rest = int((ends - starts).max())
         total = values[starts]
-        for k in range(1, rest):         # the k-th repetition of every index: one addition each, in order
+        for k in range(1, rest):  # the k-th repetition of every index: one addition each, in order
             more = starts + k < ends
             total[more] += values[starts[more] + k]
         out.reshape(-1)[flat[starts]] += total
@@ -51,11 +52,18 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
             basic = False
             out.append(item._data)
         elif isinstance(item, (list, np.ndarray)):
-            array = np.asarray(item) if not isinstance(item, list) or not any(isinstance(i, Tensor) for i in item) else np.array([int(i) for i in item])
+            array = (
+                np.asarray(item)
+                if not isinstance(item, list) or not any(isinstance(i, Tensor) for i in item)
+                else np.array([int(i) for i in item])
+            )
             if array.size == 0 and array.dtype.kind == "f":
                 array = array.astype(np.int64)
             if array.dtype.kind not in "iub":
-                raise IndexError(f"only integers, slices, ellipsis, None and long or bool tensors are valid indices (got {type(item).__name__})")
+                raise IndexError(
+                    "only integers, slices, ellipsis, None and long or bool tensors are valid indices (got "
+                    f"{type(item).__name__})"
+                )
             basic = False
             out.append(array)
         elif isinstance(item, slice):
@@ -69,13 +77,20 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
         elif item is None or item is Ellipsis or isinstance(item, (int, np.integer)):
             out.append(item)
         else:
-            raise IndexError(f"only integers, slices, ellipsis, None and long or bool tensors are valid indices (got {type(item).__name__})")
+            raise IndexError(
+                "only integers, slices, ellipsis, None and long or bool tensors are valid indices (got "
+                f"{type(item).__name__})"
+            )
     return tuple(out), basic
 
 
 def _check_index(x: Any, index: tuple) -> None:
     """IndexError, as PyTorch's, for what NumPy would report in other words or CuPy not at all."""
-    dims = sum(1 if not (hasattr(i, "dtype") and i.dtype == np.bool_) else i.ndim for i in index if i is not None and i is not Ellipsis)
+    dims = sum(
+        1 if not (hasattr(i, "dtype") and i.dtype == np.bool_) else i.ndim
+        for i in index
+        if i is not None and i is not Ellipsis
+    )
     if dims > x.ndim:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
     if Ellipsis in [i for i in index if not hasattr(i, "dtype")] or not any(hasattr(i, "dtype") for i in index):
@@ -87,13 +102,19 @@ def _check_index(x: Any, index: tuple) -> None:
         if hasattr(i, "dtype"):
             if i.dtype == np.bool_:
                 if i.shape != x.shape[axis : axis + i.ndim]:
-                    raise IndexError(f"The shape of the mask {list(i.shape)} at index 0 does not match the shape of the indexed tensor {list(x.shape)} at index {axis}")
+                    raise IndexError(
+                        f"The shape of the mask {list(i.shape)} at index 0 does not match the shape of the "
+                        f"indexed tensor {list(x.shape)} at index {axis}"
+                    )
                 axis += i.ndim
                 continue
             if i.size and isinstance(i, np.ndarray):
                 low, high = i.min(), i.max()
                 if low < -x.shape[axis] or high >= x.shape[axis]:
-                    raise IndexError(f"index {low if low < -x.shape[axis] else high} is out of bounds for dimension {axis} with size {x.shape[axis]}")
+                    raise IndexError(
+                        f"index {low if low < -x.shape[axis] else high} is out of bounds for dimension {axis} "
+                        f"with size {x.shape[axis]}"
+                    )
         axis += 1
 
 
@@ -153,7 +174,7 @@ class SetIndex(ArrayFunction):
         if ctx.needs_input_grad[2]:
             taken = grad[ctx.index]
             shape = ctx.shape
-            while len(shape) > taken.ndim:               # leading sizes of 1 that assignment dropped
+            while len(shape) > taken.ndim:  # leading sizes of 1 that assignment dropped
                 shape = shape[1:]
             of_value = unbroadcast(namespace(grad).asarray(taken), shape).reshape(ctx.shape)
         if ctx.needs_input_grad[0]:
@@ -179,7 +200,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             check_in_place(self)
             result = SetIndex.apply(old_value(self), plain, value)
             self._data[plain] = value._data if isinstance(value, Tensor) else value
-            self._node, self._output_index, self._requires_grad = result._node, result._output_index, result._requires_grad
+            self._node, self._output_index, self._requires_grad = (
+                result._node,
+                result._output_index,
+                result._requires_grad,
+            )
             if self._hooks is not None:
                 self._watch_node()
         else:
@@ -201,7 +226,9 @@ def _check_along(name: str, index: Tensor, size: int) -> None:
     if index._data.size and isinstance(index._data, np.ndarray):
         low, high = index._data.min(), index._data.max()
         if low < 0 or high >= size:
-            raise IndexError(f"{name}(): index {low if low < 0 else high} is out of bounds for dimension with size {size}")
+            raise IndexError(
+                f"{name}(): index {low if low < 0 else high} is out of bounds for dimension with size {size}"
+            )
 
 
 def _coordinates(index: Any, axis: int) -> tuple:
@@ -231,7 +258,10 @@ def _check_shapes(name: str, x: Any, axis: int, index: Any) -> None:
     if x.ndim != index.ndim:
         raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as input tensor")
     if any(i != axis and a > b for i, (a, b) in enumerate(zip(index.shape, x.shape, strict=True))):
-        raise RuntimeError(f"{name}(): Size does not match at some dimension: expected index {list(index.shape)} to be smaller than self {list(x.shape)} apart from dimension {axis}")
+        raise RuntimeError(
+            f"{name}(): Size does not match at some dimension: expected index {list(index.shape)} to be smaller "
+            f"than self {list(x.shape)} apart from dimension {axis}"
+        )
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -255,7 +285,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     if dim is None:
         return gather(flatten(input), 0, flatten(indices))
     a = axis_of(dim, input._data.ndim, "take_along_dim")
-    shape = list(np.broadcast_shapes(*[[1 if i == a else n for i, n in enumerate(x._data.shape)] for x in (input, indices)]))
+    shape = list(
+        np.broadcast_shapes(*[[1 if i == a else n for i, n in enumerate(x._data.shape)] for x in (input, indices)])
+    )
     shape[a] = indices._data.shape[a]
     source = input.expand(*[input._data.shape[a] if i == a else n for i, n in enumerate(shape)])
     return gather(source, a, indices.expand(*shape))
@@ -298,13 +330,19 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, add: b
     _check_along(name, index, input._data.shape[a])
     if isinstance(src, Tensor):
         if src.dtype is not input.dtype:
-            raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}")
+            raise RuntimeError(
+                f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}"
+            )
         if any(i > s for i, s in zip(index._data.shape, src._data.shape, strict=True)):
-            raise RuntimeError(f"{name}(): Expected index {list(index._data.shape)} to be no larger than src {list(src._data.shape)}")
+            raise RuntimeError(
+                f"{name}(): Expected index {list(index._data.shape)} to be no larger than src {list(src._data.shape)}"
+            )
     return Scatter.apply(input, a, index._data.astype(np.int64), src, add)
 
 
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
     """``input`` with elements replaced: ``out[index[i, j], j] = src[i, j]`` for dim 0."""
     if reduce not in (None, "add"):
         raise RuntimeError(f"scatter: reduce is {reduce!r}, expected None or 'add'")
@@ -396,7 +434,9 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     """How often each non-negative integer occurs."""
     if input._data.ndim != 1 or input.dtype.category == 2 or (input._data.size and input._data.min() < 0):
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    return Tensor._wrap(namespace(input._data).bincount(input._data, None if weights is None else weights._data, minlength))
+    return Tensor._wrap(
+        namespace(input._data).bincount(input._data, None if weights is None else weights._data, minlength)
+    )
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
@@ -410,5 +450,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
         num_classes = int(x.max()) + 1
     if x.size and (x.min() < 0 or x.max() >= num_classes):
-        raise RuntimeError("Class values must be non-negative." if x.min() < 0 else "Class values must be smaller than num_classes.")
+        raise RuntimeError(
+            "Class values must be non-negative." if x.min() < 0 else "Class values must be smaller than num_classes."
+        )
     return Tensor._wrap((x[..., None] == namespace(x).arange(num_classes)).astype(np.int64))

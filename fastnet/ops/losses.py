@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops._numeric import namespace, rounded, unbroadcast, wide
+from fastnet.ops._numeric import rounded, unbroadcast, wide
 from fastnet.ops.arithmetic import cast, check_tensor
 
 

@@ -1,4 +1,5 @@
-"""Matrix products: their gradients are matrix products again, of transposed views; a bias's gradient is a column sum."""
+"""Matrix products: their gradients are matrix products again, of transposed views; a bias's gradient is a column
+sum."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def _rows(x: Any) -> Any:
 
 
 def _batch_product(a: Any, b: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """a @ b summed over the leading dimensions that ``shape`` lacks or has as one: 16-bit types are summed in float32."""
+    """a @ b summed over the leading dimensions that ``shape`` lacks or has as one: 16-bit types are summed in
+    float32."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if batch == shape[:-2]:
         return implementation(a).matmul(a, b)
@@ -42,16 +44,16 @@ class Matmul(ArrayFunction):
     def backward(ctx: Any, grad: Any) -> Any:
         a, b = ctx.saved
         of_a = of_b = None
-        left = a[None, :] if a.ndim == 1 else a                    # (..., M, K)
-        right = b[:, None] if b.ndim == 1 else b                   # (..., K, N)
+        left = a[None, :] if a.ndim == 1 else a  # (..., M, K)
+        right = b[:, None] if b.ndim == 1 else b  # (..., K, N)
         if b.ndim == 1:
             grad = grad[..., None]
         if a.ndim == 1:
-            grad = grad[..., None, :]                              # (..., M, N)
+            grad = grad[..., None, :]  # (..., M, N)
         if ctx.needs_input_grad[0]:
             of_a = _batch_product(grad, right.swapaxes(-1, -2), left.shape, a.dtype).reshape(a.shape)
         if ctx.needs_input_grad[1]:
-            if right.ndim == 2:                                    # the sum over the batch is part of one product
+            if right.ndim == 2:  # the sum over the batch is part of one product
                 of_b = implementation(a).matmul(_rows(left).T, _rows(grad)).reshape(b.shape)
             else:
                 of_b = _batch_product(left.swapaxes(-1, -2), grad, right.shape, b.dtype).reshape(b.shape)
@@ -92,7 +94,9 @@ class LinearActivation(ArrayFunction):
         run = implementation(x)
         if not any(ctx.needs_input_grad):
             return run.matmul(x, weight.T, bias=bias, activation=activation, parameter=parameter)
-        out, preactivation = run.matmul(x, weight.T, bias=bias, activation=activation, parameter=parameter, keep_preactivation=True)
+        out, preactivation = run.matmul(
+            x, weight.T, bias=bias, activation=activation, parameter=parameter, keep_preactivation=True
+        )
         ctx.save(x, weight, preactivation)
         ctx.activation, ctx.parameter = activation, parameter
         return out
@@ -100,7 +104,9 @@ class LinearActivation(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         x, weight, preactivation = ctx.saved
-        grad = implementation(grad).bias_activation_backward(grad, preactivation, activation=ctx.activation, parameter=ctx.parameter)
+        grad = implementation(grad).bias_activation_backward(
+            grad, preactivation, activation=ctx.activation, parameter=ctx.parameter
+        )
         return *_linear_backward(ctx, grad, x, weight), None, None
 
 
@@ -118,7 +124,7 @@ class Addmm(ArrayFunction):
         with np.errstate(all="ignore"):
             if alpha != 1:
                 out *= out.dtype.type(alpha)
-            if beta != 0:                # where beta is zero, NaN and infinities of input are ignored, as in PyTorch
+            if beta != 0:  # where beta is zero, NaN and infinities of input are ignored, as in PyTorch
                 out += wide(input) if beta == 1 else wide(input) * out.dtype.type(beta)
             return rounded(out, a.dtype)
 
@@ -158,7 +164,9 @@ def _check_pair(function: str, a: Any, b: Any, names: tuple[str, str] = ("input"
     check_tensor(function, a, names[0])
     check_tensor(function, b, names[1])
     if a._data.dtype != b._data.dtype:
-        raise TypeError(f"{function}: expected {names[0]} and {names[1]} to have the same dtype, got {a.dtype} and {b.dtype}")
+        raise TypeError(
+            f"{function}: expected {names[0]} and {names[1]} to have the same dtype, got {a.dtype} and {b.dtype}"
+        )
     if a._data.dtype.kind == "b":
         raise TypeError(f"{function}: {names[0]} has dtype bool, expected a floating-point or integer dtype")
     if a.is_cuda is not b.is_cuda:
@@ -167,14 +175,17 @@ def _check_pair(function: str, a: Any, b: Any, names: tuple[str, str] = ("input"
 
 def _check_rank(function: str, argument: str, x: Tensor, ndim: int) -> None:
     if x._data.ndim != ndim:
-        raise ValueError(f"{function}: {argument} has {x._data.ndim} dimensions {tuple(x._data.shape)}, expected {ndim}")
+        raise ValueError(
+            f"{function}: {argument} has {x._data.ndim} dimensions {tuple(x._data.shape)}, expected {ndim}"
+        )
 
 
 def _check_inner(function: str, a: Tensor, b: Tensor, names: tuple[str, str] = ("input", "other")) -> None:
     rows = b._data.shape[-2] if b._data.ndim > 1 else b._data.shape[0]
     if a._data.shape[-1] != rows:
         raise ValueError(
-            f"{function}: {names[0]} and {names[1]} cannot be multiplied, {tuple(a._data.shape)} by {tuple(b._data.shape)}: "
+            f"{function}: {names[0]} and {names[1]} cannot be multiplied, {tuple(a._data.shape)} by "
+            f"{tuple(b._data.shape)}: "
             f"got {a._data.shape[-1]} columns and {rows} rows, expected the same"
         )
 
@@ -301,7 +312,8 @@ def _check_linear(function: str, input: Any, weight: Any, bias: Any) -> None:
         raise ValueError(f"{function}: input has no dimensions, expected (..., in_features)")
     if weight._data.ndim not in (1, 2):
         raise ValueError(
-            f"{function}: weight has {weight._data.ndim} dimensions {tuple(weight._data.shape)}, expected (out_features, in_features)"
+            f"{function}: weight has {weight._data.ndim} dimensions {tuple(weight._data.shape)}, expected "
+            "(out_features, in_features)"
         )
     if input._data.shape[-1] != weight._data.shape[-1]:
         raise ValueError(
@@ -341,8 +353,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return Linear.apply(input, weight, bias)
 
 
-def linear_activation(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "relu",
-                      parameter: float | None = None) -> Tensor:
+def linear_activation(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "relu", parameter: float | None = None
+) -> Tensor:
     """``activation(input @ weight^T + bias)`` by one kernel.
 
     Args:
@@ -400,7 +413,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     if not input1._data.ndim or input1._data.shape[-1] != width1 or input2._data.shape != (*leading, width2):
         raise ValueError(
             f"bilinear: input1 and input2 have shapes {tuple(input1._data.shape)} and {tuple(input2._data.shape)}, "
-            f"expected (..., {width1}) and (..., {width2}) with the same leading dimensions, as weight is {tuple(weight._data.shape)}"
+            f"expected (..., {width1}) and (..., {width2}) with the same leading dimensions, as weight is "
+            f"{tuple(weight._data.shape)}"
         )
     if bias is not None:
         _check_pair("bilinear", bias, input1, ("bias", "input1"))
@@ -408,5 +422,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             raise ValueError(f"bilinear: bias has shape {tuple(bias._data.shape)}, expected ({outputs},)")
     rows = math.prod(leading)
     weighted = Matmul.apply(input1.reshape(rows, width1), weight.permute(1, 0, 2).reshape(width1, outputs * width2))
-    out = Matmul.apply(weighted.reshape(rows, outputs, width2), input2.reshape(rows, width2, 1)).reshape(*leading, outputs)
+    out = Matmul.apply(weighted.reshape(rows, outputs, width2), input2.reshape(rows, width2, 1)).reshape(
+        *leading, outputs
+    )
     return out if bias is None else out + bias

@@ -24,7 +24,11 @@ class Activate(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         (x,) = ctx.saved
-        return implementation(x).bias_activation_backward(grad, x, activation=ctx.activation, parameter=ctx.parameter), None, None
+        return (
+            implementation(x).bias_activation_backward(grad, x, activation=ctx.activation, parameter=ctx.parameter),
+            None,
+            None,
+        )
 
 
 class BiasActivation(ArrayFunction):
@@ -152,7 +156,9 @@ class PReLU(ArrayFunction):
         x, weight = ctx.saved
         negative = x <= 0
         of_x = (grad * (x > 0) + grad * weight * negative).astype(grad.dtype) if ctx.needs_input_grad[0] else None
-        of_weight = unbroadcast(grad * x * negative, weight.shape).astype(grad.dtype) if ctx.needs_input_grad[1] else None
+        of_weight = (
+            unbroadcast(grad * x * negative, weight.shape).astype(grad.dtype) if ctx.needs_input_grad[1] else None
+        )
         return of_x, of_weight
 
 
@@ -162,7 +168,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     check_tensor("prelu", weight, "weight")
     n = weight.numel()
     if weight.dim() > 1 or (n != 1 and (input.dim() < 2 or input.shape[1] != n)):
-        raise RuntimeError(f"prelu: weight has {n} elements, expected 1 or as many as input has channels, {list(input.shape)}")
+        raise RuntimeError(
+            f"prelu: weight has {n} elements, expected 1 or as many as input has channels, {list(input.shape)}"
+        )
     from fastnet.ops.shape import reshape
 
     shape = (1, n) + (1,) * (input.dim() - 2) if n != 1 else (1,)
@@ -174,8 +182,14 @@ def logsigmoid(input: Tensor) -> Tensor:
     return -softplus(-input)
 
 
-def bias_activation(input: Tensor, bias: Tensor | None = None, *, activation: str = "none", parameter: float | None = None,
-                    residual: Tensor | None = None) -> Tensor:
+def bias_activation(
+    input: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str = "none",
+    parameter: float | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
     """``residual + activation(input + bias)`` in one pass over memory; see ``fastnet.kernels.bias_activation``."""
     check_floating("bias_activation", input)
     from fastnet.kernels.pointwise import check_activation
@@ -185,5 +199,8 @@ def bias_activation(input: Tensor, bias: Tensor | None = None, *, activation: st
         if t is not None:
             check_tensor("bias_activation", t, name)
             if tuple(t.shape) != tuple(shape) or t.dtype is not input.dtype or t.is_cuda != input.is_cuda:
-                raise ValueError(f"bias_activation: {name} is {t.dtype.name} {tuple(t.shape)} on {t.device}, expected {input.dtype.name} {tuple(shape)} on {input.device}")
+                raise ValueError(
+                    f"bias_activation: {name} is {t.dtype.name} {tuple(t.shape)} on {t.device}, expected "
+                    f"{input.dtype.name} {tuple(shape)} on {input.device}"
+                )
     return BiasActivation.apply(input, bias, residual, activation, parameter)

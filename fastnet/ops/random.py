@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from fastnet import _dtypes
-from fastnet._device import array_module
+from fastnet._device import array_module, namespace
 from fastnet._device import device as Device
 from fastnet._random import Generator, default_generator
 from fastnet._tensor import Tensor
 from fastnet.kernels._runtime import implementation
-from fastnet.ops._numeric import namespace
 from fastnet.ops.arithmetic import check_in_place, check_tensor
 from fastnet.ops.shape import sizes
 
@@ -47,18 +45,30 @@ def _float_dtype(dtype: Any) -> np.dtype:
     return d.numpy
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Uniform numbers from [0, 1) in steps of 2^-24."""
     return _made(_draw("uniform", sizes(size, "rand"), generator, device, dtype=_float_dtype(dtype)), requires_grad)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Normal numbers of mean 0 and standard deviation 1."""
     return _made(_draw("normal", sizes(size, "randn"), generator, device, dtype=_float_dtype(dtype)), requires_grad)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
-            requires_grad: bool = False) -> Tensor:
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Integers from low (0 if left out) up to high, which is left out; int64 unless a dtype is named."""
     if size is None:
         low, high, size = 0, low, high
@@ -69,7 +79,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     d = _dtypes.int64 if dtype is None else _dtypes.as_dtype(dtype)
     bits = _draw("random_bits", (*sizes((size,), "randint"), 2), generator, device).astype(np.uint64)
-    span = np.uint64(high - low)         # 64 bits modulo the span: the bias is below 2^-32 for spans of 32 bits
+    span = np.uint64(high - low)  # 64 bits modulo the span: the bias is below 2^-32 for spans of 32 bits
     values = (bits[..., 0] | bits[..., 1] << np.uint64(32)) % span
     return _made((values.astype(np.int64) + np.int64(low)).astype(d.numpy), requires_grad)
 
@@ -84,14 +94,40 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     return Tensor._wrap(array if dtype is None else array.astype(_dtypes.as_dtype(dtype).numpy))
 
 
-def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
+def rand_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
     """``rand`` with the shape, dtype and device of another tensor."""
-    return rand(*input._data.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad, generator=generator)
+    return rand(
+        *input._data.shape,
+        dtype=dtype or input.dtype,
+        device=device or input.device,
+        requires_grad=requires_grad,
+        generator=generator,
+    )
 
 
-def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
+def randn_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
     """``randn`` with the shape, dtype and device of another tensor."""
-    return randn(*input._data.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad, generator=generator)
+    return randn(
+        *input._data.shape,
+        dtype=dtype or input.dtype,
+        device=device or input.device,
+        requires_grad=requires_grad,
+        generator=generator,
+    )
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -110,7 +146,15 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     return Tensor._wrap((u < p).astype(p.dtype))
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def normal(
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
     """Normal numbers with a mean and a standard deviation, numbers or tensors; numbers need a size."""
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         shape = np.broadcast_shapes(*[x._data.shape for x in (mean, std) if isinstance(x, Tensor)])
@@ -118,10 +162,15 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         return mean + std * randn(*shape, generator=generator, dtype=like.dtype, device=like.device)
     if size is None:
         raise TypeError("normal: size is missing: numbers as mean and std need one")
-    return _made(_draw("normal", sizes((size,), "normal"), generator, device, mean=mean, std=std, dtype=_float_dtype(dtype)), False)
+    return _made(
+        _draw("normal", sizes((size,), "normal"), generator, device, mean=mean, std=std, dtype=_float_dtype(dtype)),
+        False,
+    )
 
 
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
     """Indices drawn from the (unnormalised) weights of the last dimension, int64."""
     check_tensor("multinomial", input)
     w = input._data.astype(np.float64)
@@ -132,14 +181,16 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0, or sums to 0")
     rows = w.reshape(-1, w.shape[-1])
     if num_samples < 1 or (not replacement and num_samples > int((rows > 0).sum(-1).min())):
-        raise RuntimeError(f"cannot sample n_sample > prob_dist.size(-1) samples without replacement: {num_samples} of {w.shape[-1]}")
+        raise RuntimeError(
+            f"cannot sample n_sample > prob_dist.size(-1) samples without replacement: {num_samples} of {w.shape[-1]}"
+        )
     device = Device.of_array(w)
     if replacement:
         u = _draw("uniform", (len(rows), num_samples), generator, device, dtype=np.dtype(np.float64))
         total = rows.cumsum(-1)
         picked = (u[:, :, None] * total[:, -1:, None] >= total[:, None, :]).sum(-1)
         picked = xp.minimum(picked, w.shape[-1] - 1)
-    else:                                # the greatest of log(w) + Gumbel noise (Efraimidis and Spirakis 2006)
+    else:  # the greatest of log(w) + Gumbel noise (Efraimidis and Spirakis 2006)
         u = _draw("uniform", rows.shape, generator, device, dtype=np.dtype(np.float64)) + 2.0**-25
         with np.errstate(divide="ignore"):
             keys = xp.log(rows) - xp.log(-xp.log(u))
@@ -164,14 +215,30 @@ def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generat
     """Fill with uniform numbers from [a, b)."""
     if not a <= b:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
-    return _refill(self, _draw("uniform", tuple(self._data.shape), generator, self.device, low=a, high=b, dtype=_float_dtype(self.dtype)))
+    return _refill(
+        self,
+        _draw(
+            "uniform", tuple(self._data.shape), generator, self.device, low=a, high=b, dtype=_float_dtype(self.dtype)
+        ),
+    )
 
 
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with normal numbers."""
     if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return _refill(self, _draw("normal", tuple(self._data.shape), generator, self.device, mean=mean, std=std, dtype=_float_dtype(self.dtype)))
+    return _refill(
+        self,
+        _draw(
+            "normal",
+            tuple(self._data.shape),
+            generator,
+            self.device,
+            mean=mean,
+            std=std,
+            dtype=_float_dtype(self.dtype),
+        ),
+    )
 
 
 def bernoulli_(self: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
@@ -190,5 +257,9 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
 def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
     """Fill with integers from low up to high, which is left out; by default all that the dtype holds exactly."""
     if high is None:
-        low, high = (0, low) if low else (0, 2**24 if self.dtype.is_floating_point else min(2 ** (8 * self.dtype.itemsize - 1), 2**63 - 1))
+        low, high = (
+            (0, low)
+            if low
+            else (0, 2**24 if self.dtype.is_floating_point else min(2 ** (8 * self.dtype.itemsize - 1), 2**63 - 1))
+        )
     return _refill(self, randint(low, high, tuple(self._data.shape), generator=generator, device=self.device)._data)

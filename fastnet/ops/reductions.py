@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops._numeric import axes_of, axis_of, is_short, rounded, wide
 from fastnet.ops.arithmetic import abs as abs_
-from fastnet.ops._numeric import axes_of, axis_of, is_short, namespace, rounded, wide
+from fastnet.ops.arithmetic import cast, check_tensor
 
 ValuesAndIndices = namedtuple("ValuesAndIndices", ["values", "indices"])
 
@@ -60,7 +61,10 @@ def _floating(name: str, input: Tensor, dtype: Any) -> Tensor:
     if dtype is not None:
         input = cast(input, _dtypes.as_dtype(dtype))
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {input.dtype.name}")
+        raise RuntimeError(
+            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex "
+            f"dtype. Got: {input.dtype.name}"
+        )
     return input
 
 
@@ -77,7 +81,11 @@ class Mean(ArrayFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        return _spread(rounded(wide(grad) / np.float32(ctx.count), grad.dtype), ctx.shape, ctx.axes, ctx.keepdim), None, None
+        return (
+            _spread(rounded(wide(grad) / np.float32(ctx.count), grad.dtype), ctx.shape, ctx.axes, ctx.keepdim),
+            None,
+            None,
+        )
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -109,16 +117,21 @@ class Var(ArrayFunction):
         return rounded(g, grad.dtype), None, None, None
 
 
-def var(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
-    """The variance over ``dim``: the sum of squared differences over (count - correction); ``unbiased`` is correction 1."""
-    if isinstance(dim, bool):            # var(unbiased)
+def var(
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The variance over ``dim``: the sum of squared differences over (count - correction); ``unbiased`` is correction
+    1."""
+    if isinstance(dim, bool):  # var(unbiased)
         dim, unbiased = None, dim
     input = _floating("var", input, None)
     correction = float(unbiased) if correction is None else correction
     return Var.apply(input, axes_of(dim, input._data.ndim, "var"), keepdim, correction)
 
 
-def std(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+def std(
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
     """The standard deviation over ``dim``: the root of ``var``."""
     from fastnet.ops.arithmetic import sqrt
 
@@ -140,7 +153,8 @@ class Prod(ArrayFunction):
         xp = namespace(x)
         w = wide(x)
         flat = w.reshape(-1) if ctx.axis is None else xp.moveaxis(w, ctx.axis, -1)
-        # The product of all others, right also where factors are 0: products from the left times products from the right.
+        # The product of all others, right also where factors are 0: products from the left times products from the
+        # right.
         left, right = xp.ones_like(flat), xp.ones_like(flat)
         if flat.shape[-1] > 1:
             left[..., 1:] = xp.cumprod(flat[..., :-1], axis=-1)
@@ -167,8 +181,16 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
 
 def _require_elements(name: str, x: Any, axis: int | None) -> None:
     if (x.size == 0) if axis is None else (x.ndim and x.shape[axis] == 0):
-        what = "input.numel() == 0. Specify the reduction dim with the 'dim' argument." if axis is None else f"dimension {axis} to have non-zero size."
-        raise IndexError(f"{name}(): Expected reduction dim to be specified for {what}" if axis is None else f"{name}(): Expected reduction {what}")
+        what = (
+            "input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+            if axis is None
+            else f"dimension {axis} to have non-zero size."
+        )
+        raise IndexError(
+            f"{name}(): Expected reduction dim to be specified for {what}"
+            if axis is None
+            else f"{name}(): Expected reduction {what}"
+        )
 
 
 class Extreme(ArrayFunction):
@@ -196,7 +218,9 @@ class ExtremeAlong(ArrayFunction):
     def forward(ctx: Any, x: Any, axis: int, keepdim: bool, greatest: bool) -> Any:
         xp = namespace(x)
         w = wide(x)
-        index = xp.expand_dims((w.argmax if greatest else w.argmin)(axis=axis), axis) if x.ndim else xp.zeros((), np.int64)
+        index = (
+            xp.expand_dims((w.argmax if greatest else w.argmin)(axis=axis), axis) if x.ndim else xp.zeros((), np.int64)
+        )
         out = xp.take_along_axis(x, index, axis) if x.ndim else x.copy()
         ctx.axis, ctx.shape, ctx.keepdim = axis, x.shape, keepdim
         ctx.index = index
@@ -230,8 +254,10 @@ def _extreme(name: str, greatest: bool) -> Callable:
 
     operation.__name__ = operation.__qualname__ = name
     which = "greatest" if greatest else "smallest"
-    operation.__doc__ = (f"The {which} element, or with ``dim`` a named tuple (values, indices) along it, or with a second tensor the "
-                         f"elementwise {name}imum.")
+    operation.__doc__ = (
+        f"The {which} element, or with ``dim`` a named tuple (values, indices) along it, or with a second tensor the "
+        f"elementwise {name}imum."
+    )
     return operation
 
 
@@ -263,11 +289,18 @@ def _arg(name: str) -> Callable:
             axis = None
         out = getattr(x, name)(axis=axis)
         if keepdim:
-            out = namespace(x).asarray(out).reshape([1 if axis is None or i == axis else n for i, n in enumerate(x.shape)])
+            out = (
+                namespace(x)
+                .asarray(out)
+                .reshape([1 if axis is None or i == axis else n for i, n in enumerate(x.shape)])
+            )
         return Tensor._wrap(namespace(x).asarray(out, np.int64))
 
     operation.__name__ = operation.__qualname__ = name
-    operation.__doc__ = f"Where the {'greatest' if name == 'argmax' else 'smallest'} element stands: in the flat tensor, or along ``dim``."
+    operation.__doc__ = (
+        f"Where the {'greatest' if name == 'argmax' else 'smallest'} element stands: in the flat tensor, or along "
+        "``dim``."
+    )
     return operation
 
 

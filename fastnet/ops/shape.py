@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops._numeric import axis_of, namespace, unbroadcast
+from fastnet.ops._numeric import axis_of, unbroadcast
 from fastnet.ops.arithmetic import cast, check_tensor
 
 
@@ -20,7 +21,9 @@ def sizes(args: tuple, function: str) -> tuple[int, ...]:
     if len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = tuple(args[0])
     for a in args:
-        if isinstance(a, bool) or not isinstance(a, (int, np.integer)) and not (isinstance(a, Tensor) and a.numel() == 1):
+        if isinstance(a, bool) or (
+            not isinstance(a, (int, np.integer)) and not (isinstance(a, Tensor) and a.numel() == 1)
+        ):
             raise TypeError(f"{function}(): sizes must be int, got {type(a).__name__}")
     return tuple(int(a) for a in args)
 
@@ -52,11 +55,16 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     wanted = sizes(shape, "reshape")
     size = input._data.size
     if any(s < -1 for s in wanted) or wanted.count(-1) > 1:
-        raise RuntimeError(f"invalid shape dimension {min(wanted)}" if wanted.count(-1) < 2 else "only one dimension can be inferred")
+        raise RuntimeError(
+            f"invalid shape dimension {min(wanted)}" if wanted.count(-1) < 2 else "only one dimension can be inferred"
+        )
     known = math.prod(s for s in wanted if s != -1)
     if -1 in wanted:
         if known == 0:
-            raise RuntimeError(f"cannot reshape tensor of {size} elements into shape {list(wanted)} because the unspecified dimension size -1 can be any value and is ambiguous")
+            raise RuntimeError(
+                f"cannot reshape tensor of {size} elements into shape {list(wanted)} because the unspecified "
+                "dimension size -1 can be any value and is ambiguous"
+            )
         ok = size % known == 0
     else:
         ok = known == size
@@ -66,7 +74,8 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
 
 def view(input: Tensor, *shape: Any) -> Tensor:
-    """As ``reshape``: it copies where PyTorch would refuse (a listed deviation), and with a dtype it reinterprets memory."""
+    """As ``reshape``: it copies where PyTorch would refuse (a listed deviation), and with a dtype it reinterprets
+    memory."""
     if len(shape) == 1 and isinstance(shape[0], _dtypes.dtype):
         return Tensor._wrap(input._data.view(shape[0].numpy))
     return reshape(input, *shape)
@@ -97,7 +106,10 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     check_tensor("permute", input)
     order = sizes(dims, "permute")
     if len(order) != input._data.ndim:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions i.e. input.dim() = {input._data.ndim} is not equal to len(dims) = {len(order)}".replace("(sparse_coo)", ""))
+        raise RuntimeError(
+            "permute: number of dimensions in the tensor input does not match the length of the desired ordering of "
+            f"dimensions i.e. input.dim() = {input._data.ndim} is not equal to len(dims) = {len(order)}"
+        )
     axes = tuple(axis_of(d, input._data.ndim, "permute") for d in order)
     if len(set(axes)) != len(axes):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
@@ -154,7 +166,10 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     a = axis_of(dim, input._data.ndim, "unflatten")
     n, known = input._data.shape[a], math.prod(s for s in sizes if s != -1)
     if (-1 not in sizes and known != n) or (-1 in sizes and (known == 0 or n % known)):
-        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {a} ({n}) in the input tensor")
+        raise RuntimeError(
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {a} ({n}) in the input "
+            "tensor"
+        )
     filled = [n // known if s == -1 else s for s in sizes]
     return reshape(input, (*input._data.shape[:a], *filled, *input._data.shape[a + 1 :]))
 
@@ -198,13 +213,19 @@ def expand(input: Tensor, *shape: Any) -> Tensor:
     wanted, have = list(sizes(shape, "expand")), input._data.shape
     extra = len(wanted) - len(have)
     if extra < 0:
-        raise RuntimeError(f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})")
+        raise RuntimeError(
+            f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to the number of "
+            f"dimensions in the tensor ({len(have)})"
+        )
     for i, n in enumerate(have):
         w = wanted[extra + i]
         if w == -1:
             wanted[extra + i] = n
         elif n not in (1, w):
-            raise RuntimeError(f"The expanded size of the tensor ({w}) must match the existing size ({n}) at non-singleton dimension {extra + i}. Target sizes: {wanted}. Tensor sizes: {list(have)}")
+            raise RuntimeError(
+                f"The expanded size of the tensor ({w}) must match the existing size ({n}) at non-singleton "
+                f"dimension {extra + i}. Target sizes: {wanted}. Tensor sizes: {list(have)}"
+            )
     if any(w < 0 for w in wanted):
         raise RuntimeError(f"expand: negative sizes are not allowed for new dimensions, got {wanted}")
     return Expand.apply(input, tuple(wanted))
@@ -287,7 +308,9 @@ def _sequence(name: str, tensors: Any) -> list[Tensor]:
     for x in tensors:
         check_tensor(name, x, "tensors")
     if any(x.is_cuda != tensors[0].is_cuda for x in tensors):
-        raise ValueError(f"{name}: expected all tensors to be on the same device, got {', '.join(str(x.device) for x in tensors)}")
+        raise ValueError(
+            f"{name}: expected all tensors to be on the same device, got {', '.join(str(x.device) for x in tensors)}"
+        )
     common = _dtypes.result_type_of([(x.dtype, 2 if x._data.ndim else 1) for x in tensors])
     return [cast(x, common) for x in tensors]
 
@@ -295,15 +318,20 @@ def _sequence(name: str, tensors: Any) -> list[Tensor]:
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension; the other sizes must agree."""
     xs = _sequence("cat", tensors)
-    kept = [x for x in xs if x._data.shape != (0,)] or xs[:1]    # PyTorch skips empty vectors
+    kept = [x for x in xs if x._data.shape != (0,)] or xs[:1]  # PyTorch skips empty vectors
     n = kept[0]._data.ndim
     if n == 0:
         raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
     a = axis_of(dim, n, "cat")
     for i, x in enumerate(kept):
-        same = x._data.ndim == n and all(p == q for j, (p, q) in enumerate(zip(x._data.shape, kept[0]._data.shape, strict=True)) if j != a)
+        same = x._data.ndim == n and all(
+            p == q for j, (p, q) in enumerate(zip(x._data.shape, kept[0]._data.shape, strict=True)) if j != a
+        )
         if not same:
-            raise RuntimeError(f"Sizes of tensors must match except in dimension {a}. Expected shape {list(kept[0]._data.shape)} but got {list(x._data.shape)} for tensor number {i} in the list.")
+            raise RuntimeError(
+                f"Sizes of tensors must match except in dimension {a}. Expected shape {list(kept[0]._data.shape)} "
+                f"but got {list(x._data.shape)} for tensor number {i} in the list."
+            )
     return Concatenate.apply(a, *kept)
 
 
@@ -315,7 +343,10 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     xs = _sequence("stack", tensors)
     for i, x in enumerate(xs):
         if x._data.shape != xs[0]._data.shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(xs[0]._data.shape)} at entry 0 and {list(x._data.shape)} at entry {i}")
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {list(xs[0]._data.shape)} at entry 0 and "
+                f"{list(x._data.shape)} at entry {i}"
+            )
     a = axis_of(dim, xs[0]._data.ndim + 1, "stack")
     return Concatenate.apply(a, *[unsqueeze(x, a) for x in xs])
 
@@ -360,7 +391,10 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     else:
         lengths = list(split_size_or_sections)
         if sum(lengths) != n:
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {a}), but got split_sizes={lengths}")
+            raise RuntimeError(
+                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension "
+                f"{a}), but got split_sizes={lengths}"
+            )
     out, start = [], 0
     for length in lengths:
         out.append(narrow(tensor, a, start, length))
@@ -507,13 +541,18 @@ class Roll(ArrayFunction):
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     """Elements moved round along dimensions; those that leave at the end come in at the start."""
-    return Roll.apply(input, tuple(shifts) if isinstance(shifts, list) else shifts, tuple(dims) if isinstance(dims, list) else dims)
+    check_tensor("roll", input)
+    return Roll.apply(
+        input, tuple(shifts) if isinstance(shifts, list) else shifts, tuple(dims) if isinstance(dims, list) else dims
+    )
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Grids of coordinates from vectors."""
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
+    for x in tensors:
+        check_tensor("meshgrid", x)
     xp = namespace(tensors[0]._data)
     return tuple(Tensor._wrap(g) for g in xp.meshgrid(*[x._data for x in tensors], indexing=indexing))
 
@@ -541,7 +580,9 @@ class Pad(ArrayFunction):
         # Fold one axis after another: what was copied from an element is added to it.
         for axis, (a, b) in enumerate(ctx.grown):
             n = ctx.shape[axis]
-            source = xp.pad(xp.arange(n), (a, b), mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[ctx.mode])
+            source = xp.pad(
+                xp.arange(n), (a, b), mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[ctx.mode]
+            )
             moved = xp.moveaxis(grad, axis, 0)
             folded = xp.zeros((n, *moved.shape[1:]), grad.dtype)
             from fastnet.ops.indexing import add_at
@@ -552,12 +593,15 @@ class Pad(ArrayFunction):
 
 
 def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
-    """Elements added around the last dimensions: ``pad`` is (before last, after last, before second last, ...); negative
-    numbers take away. ``mode`` is constant, reflect, replicate or circular."""
+    """Elements added around the last dimensions: ``pad`` is (before last, after last, before second last, ...);
+    negative numbers take away. ``mode`` is constant, reflect, replicate or circular."""
     check_tensor("pad", input)
     n = input._data.ndim
     if len(pad) % 2 or len(pad) // 2 > n:
-        raise RuntimeError(f"pad: padding length must be even and at most twice the number of dimensions of the input, got {len(pad)} for {n}")
+        raise RuntimeError(
+            "pad: padding length must be even and at most twice the number of dimensions of the input, got "
+            f"{len(pad)} for {n}"
+        )
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     widths = [(0, 0)] * n

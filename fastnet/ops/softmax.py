@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
-from fastnet.ops._numeric import axis_of, namespace, rounded, wide
+from fastnet.ops._numeric import axis_of, rounded, wide
 from fastnet.ops.arithmetic import cast, check_tensor
 from fastnet.ops.losses import reduction_of
 

@@ -1,6 +1,7 @@
 """A fully connected network learns handwritten digits: ``fastnet train mlp``.
 
-Two hidden layers with dropout, stochastic gradient descent with Nesterov momentum, a learning rate that falls along a cosine.
+Two hidden layers with dropout, stochastic gradient descent with Nesterov momentum, a learning rate that falls along a
+cosine.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
     model = MLP(64, 10, hidden=options.hidden, dropout=options.dropout).to(options.device)
     optimizer = fastnet.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
     scheduler = fastnet.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs)
-    trainer = Trainer(model, optimizer, scheduler=scheduler, device=options.device, out=options.out, progress=options.progress)
+    trainer = Trainer(
+        model, optimizer, scheduler=scheduler, device=options.device, out=options.out, progress=options.progress
+    )
     trainer.fit(DataLoader(train, options.batch_size, shuffle=True), DataLoader(validation, 180), options.epochs)
     if options.out is not None:
         model.load_state_dict(fastnet.load(options.out / "checkpoint.safetensors"))

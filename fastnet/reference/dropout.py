@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.reference.pointwise import activate, activate_gradient, biased, namespace, rounded, wide
+from fastnet._device import namespace
+from fastnet.reference.pointwise import activate, activate_gradient, biased, rounded, wide
 from fastnet.reference.random import words
 
 
@@ -29,8 +30,18 @@ def dropout_mask(shape: tuple[int, ...], p: float, state: Any, offset: int = 0, 
     return (words(math.prod(shape), state, offset) >> np.uint32(8) >= np.uint32(threshold_of(p))).reshape(shape)
 
 
-def dropout(x: Any, p: float, state: Any, offset: int = 0, *, bias: Any = None, activation: str = "none", parameter: float | None = None,
-            residual: Any = None, config: Any = None) -> Any:
+def dropout(
+    x: Any,
+    p: float,
+    state: Any,
+    offset: int = 0,
+    *,
+    bias: Any = None,
+    activation: str = "none",
+    parameter: float | None = None,
+    residual: Any = None,
+    config: Any = None,
+) -> Any:
     """residual + (kept ? activation(x + bias) / (1 - p) : 0)."""
     y = activate(biased(x, bias), activation, parameter)
     with np.errstate(all="ignore"):
@@ -40,8 +51,18 @@ def dropout(x: Any, p: float, state: Any, offset: int = 0, *, bias: Any = None, 
     return rounded(y, x.dtype)
 
 
-def dropout_backward(grad: Any, p: float, state: Any, offset: int = 0, *, x: Any = None, bias: Any = None, activation: str = "none",
-                     parameter: float | None = None, config: Any = None) -> Any:
+def dropout_backward(
+    grad: Any,
+    p: float,
+    state: Any,
+    offset: int = 0,
+    *,
+    x: Any = None,
+    bias: Any = None,
+    activation: str = "none",
+    parameter: float | None = None,
+    config: Any = None,
+) -> Any:
     """kept ? grad / (1 - p) * activation'(x + bias) : 0, with the mask drawn again."""
     g = wide(grad)
     with np.errstate(all="ignore"):

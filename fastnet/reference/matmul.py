@@ -12,8 +12,17 @@ from fastnet.reference.pointwise import ACTIVATIONS, bias_activation
 DTYPES = (*FLOATING, "int32", "int64", "uint8")
 
 
-def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parameter: float | None = None,
-           keep_preactivation: bool = False, out_dtype: Any = None, config: Any = None) -> Any:
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    bias: Any = None,
+    activation: str = "none",
+    parameter: float | None = None,
+    keep_preactivation: bool = False,
+    out_dtype: Any = None,
+    config: Any = None,
+) -> Any:
     """``activation(a @ b + bias)``: 16-bit inputs computed in float32 and rounded once, other dtypes in their own.
 
     Arguments and results as ``fastnet.kernels.matmul``.
@@ -51,7 +60,9 @@ def matmul(a: Any, b: Any, *, bias: Any = None, activation: str = "none", parame
     return result, (out.copy() if out is result else out)
 
 
-def check_matmul(a: Any, b: Any, bias: Any, activation: str, parameter: Any, out_dtype: Any) -> tuple[tuple[int, ...], np.dtype]:
+def check_matmul(
+    a: Any, b: Any, bias: Any, activation: str, parameter: Any, out_dtype: Any
+) -> tuple[tuple[int, ...], np.dtype]:
     """The result's shape and dtype; ValueError or TypeError for arrays that cannot be multiplied so."""
     check_array("matmul", "a", a, dtypes=DTYPES)
     check_array("matmul", "b", b, dtypes=DTYPES, like=a)
@@ -59,7 +70,9 @@ def check_matmul(a: Any, b: Any, bias: Any, activation: str, parameter: Any, out
     if b.dtype != dtype:
         raise TypeError(f"matmul: a and b must have the same dtype, got {dtype.name} and {b.dtype.name}")
     if not a.ndim or not b.ndim:
-        raise ValueError(f"matmul: a and b need at least one dimension, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(
+            f"matmul: a and b need at least one dimension, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     rows, columns = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:

@@ -8,18 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
+
 SHORT = ("float16", "bfloat16")
 SQRT_HALF, INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 SQRT_2_OVER_PI, CUBIC = math.sqrt(2 / math.pi), 0.044715
-
-
-def namespace(x: Any) -> Any:
-    """numpy or cupy, whichever holds x."""
-    if isinstance(x, np.ndarray):
-        return np
-    import cupy
-
-    return cupy
 
 
 def wide(x: Any) -> Any:
@@ -45,7 +38,7 @@ def _cdf(x: Any) -> Any:
 
 def _sigmoid(x: Any) -> Any:
     xp = namespace(x)
-    e = xp.exp(-xp.abs(x))               # never overflows; small results keep their relative accuracy
+    e = xp.exp(-xp.abs(x))  # never overflows; small results keep their relative accuracy
     return xp.where(x < 0, e, 1) / (1 + e)
 
 
@@ -93,8 +86,11 @@ ACTIVATIONS: dict[str, tuple[Callable, Callable, float | None]] = {
     "none": (lambda x, p: x, lambda x, p: namespace(x).ones_like(x), None),
     "relu": (lambda x, p: namespace(x).maximum(x, 0), lambda x, p: ~(x <= 0), None),
     "leaky_relu": (lambda x, p: _where(x > 0, x, x * p), lambda x, p: _where(x > 0, 1, p), 0.01),
-    "elu": (lambda x, p: _where(x > 0, x, p * namespace(x).expm1(namespace(x).minimum(x, 0))),
-            lambda x, p: _where(x > 0, 1, p * namespace(x).exp(namespace(x).minimum(x, 0))), 1.0),
+    "elu": (
+        lambda x, p: _where(x > 0, x, p * namespace(x).expm1(namespace(x).minimum(x, 0))),
+        lambda x, p: _where(x > 0, 1, p * namespace(x).exp(namespace(x).minimum(x, 0))),
+        1.0,
+    ),
     "gelu": (lambda x, p: x * _cdf(x), lambda x, p: _cdf(x) + x * INV_SQRT_2PI * namespace(x).exp(-0.5 * x * x), None),
     "gelu_tanh": (lambda x, p: 0.5 * x * (1 + _gelu_inner(x)), lambda x, p: _gelu_tanh_gradient(x), None),
     "silu": (lambda x, p: x * _sigmoid(x), lambda x, p: _silu_gradient(x), None),
@@ -125,8 +121,15 @@ def biased(x: Any, bias: Any) -> Any:
     return wide(x) if bias is None else wide(x) + wide(bias)
 
 
-def bias_activation(x: Any, bias: Any = None, *, activation: str = "none", parameter: float | None = None, residual: Any = None,
-                    config: Any = None) -> Any:
+def bias_activation(
+    x: Any,
+    bias: Any = None,
+    *,
+    activation: str = "none",
+    parameter: float | None = None,
+    residual: Any = None,
+    config: Any = None,
+) -> Any:
     """residual + activation(x + bias), the bias along the last axis."""
     y = activate(biased(x, bias), activation, parameter)
     if residual is not None:
@@ -134,8 +137,9 @@ def bias_activation(x: Any, bias: Any = None, *, activation: str = "none", param
     return y.copy() if y is x else rounded(y, x.dtype)
 
 
-def bias_activation_backward(grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None,
-                             config: Any = None) -> Any:
+def bias_activation_backward(
+    grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None, config: Any = None
+) -> Any:
     """grad * activation'(x + bias)."""
     if activation == "relu" and grad.dtype == x.dtype and x.dtype.name not in SHORT:
         return grad * ~(biased(x, bias) <= 0)

@@ -10,15 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
 from fastnet._faults import fault_flag
-
-
-def _namespace(x: Any) -> Any:
-    if isinstance(x, np.ndarray):
-        return np
-    import cupy
-
-    return cupy
 
 
 def _accumulator(x: Any) -> Any:
@@ -35,7 +28,7 @@ def _shifted(x: Any, axis: int) -> Any:
 
 def softmax(x: Any, *, axis: int = -1, config: Any = None) -> Any:
     """``exp(x - max(x)) / sum(exp(x - max(x)))`` along an axis."""
-    xp = _namespace(x)
+    xp = namespace(x)
     with np.errstate(all="ignore"):
         y = _shifted(xp.atleast_1d(x), axis)
         xp.exp(y, out=y)
@@ -45,7 +38,7 @@ def softmax(x: Any, *, axis: int = -1, config: Any = None) -> Any:
 
 def log_softmax(x: Any, *, axis: int = -1, config: Any = None) -> Any:
     """``x - max(x) - log(sum(exp(x - max(x))))`` along an axis."""
-    xp = _namespace(x)
+    xp = namespace(x)
     with np.errstate(all="ignore"):
         y = _shifted(xp.atleast_1d(x), axis)
         y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
@@ -54,7 +47,7 @@ def log_softmax(x: Any, *, axis: int = -1, config: Any = None) -> Any:
 
 def softmax_backward(grad: Any, y: Any, *, axis: int = -1, config: Any = None) -> Any:
     """``y * (grad - sum(grad * y))`` along the axis."""
-    xp = _namespace(y)
+    xp = namespace(y)
     with np.errstate(all="ignore"):
         r = xp.atleast_1d(y).astype(_accumulator(y), copy=False)
         g = xp.atleast_1d(grad).astype(_accumulator(y), copy=False)
@@ -66,7 +59,7 @@ def softmax_backward(grad: Any, y: Any, *, axis: int = -1, config: Any = None) -
 
 def log_softmax_backward(grad: Any, y: Any, *, axis: int = -1, config: Any = None) -> Any:
     """``grad - exp(y) * sum(grad)`` along the axis."""
-    xp = _namespace(y)
+    xp = namespace(y)
     with np.errstate(all="ignore"):
         x = xp.exp(xp.atleast_1d(y).astype(_accumulator(y), copy=False))
         g = xp.atleast_1d(grad).astype(_accumulator(y), copy=False)
@@ -87,7 +80,7 @@ def cross_entropy(
 ) -> tuple[Any, Any]:
     """``-(1 - s) weight[t] logp[t] - s / C * sum_c weight[c] logp[c]`` for each row, 0 where t is ignore_index; and the
     gradient of each row's loss: ``p * (sum of all weights in front of logp) - weight in front of logp``."""
-    xp = _namespace(logits)
+    xp = namespace(logits)
     rows, classes = logits.shape
     acc = _accumulator(logits)
     target = target.astype(np.int64, copy=False)

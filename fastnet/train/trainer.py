@@ -59,8 +59,16 @@ class Trainer:
         progress: whether to draw a progress bar.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Any, *, scheduler: Any = None, device: str = "cpu", out: Path | None = None,
-                 progress: bool = True):
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        *,
+        scheduler: Any = None,
+        device: str = "cpu",
+        out: Path | None = None,
+        progress: bool = True,
+    ):
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.out, self.progress = out, progress
         self.loss = nn.CrossEntropyLoss()
@@ -75,7 +83,9 @@ class Trainer:
         self.optimizer.step()
         value = loss.item()
         if value != value:
-            raise FloatingPointError(f"the loss became NaN at step {len(self.history.step_losses) + 1}: try a smaller learning rate")
+            raise FloatingPointError(
+                f"the loss became NaN at step {len(self.history.step_losses) + 1}: try a smaller learning rate"
+            )
         return value, int((logits.argmax(1) == y).sum().item())
 
     def evaluate(self, loader: Any) -> tuple[float, float]:
@@ -131,7 +141,9 @@ class Trainer:
             advance(f"epoch {number}  loss {total / n:.4f}  accuracy {right / n:.1%}")
         seconds = time.perf_counter() - started
         validation_loss, validation_accuracy = self.evaluate(validation)
-        return Epoch(number, total / n, right / n, validation_loss, validation_accuracy, float(rate), seconds, n / seconds)
+        return Epoch(
+            number, total / n, right / n, validation_loss, validation_accuracy, float(rate), seconds, n / seconds
+        )
 
     def _progress(self, steps: int) -> Any:
         from contextlib import contextmanager
@@ -172,7 +184,9 @@ class Trainer:
         left.plot(x, [e.train_loss for e in epochs], marker="o", markersize=3, label="training")
         left.plot(x, [e.validation_loss for e in epochs], marker="o", markersize=3, label="validation")
         left.set(title="Cross-entropy loss", xlabel="epoch", ylabel="loss (nats per example)", yscale="log")
-        right.plot(x, [100 * e.train_accuracy for e in epochs], marker="o", markersize=3, label="training (with dropout)")
+        right.plot(
+            x, [100 * e.train_accuracy for e in epochs], marker="o", markersize=3, label="training (with dropout)"
+        )
         right.plot(x, [100 * e.validation_accuracy for e in epochs], marker="o", markersize=3, label="validation")
         right.set(title="Accuracy", xlabel="epoch", ylabel="correct (%)")
         for axes in (left, right):

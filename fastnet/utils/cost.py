@@ -1,7 +1,7 @@
 """What a computation costs: floating-point operations, counted from the functions that ran.
 
-``count()`` puts a proxy before the implementation in force, so that every function is seen once, whichever implementation
-runs it, and nothing is paid when nobody counts.
+``count()`` puts a proxy before the implementation in force, so that every function is seen once, whichever
+implementation runs it, and nothing is paid when nobody counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _per_element(operations: int) -> Callable[..., int]:
     return count_one
 
 
-# Operations of each function, exponentials and the like as one. Matrix products decide; the others are for completeness.
+# Operations of each function, exponentials and the like as one. Matrix products decide; the others are for
+# completeness.
 OPERATIONS: dict[str, Callable[..., int]] = {
     "matmul": _matmul,
     "column_sum": lambda result, x, **_: x.size,

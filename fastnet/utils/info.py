@@ -39,9 +39,11 @@ def _gpu() -> str:
 
     runtime = cupy.cuda.runtime
     properties = runtime.getDeviceProperties(0)
-    return (f"{properties['name'].decode()}, compute capability {properties['major']}.{properties['minor']}, "
-            f"{properties['multiProcessorCount']} multiprocessors, {properties['totalGlobalMem'] / 2**30:.0f} GiB, "
-            f"driver for CUDA {runtime.driverGetVersion() // 1000}.{runtime.driverGetVersion() % 1000 // 10}")
+    return (
+        f"{properties['name'].decode()}, compute capability {properties['major']}.{properties['minor']}, "
+        f"{properties['multiProcessorCount']} multiprocessors, {properties['totalGlobalMem'] / 2**30:.0f} GiB, "
+        f"driver for CUDA {runtime.driverGetVersion() // 1000}.{runtime.driverGetVersion() % 1000 // 10}"
+    )
 
 
 def facts() -> dict[str, str]:
@@ -59,10 +61,14 @@ def facts() -> dict[str, str]:
     if build is None:
         found["built"] = "by hand: no record of the build"
     else:
-        found["built"] = f"nvcc {build.nvcc} for {build.architectures}" if build.nvcc else f"without GPU code: {build.without_cuda}"
+        found["built"] = (
+            f"nvcc {build.nvcc} for {build.architectures}" if build.nvcc else f"without GPU code: {build.without_cuda}"
+        )
         if build.without_emulated:
             found["built"] += f"; without emulated kernels: {build.without_emulated}"
-    found["confirmed on hardware"] = ", ".join(f"{family} on {gpu}" for family, gpu in CONFIRMED.items()) or "no kernel family yet"
+    found["confirmed on hardware"] = (
+        ", ".join(f"{family} on {gpu}" for family, gpu in CONFIRMED.items()) or "no kernel family yet"
+    )
     return found
 
 

@@ -1,5 +1,5 @@
-"""Every kernel on the GPU against its NumPy reference; where there is no GPU the same tests run the emulated kernels, so that they
-are known to work when there is one."""
+"""Every kernel on the GPU against its NumPy reference; where there is no GPU the same tests run the emulated kernels,
+so that they are known to work when there is one."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,8 @@ def close(got, want, dtype, name):
         if name in EXACT:
             np.testing.assert_array_equal(got, want)
             return
-        # Sums of up to 65 products, exponentials, one rounding to the dtype: a few units of the coarser of float32 and the dtype.
+        # Sums of up to 65 products, exponentials, one rounding to the dtype: a few units of the coarser of float32 and
+        # the dtype.
         tolerance = {"float64": 1e-11, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}[np.dtype(dtype).name]
         np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=tolerance, atol=tolerance * 4)
 

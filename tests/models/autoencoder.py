@@ -20,7 +20,7 @@ class VAE(nn.Module):
 
     def reparameterize(self, mu, logvar):
         std = torch.exp(0.5 * logvar)
-        eps = torch.full_like(std, 0.3)      # in place of noise: the libraries draw different numbers
+        eps = torch.full_like(std, 0.3)  # in place of noise: the libraries draw different numbers
         return mu + eps * std
 
     def forward(self, x):

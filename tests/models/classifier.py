@@ -20,7 +20,7 @@ class Block(nn.Module):
 
 class Classifier(nn.Module):
     def __init__(self, n_in=12, width=16, n_out=4, depth=3, p=0.0):
-        super(Classifier, self).__init__()
+        super().__init__()
         self.inp = nn.Linear(n_in, width)
         self.blocks = nn.ModuleList([Block(width, p) for _ in range(depth)])
         self.heads = nn.ModuleDict({"main": nn.Linear(width, n_out), "aux": nn.Linear(width, 1)})
@@ -49,4 +49,8 @@ def batch(rng):
 
 def loss_of(model, x, y):
     logits, aux = model(x)
-    return F.cross_entropy(logits, y, label_smoothing=0.05) + 0.1 * F.mse_loss(aux, y.float()) + 1e-3 * sum(p.pow(2).sum() for p in model.parameters())
+    return (
+        F.cross_entropy(logits, y, label_smoothing=0.05)
+        + 0.1 * F.mse_loss(aux, y.float())
+        + 1e-3 * sum(p.pow(2).sum() for p in model.parameters())
+    )

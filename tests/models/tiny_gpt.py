@@ -15,7 +15,7 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(0.0)
 
     def forward(self, x):
-        B, T, C = x.shape
+        _B, T, _C = x.shape
         k, q = self.key(x), self.query(x)
         weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5
         weights = weights.masked_fill(self.tril[:T, :T] == 0, float("-inf"))
@@ -35,7 +35,7 @@ class TinyGPT(nn.Module):
         self.lm_head.weight = self.token.weight
 
     def forward(self, idx):
-        B, T = idx.size()
+        _B, T = idx.size()
         x = self.token(idx) + self.position[torch.arange(T)]
         x = x + self.proj(torch.cat([h(x) for h in self.heads], dim=-1))
         x = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-5)

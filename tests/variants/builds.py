@@ -41,8 +41,22 @@ def extension(variant: str) -> Path:
 
     folder = BUILD / variant
     ccache = [] if not _which("ccache") else ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"]
-    run(["cmake", "-S", REPOSITORY, "-B", folder, "-G", "Ninja", "-DFASTNET_CUDA=off", f"-DFASTNET_SANITIZE={variant}",
-         f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", *ccache])
+    run(
+        [
+            "cmake",
+            "-S",
+            REPOSITORY,
+            "-B",
+            folder,
+            "-G",
+            "Ninja",
+            "-DFASTNET_CUDA=off",
+            f"-DFASTNET_SANITIZE={variant}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            *ccache,
+        ]
+    )
     run(["cmake", "--build", folder])
     (built,) = folder.glob("csrc/emulator/_emulated*.so")
     return built
@@ -62,8 +76,18 @@ def cases(variant: str) -> Path:
     """The program of planted mistakes (cases.cu), linked with the emulator."""
     folder = BUILD / f"cases-{variant}"
     folder.mkdir(parents=True, exist_ok=True)
-    common = ["g++", "-std=c++20", "-ffp-contract=off", *FLAGS[variant], *EMULATOR_FLAGS[variant], "-isystem",
-              cuda_include(), "-I", REPOSITORY / "csrc", "-Wno-attributes"]
+    common = [
+        "g++",
+        "-std=c++20",
+        "-ffp-contract=off",
+        *FLAGS[variant],
+        *EMULATOR_FLAGS[variant],
+        "-isystem",
+        cuda_include(),
+        "-I",
+        REPOSITORY / "csrc",
+        "-Wno-attributes",
+    ]
     kernels = folder / "cases.o"
     run([*common, *KERNEL_FLAGS[variant], "-x", "c++", "-c", HERE / "cases.cu", "-o", kernels])
     objects = [kernels]
@@ -105,5 +129,10 @@ def sanitizer_environment(variant: str) -> dict[str, str]:
 
 def run_python(variant: str, script: str, *arguments: str) -> subprocess.CompletedProcess:
     """A script of this folder under a variant. The real interpreter, since a shell shim cannot be preloaded."""
-    return subprocess.run([os.path.realpath(sys.executable), str(HERE / script), *arguments],
-                          capture_output=True, text=True, env=sanitizer_environment(variant), timeout=1200)
+    return subprocess.run(
+        [os.path.realpath(sys.executable), str(HERE / script), *arguments],
+        capture_output=True,
+        text=True,
+        env=sanitizer_environment(variant),
+        timeout=1200,
+    )

@@ -1,8 +1,8 @@
 """Small problems for every function of fastnet.kernels: what the sanitizer and counter builds run.
 
-``SMALL[name](rng, dtype)`` gives calls (args, kwargs) with odd shapes, misaligned and strided inputs; ``ALIGNED[name](rng,
-dtype)`` one call with aligned, contiguous inputs, on which the counters are held. Both cover every kernel: a test compares
-their keys with ``fastnet.kernels.__all__``.
+``SMALL[name](rng, dtype)`` gives calls (args, kwargs) with odd shapes, misaligned and strided inputs;
+``ALIGNED[name](rng, dtype)`` one call with aligned, contiguous inputs, on which the counters are held. Both cover every
+kernel: a test compares their keys with ``fastnet.kernels.__all__``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Call = tuple[tuple, dict]
-ALIGNMENT = 256                          # bytes, as CUDA's allocations
+ALIGNMENT = 256  # bytes, as CUDA's allocations
 
 
 def aligned(shape: tuple[int, ...], dtype: Any, values: Any = None) -> np.ndarray:
@@ -74,7 +74,10 @@ def small_bias_activation(rng: np.random.Generator, dtype: Any) -> Iterator[Call
     for shape in [(1, 1), (7, 33), (0, 3), (40, 64)]:
         x = normal(rng, shape, dtype)
         yield (x,), {"activation": "relu"}
-        yield (misaligned(x), normal(rng, shape[-1:], dtype)), {"activation": "gelu", "residual": normal(rng, shape, dtype)}
+        yield (
+            (misaligned(x), normal(rng, shape[-1:], dtype)),
+            {"activation": "gelu", "residual": normal(rng, shape, dtype)},
+        )
 
 
 def aligned_bias_activation(rng: np.random.Generator, dtype: Any) -> Call:
@@ -96,8 +99,10 @@ def small_dropout(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for shape in [(1,), (7, 33), (0, 3), (40, 64)]:
         x = normal(rng, shape, dtype)
         yield (x, 0.5, state()), {}
-        yield (misaligned(x), 0.1, state(), 5), {"bias": normal(rng, shape[-1:], dtype), "activation": "relu",
-                                                 "residual": normal(rng, shape, dtype)}
+        yield (
+            (misaligned(x), 0.1, state(), 5),
+            {"bias": normal(rng, shape[-1:], dtype), "activation": "relu", "residual": normal(rng, shape, dtype)},
+        )
 
 
 def aligned_dropout(rng: np.random.Generator, dtype: Any) -> Call:
@@ -172,18 +177,25 @@ def small_cross_entropy(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
         x, target = normal(rng, (rows, classes), dtype), rng.integers(0, classes, rows)
         yield (misaligned(x), target), {"with_gradient": True}
         target[0] = -100
-        yield (x, target), {"weight": rng.random(classes).astype(x.dtype), "label_smoothing": 0.1, "with_gradient": True}
+        yield (
+            (x, target),
+            {"weight": rng.random(classes).astype(x.dtype), "label_smoothing": 0.1, "with_gradient": True},
+        )
 
 
 def aligned_cross_entropy(rng: np.random.Generator, dtype: Any) -> Call:
-    return (normal(rng, (16, 1024), dtype), aligned((16,), np.int64, rng.integers(0, 1024, 16))), {"with_gradient": True}
+    return (normal(rng, (16, 1024), dtype), aligned((16,), np.int64, rng.integers(0, 1024, 16))), {
+        "with_gradient": True
+    }
 
 
 def small_sgd_step(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     def lists() -> tuple[list[np.ndarray], ...]:
         shapes = [(1,), (7, 33), (0,), (40, 64), (3, 1000)]
-        return tuple([misaligned(normal(rng, s, dtype)) if i % 2 else normal(rng, s, dtype) for i, s in enumerate(shapes)]
-                     for _ in range(3))
+        return tuple(
+            [misaligned(normal(rng, s, dtype)) if i % 2 else normal(rng, s, dtype) for i, s in enumerate(shapes)]
+            for _ in range(3)
+        )
 
     params, grads, _ = lists()
     yield (params, grads, None), {"lr": 0.1}

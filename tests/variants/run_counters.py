@@ -1,5 +1,5 @@
-"""Counts what every kernel does to memory on its aligned problem and prints the ratios as JSON: sectors of global memory
-and wavefronts of shared memory, over the fewest that the same accesses could need."""
+"""Counts what every kernel does to memory on its aligned problem and prints the ratios as JSON: sectors of global
+memory and wavefronts of shared memory, over the fewest that the same accesses could need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from problems import ALIGNED
 from support import bfloat16
 
-from fastnet.kernels._runtime import extension_for
 from fastnet import kernels
+from fastnet.kernels._runtime import extension_for
 
 DTYPES = {"float32": np.float32, "bfloat16": bfloat16}
 

@@ -16,7 +16,13 @@ def _with_gradients(parameters: Any) -> list[Tensor]:
     return [p for p in ([parameters] if isinstance(parameters, Tensor) else list(parameters)) if p.grad is not None]
 
 
-def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None) -> Tensor:
+def clip_grad_norm_(
+    parameters: Any,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
     """Scale all gradients so that their norm, as one vector, is at most ``max_norm``; returns the norm before.
 
     The factor is max_norm / (norm + 1e-6), at most 1, as in PyTorch.
@@ -25,10 +31,20 @@ def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0, er
         grads = [p.grad for p in _with_gradients(parameters)]
         if not grads:
             return tensor(0.0)
-        norms = cat([g.detach().float().norm(norm_type).reshape(1) if g.dtype.itemsize == 2 else g.detach().norm(norm_type).reshape(1) for g in grads])
+        norms = cat(
+            [
+                g.detach().float().norm(norm_type).reshape(1)
+                if g.dtype.itemsize == 2
+                else g.detach().norm(norm_type).reshape(1)
+                for g in grads
+            ]
+        )
         total = norms.norm(norm_type)
         if error_if_nonfinite and not math.isfinite(total.item()):
-            raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped.")
+            raise RuntimeError(
+                f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot "
+                "be clipped."
+            )
         factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
         for g in grads:
             g.mul_(factor.to(g.dtype))

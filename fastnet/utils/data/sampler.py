@@ -37,10 +37,21 @@ class SequentialSampler(Sampler):
 class RandomSampler(Sampler):
     """All items in random order, or ``num_samples`` of them, drawn with replacement if asked."""
 
-    def __init__(self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Generator | None = None):
+    def __init__(
+        self,
+        data_source: Any,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: Generator | None = None,
+    ):
         if num_samples is not None and (not isinstance(num_samples, int) or num_samples <= 0):
             raise ValueError(f"num_samples should be a positive integer value, but got num_samples={num_samples}")
-        self.data_source, self.replacement, self.generator, self._num_samples = data_source, replacement, generator, num_samples
+        self.data_source, self.replacement, self.generator, self._num_samples = (
+            data_source,
+            replacement,
+            generator,
+            num_samples,
+        )
 
     @property
     def num_samples(self) -> int:
@@ -80,7 +91,9 @@ class SubsetRandomSampler(Sampler):
 class WeightedRandomSampler(Sampler):
     """Indices drawn with probability proportional to their weights."""
 
-    def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Generator | None = None):
+    def __init__(
+        self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Generator | None = None
+    ):
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
             raise ValueError(f"num_samples should be a positive integer value, but got num_samples={num_samples}")
         self.weights = as_tensor(weights, dtype=float64)
