@@ -117,4 +117,6 @@ void __tsan_write_range(void* p, unsigned long n) { emu::access(p, n, true, HERE
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
+void __tsan_atomic_signal_fence(int) {}       // what __threadfence() is: no access
+void __tsan_atomic_thread_fence(int) {}
 }

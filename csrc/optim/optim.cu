@@ -1,37 +1,33 @@
-// Multi-tensor optimizer steps: a block finds the array its chunk belongs to, then streams through the chunk.
-#include "../device/convert.cuh"
-#include "../device/vector.cuh"
-#include "optim.h"
+// Multi-tensor optimizer steps: a block finds the array its chunk belongs to, then streams through the chunk. What
+// happens to an element is a rule: a struct that is made once a thread from the options, the rate and the step, and
+// then called on param, gradient and states.
+#include "optim_lists.cuh"
+
+#include <cmath>
 
 namespace {
 
-constexpr int kThreads = 256;
-
-struct OptimList {
-    OptimArray arrays[kOptimArrays];
-    unsigned first_block[kOptimArrays];      // ascending; the blocks of array i start here
-    int count;
-};
-static_assert(sizeof(OptimList) + sizeof(SgdStep) + 64 <= 4096, "parameters of a kernel");
-
-// The last array whose first block is at or before this one. Arrays have at least one block each.
-__device__ __forceinline__ int array_of(const OptimList& list, unsigned block) {
-    int low = 0, high = list.count - 1;
-    while (low < high) {
-        const int middle = (low + high + 1) / 2;
-        if (list.first_block[middle] <= block) low = middle;
-        else high = middle - 1;
-    }
-    return low;
+// torch.lerp's formula: exact at both ends.
+template <class Acc>
+__device__ __forceinline__ Acc lerp(Acc from, Acc to, Acc weight) {
+    return weight < Acc(0.5) ? from + weight * (to - from) : to - (to - from) * (1 - weight);
 }
 
-// One element: p and m are updated. m is 0 without momentum, where it is not stored.
 template <class Acc>
 struct Sgd {
-    Acc lr, momentum, keep, weight_decay;    // keep = 1 - dampening
+    using Options = SgdStep;
+    static constexpr int kPointers = 3;          // param, gradient, momentum
+    Acc lr, momentum, keep, weight_decay;        // keep = 1 - dampening
     bool nesterov, maximize, first_step;
 
-    __device__ __forceinline__ void operator()(Acc& p, Acc g, Acc& m) const {
+    __device__ __forceinline__ Sgd(const Options& o, Acc rate, Acc)
+        : lr(rate), momentum(Acc(o.momentum)), keep(Acc(1 - o.dampening)), weight_decay(Acc(o.weight_decay)),
+          nesterov(o.nesterov), maximize(o.maximize), first_step(o.first_step) {}
+
+    __device__ __forceinline__ bool reads(int i) const { return i != 2 || !first_step; }
+
+    __device__ __forceinline__ void operator()(Acc (&x)[kPointers]) const {
+        Acc &p = x[0], g = x[1], &m = x[2];
         if (maximize) g = -g;
         if (weight_decay != 0) g += weight_decay * p;
         if (momentum != 0) {
@@ -42,73 +38,188 @@ struct Sgd {
     }
 };
 
-__device__ __forceinline__ bool aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+template <class Acc>
+struct Adam {
+    using Options = AdamStep;
+    static constexpr int kPointers = 5;          // param, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq
+    Acc beta2, rest1, rest2, weight_decay, keep, eps, step_size, root;       // rest = 1 - beta
+    bool maximize;
 
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-sgd_step_kernel(const __grid_constant__ OptimList list, const __grid_constant__ SgdStep step, int chunk) {
+    // 1 - beta^t is -expm1(t log beta): no digits cancel where beta^t is close to 1.
+    __device__ __forceinline__ Adam(const Options& o, Acc rate, Acc t)
+        : beta2(Acc(o.beta2)), rest1(Acc(1 - o.beta1)), rest2(Acc(1 - o.beta2)),
+          weight_decay(o.decoupled ? Acc(0) : Acc(o.weight_decay)), keep(o.decoupled ? 1 - rate * Acc(o.weight_decay) : Acc(1)),
+          eps(Acc(o.eps)), step_size(rate / -expm1(t * Acc(o.log_beta1))), root(sqrt(-expm1(t * Acc(o.log_beta2)))),
+          maximize(o.maximize) {}
+
+    __device__ __forceinline__ bool reads(int) const { return true; }
+
+    __device__ __forceinline__ void operator()(Acc (&x)[kPointers]) const {
+        Acc &p = x[0], g = x[1], &m = x[2], &v = x[3], &most = x[4];
+        if (maximize) g = -g;
+        if (weight_decay != 0) g += weight_decay * p;
+        p *= keep;
+        m = lerp(m, g, rest1);
+        v = beta2 * v + rest2 * g * g;
+        // Without amsgrad `most` is not kept: it is 0 here, and v is never below it.
+        if (v > most || v != v) most = v;
+        p -= step_size * (m / (sqrt(most) / root + eps));
+    }
+};
+
+template <class Acc>
+struct Adagrad {
+    using Options = AdagradStep;
+    static constexpr int kPointers = 3;          // param, gradient, sum
+    Acc rate, weight_decay, eps;
+    bool maximize;
+
+    __device__ __forceinline__ Adagrad(const Options& o, Acc lr, Acc t)
+        : rate(lr / (1 + (t - 1) * Acc(o.lr_decay))), weight_decay(Acc(o.weight_decay)), eps(Acc(o.eps)), maximize(o.maximize) {}
+
+    __device__ __forceinline__ bool reads(int) const { return true; }
+
+    __device__ __forceinline__ void operator()(Acc (&x)[kPointers]) const {
+        Acc &p = x[0], g = x[1], &sum = x[2];
+        if (maximize) g = -g;
+        if (weight_decay != 0) g += weight_decay * p;
+        sum += g * g;
+        p -= rate * (g / (sqrt(sum) + eps));
+    }
+};
+
+template <class Acc>
+struct Rmsprop {
+    using Options = RmspropStep;
+    static constexpr int kPointers = 5;          // param, gradient, square_avg, momentum_buffer, grad_avg
+    Acc lr, alpha, rest, eps, weight_decay, momentum;                        // rest = 1 - alpha
+    bool maximize, centered;
+
+    __device__ __forceinline__ Rmsprop(const Options& o, Acc rate, Acc)
+        : lr(rate), alpha(Acc(o.alpha)), rest(Acc(1 - o.alpha)), eps(Acc(o.eps)), weight_decay(Acc(o.weight_decay)),
+          momentum(Acc(o.momentum)), maximize(o.maximize), centered(o.centered) {}
+
+    __device__ __forceinline__ bool reads(int) const { return true; }
+
+    __device__ __forceinline__ void operator()(Acc (&x)[kPointers]) const {
+        Acc &p = x[0], g = x[1], &square = x[2], &buffer = x[3], &mean = x[4];
+        if (maximize) g = -g;
+        if (weight_decay != 0) g += weight_decay * p;
+        square = alpha * square + rest * g * g;
+        if (centered) mean = lerp(mean, g, rest);
+        g = g / (sqrt(centered ? square - mean * mean : square) + eps);
+        buffer = momentum * buffer + g;          // without momentum g alone, and not stored
+        p -= lr * buffer;
+    }
+};
+
+struct Counting {
+    unsigned* ticket;                            // null: the list holds the numbers themselves
+    int chunk;
+};
+
+template <class T, template <class> class Rule>
+__global__ void __launch_bounds__(kOptimThreads, 2)
+step_kernel(const __grid_constant__ OptimList<Rule<accumulator_t<T>>::kPointers> list,
+            const __grid_constant__ typename Rule<accumulator_t<T>>::Options options, Counting counting) {
     using Acc = accumulator_t<T>;
+    constexpr int kPointers = Rule<Acc>::kPointers;
     constexpr int kCount = 16 / sizeof(T);
-    const int index = array_of(list, blockIdx.x);
-    const OptimArray array = list.arrays[index];
-    T* param = static_cast<T*>(array.param);                     // (size,)
-    const T* grad = static_cast<const T*>(array.grad);           // (size,)
-    T* buffer = static_cast<T*>(array.momentum);                 // (size,) or null
-    const int64_t first = int64_t(blockIdx.x - list.first_block[index]) * chunk;
-    const int64_t last = min(first + chunk, array.size);
-    const Acc lr = step.lr_array ? Acc(*step.lr_array) : Acc(step.lr);
-    const Sgd<Acc> update{lr, Acc(step.momentum), Acc(1 - step.dampening), Acc(step.weight_decay),
-                          step.nesterov, step.maximize, step.first_step};
-    const bool reads_buffer = buffer && !step.first_step;
+    const int index = list.find(blockIdx.x);
+    const auto& entry = list.entries[index];
+    T* array[kPointers];                         // (size,) each
+    bool vectors = true;
+#pragma unroll
+    for (int i = 0; i < kPointers; ++i) {
+        array[i] = static_cast<T*>(entry.pointers[i]);
+        vectors &= aligned16(array[i]);          // chunks are whole packs; null is aligned
+    }
+    const int64_t first = int64_t(blockIdx.x - list.first_block[index]) * counting.chunk;
+    const int64_t last = min(first + counting.chunk, entry.size);
+    const LearningRate& lr = options.lr;
+    const Acc rate = !lr.array ? Acc(lr.number) : lr.wide ? Acc(*static_cast<const double*>(lr.array)) : Acc(*static_cast<const float*>(lr.array));
+    const Acc step = (counting.ticket ? Acc(*entry.step.array) : Acc(entry.step.number)) + 1;
+    const Rule<Acc> rule(options, rate, step);
 
     int64_t done = first;
-    if (aligned16(param) && aligned16(grad) && aligned16(buffer)) {      // chunks are whole packs; null is aligned
+    if (vectors) {
         done = first + (last - first) / kCount * kCount;
-        for (int64_t i = first + int64_t(threadIdx.x) * kCount; i < done; i += kThreads * kCount) {
-            auto p = load_vector<kCount>(param + i);
-            Vector<T, kCount> m{};
-            const auto g = load_vector<kCount>(grad + i);
-            if (reads_buffer) m = load_vector<kCount>(buffer + i);
+        for (int64_t i = first + int64_t(threadIdx.x) * kCount; i < done; i += kOptimThreads * kCount) {
+            Vector<T, kCount> packs[kPointers]{};
 #pragma unroll
-            for (int j = 0; j < kCount; ++j) {
-                Acc value = convert<Acc>(p[j]), momentum = convert<Acc>(m[j]);
-                update(value, convert<Acc>(g[j]), momentum);
-                p[j] = convert<T>(value), m[j] = convert<T>(momentum);
+            for (int j = 0; j < kPointers; ++j)
+                if (array[j] && rule.reads(j)) packs[j] = load_vector<kCount>(array[j] + i);
+#pragma unroll
+            for (int k = 0; k < kCount; ++k) {
+                Acc x[kPointers];
+#pragma unroll
+                for (int j = 0; j < kPointers; ++j) x[j] = convert<Acc>(packs[j][k]);
+                rule(x);
+#pragma unroll
+                for (int j = 0; j < kPointers; ++j) packs[j][k] = convert<T>(x[j]);
             }
-            store_vector(param + i, p);
-            if (buffer) store_vector(buffer + i, m);
+#pragma unroll
+            for (int j = 0; j < kPointers; ++j)
+                if (j != 1 && array[j]) store_vector(array[j] + i, packs[j]);
         }
     }
-    for (int64_t i = done + threadIdx.x; i < last; i += kThreads) {
-        Acc value = convert<Acc>(param[i]), momentum = reads_buffer ? convert<Acc>(buffer[i]) : Acc(0);
-        update(value, convert<Acc>(grad[i]), momentum);
-        param[i] = convert<T>(value);
-        if (buffer) buffer[i] = convert<T>(momentum);
+    for (int64_t i = done + threadIdx.x; i < last; i += kOptimThreads) {
+        Acc x[kPointers];
+#pragma unroll
+        for (int j = 0; j < kPointers; ++j) x[j] = array[j] && rule.reads(j) ? convert<Acc>(array[j][i]) : Acc(0);
+        rule(x);
+#pragma unroll
+        for (int j = 0; j < kPointers; ++j)
+            if (j != 1 && array[j]) array[j][i] = convert<T>(x[j]);
     }
+
+    if (counting.ticket) {
+        __syncthreads();                         // all threads of this block have read their step
+        if (threadIdx.x == 0) {
+            __threadfence();
+            if (atomicAdd(counting.ticket, 1u) == gridDim.x - 1) {           // and so have all other blocks
+                __threadfence();
+                for (int i = 0; i < list.count; ++i) *list.entries[i].step.array += 1;
+                *counting.ticket = 0;
+            }
+        }
+    }
+}
+
+template <template <class> class Rule, class Options>
+void launch_step(const std::vector<OptimArray>& arrays, DType dtype, const Options& options, unsigned* ticket, const OptimConfig& config,
+                 cudaStream_t stream) {
+    check(config);
+    static_assert(sizeof(Options) + sizeof(Counting) + 32 <= kOptimOptions, "parameters of a kernel");
+    dispatch_floating(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        constexpr int kPointers = Rule<accumulator_t<T>>::kPointers;
+        for_each_list<kPointers>(arrays, config.chunk, [&](const OptimList<kPointers>& list, unsigned blocks) {
+            gpu::launch<step_kernel<T, Rule>>(dim3(blocks), dim3(kOptimThreads), 0, stream, list, options, Counting{ticket, config.chunk});
+        });
+    });
 }
 
 }  // namespace
 
-void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, const OptimConfig& config, cudaStream_t stream) {
-    check(config);
-    constexpr int64_t kMaxBlocks = 1ll << 30;
-    dispatch_floating(dtype, [&](auto tag) {
-        using T = typename decltype(tag)::type;
-        OptimList list;
-        int64_t blocks = 0;
-        list.count = 0;
-        auto flush = [&] {
-            if (list.count) gpu::launch<sgd_step_kernel<T>>(dim3(unsigned(blocks)), dim3(kThreads), 0, stream, list, step, config.chunk);
-            list.count = 0, blocks = 0;
-        };
-        for (const OptimArray& array : arrays) {
-            if (array.size == 0) continue;
-            const int64_t mine = (array.size + config.chunk - 1) / config.chunk;
-            if (list.count == kOptimArrays || blocks + mine > kMaxBlocks) flush();
-            list.arrays[list.count] = array;
-            list.first_block[list.count++] = unsigned(blocks);
-            blocks += mine;
-        }
-        flush();
-    });
+void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, unsigned* ticket, const OptimConfig& config,
+              cudaStream_t stream) {
+    launch_step<Sgd>(arrays, dtype, step, ticket, config, stream);
+}
+
+void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, unsigned* ticket, const OptimConfig& config,
+               cudaStream_t stream) {
+    AdamStep complete = step;
+    complete.log_beta1 = std::log(step.beta1), complete.log_beta2 = std::log(step.beta2);
+    launch_step<Adam>(arrays, dtype, complete, ticket, config, stream);
+}
+
+void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, unsigned* ticket, const OptimConfig& config,
+                  cudaStream_t stream) {
+    launch_step<Adagrad>(arrays, dtype, step, ticket, config, stream);
+}
+
+void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, unsigned* ticket, const OptimConfig& config,
+                  cudaStream_t stream) {
+    launch_step<Rmsprop>(arrays, dtype, step, ticket, config, stream);
 }

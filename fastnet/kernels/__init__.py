@@ -3,13 +3,15 @@
 from fastnet.kernels._runtime import available, trace, use
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.matmul import matmul
-from fastnet.kernels.optim import sgd_step
+from fastnet.kernels.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
 from fastnet.kernels.reduction import column_sum
 from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
+    "adagrad_step",
+    "adam_step",
     "available",
     "bias_activation",
     "bias_activation_backward",
@@ -24,6 +26,7 @@ __all__ = [
     "normal",
     "permutation",
     "random_bits",
+    "rmsprop_step",
     "sgd_step",
     "softmax",
     "softmax_backward",

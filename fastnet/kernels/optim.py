@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
-from fastnet.kernels._arrays import check_array, is_numpy, stream_of
+from fastnet.kernels._arrays import addressable, check_array, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
 
 
@@ -39,46 +39,117 @@ def _order(x: Any) -> tuple[int, ...]:
 def _check_lr(name: str, lr: Any, like: Any) -> tuple[float, Any]:
     """(number, None) or (0, array)."""
     if isinstance(lr, np.ndarray) or hasattr(lr, "__cuda_array_interface__"):
-        check_array(name, "lr", lr, dtypes=("float32",), like=like)
+        check_array(name, "lr", lr, dtypes=("float32", "float64"), like=like)
         if lr.size != 1:
             raise ValueError(f"{name}: lr has {lr.size} elements, expected a number or an array of one")
-        return 0.0, lr
+        return 0.0, addressable(lr)
     return float(lr), None
 
 
-def _check_lists(name: str, params: Sequence, grads: Sequence, momenta: Sequence | None) -> None:
-    lists = [("params", params, True), ("grads", grads, False)] + (
-        [] if momenta is None else [("momenta", momenta, True)]
-    )
-    for argument, arrays, _ in lists:
+def _check_lists(name: str, lists: dict[str, Sequence | None]) -> None:
+    """Lists of arrays as long as the first, each array like the first list's; all but "grads" are updated."""
+    first, params = next(iter(lists.items()))
+    given = [(argument, arrays) for argument, arrays in lists.items() if arrays is not None or argument == "grads"]
+    for argument, arrays in given:
         if not isinstance(arrays, (list, tuple)):
             raise TypeError(f"{name}: {argument} is a {type(arrays).__name__}, expected a list of arrays")
-        if len(arrays) != len(params):
+        if len(arrays) != len(params):  # type: ignore[arg-type]
             raise ValueError(
-                f"{name}: {argument} has {len(arrays)} arrays, expected one for each of the {len(params)} params"
+                f"{name}: {argument} has {len(arrays)} arrays, expected one for each of the {len(params)} {first}"  # type: ignore[arg-type]
             )
     seen: dict[int, str] = {}
-    for i, p in enumerate(params):
-        for argument, arrays, written in lists:
-            a, label = arrays[i], f"{argument}[{i}]"
-            if argument == "params":
-                check_array(name, label, a, like=params[0])
+    for i, p in enumerate(params):  # type: ignore[arg-type]
+        for argument, arrays in given:
+            a, label = arrays[i], f"{argument}[{i}]"  # type: ignore[index]
+            if argument == first:
+                check_array(name, label, a, like=params[0])  # type: ignore[index]
             else:
                 check_array(name, label, a, dtypes=(p.dtype.name,), like=p)
             if a.shape != p.shape:
                 raise ValueError(f"{name}: {label} has shape {tuple(a.shape)}, expected its param's, {tuple(p.shape)}")
-            if not written or not a.size:
-                continue
-            if is_numpy(a) and not a.flags.writeable:
-                raise ValueError(f"{name}: {label} is read-only, expected an array that can be updated in place")
-            if any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
-                raise ValueError(f"{name}: {label} is a broadcast array, expected one whose elements lie apart")
-            address = _address(a)
-            if address in seen:
-                raise ValueError(
-                    f"{name}: {label} is the same memory as {seen[address]}, expected arrays that do not overlap"
-                )
-            seen[address] = label
+            if argument != "grads" and a.size:
+                _check_written(name, label, a, seen)
+
+
+def _check_present(name: str, lists: dict[str, Any], *arguments: str) -> None:
+    for argument in arguments:
+        if lists[argument] is None:
+            raise TypeError(f"{name}: {argument} is a NoneType, expected a list of arrays")
+
+
+def _check_written(name: str, label: str, a: Any, seen: dict[int, str]) -> None:
+    if is_numpy(a) and not a.flags.writeable:
+        raise ValueError(f"{name}: {label} is read-only, expected an array that can be updated in place")
+    if any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
+        raise ValueError(f"{name}: {label} is a broadcast array, expected one whose elements lie apart")
+    address = _address(a)
+    if address in seen:
+        raise ValueError(f"{name}: {label} is the same memory as {seen[address]}, expected arrays that do not overlap")
+    seen[address] = label
+
+
+def _check_steps(name: str, steps: Any, params: Sequence) -> bool:
+    """Whether steps are arrays, which the kernel counts up, and not numbers."""
+    if not isinstance(steps, (list, tuple)):
+        raise TypeError(f"{name}: steps is a {type(steps).__name__}, expected a list of arrays or of numbers")
+    if len(steps) != len(params):
+        raise ValueError(f"{name}: steps has {len(steps)} items, expected one for each of the {len(params)} params")
+    arrays = [isinstance(s, np.ndarray) or hasattr(s, "__cuda_array_interface__") for s in steps]
+    if not any(arrays):
+        for i, s in enumerate(steps):
+            if isinstance(s, bool) or not isinstance(s, (int, float, np.integer, np.floating)):
+                raise TypeError(f"{name}: steps[{i}] is a {type(s).__name__}, expected an array or a number")
+        return False
+    seen: dict[int, str] = {}
+    for i, s in enumerate(steps):
+        check_array(name, f"steps[{i}]", s, dtypes=("float32",), like=params[0])
+        if s.size != 1:
+            raise ValueError(f"{name}: steps[{i}] has {s.size} elements, expected one")
+        if _address(s) % 4:
+            raise ValueError(f"{name}: steps[{i}] lies at an address that is no multiple of 4, expected an aligned one")
+        _check_written(name, f"steps[{i}]", s, seen)
+    return True
+
+
+def _run(
+    name: str, lists: dict[str, Sequence | None], steps: Sequence | None, lr: Any, config: Any, **options: Any
+) -> None:
+    """Launch extension function `name`, once for each dtype, on arrays that are runs in memory; copies of what is not.
+    Arguments have been checked."""
+    params: Sequence = lists["params"]  # type: ignore[assignment]
+    rate, rate_array = _check_lr(name, lr, params[0])
+    ext = extension_for(params[0])
+    if config is not None and not isinstance(config, ext.OptimConfig):
+        raise TypeError(f"{name}: config is a {type(config).__name__}, expected an OptimConfig of {ext.__name__}")
+    counted = steps is not None and not isinstance(steps[0], (int, float, np.number))
+    given = {argument: arrays for argument, arrays in lists.items() if arrays is not None}
+    groups: dict[Any, list[int]] = {}
+    ready: list[list[Any]] = []
+    back: list[tuple[Any, Any]] = []
+    for i, p in enumerate(params):
+        together = [arrays[i] for arrays in given.values()]
+        if not (_dense(p) and all(_order(a) == _order(p) and _address(a) % a.itemsize == 0 for a in together)):
+            copies = [namespace(a).array(a, order="C") for a in together]
+            back += [(a, b) for argument, a, b in zip(given, together, copies, strict=True) if argument != "grads"]
+            together = copies
+        ready.append(together)
+        groups.setdefault(p.dtype, []).append(i)
+    for members in groups.values():
+        columns: dict[str, list] = {argument: [] for argument in lists}
+        columns.update(zip(given, map(list, zip(*(ready[i] for i in members), strict=True)), strict=True))
+        first = columns["params"]
+        chosen = config or ext.optim_config(sum(math.prod(p.shape) for p in first))
+        if steps is not None:
+            mine = [steps[i] for i in members]
+            options["step_arrays"] = mine if counted else []
+            options["steps"] = [] if counted else [float(s) for s in mine]
+            options["ticket"] = namespace(first[0]).zeros(1, np.uint32) if counted else None
+        record(name, *first, config=chosen)
+        getattr(ext, name)(
+            **columns, lr=rate, lr_array=rate_array, **options, config=chosen, stream=stream_of(first[0])
+        )
+    for to, source in back:
+        to[...] = source
 
 
 def sgd_step(
@@ -109,7 +180,7 @@ def sgd_step(
         params: list of float32, float64, float16 or bfloat16 arrays; updated.
         grads: arrays of the same shapes and dtypes.
         momenta: the same again, updated; None if and only if momentum is 0.
-        lr: learning rate: a number, or a float32 array of one element that the kernel reads.
+        lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
         momentum, dampening, weight_decay, nesterov, maximize: as ``torch.optim.SGD``'s.
         first_step: set the momenta to the gradients; what they held is not read.
         config: an ``OptimConfig`` to use in place of the one chosen for the problem.
@@ -118,45 +189,207 @@ def sgd_step(
         TypeError, ValueError: arrays that do not fit, or memory that cannot be updated in place.
     """
     name = "sgd_step"
-    _check_lists(name, params, grads, momenta)
+    lists = {"params": params, "grads": grads, "momenta": momenta}
+    _check_lists(name, lists)
     if (momenta is None) != (momentum == 0):
         raise ValueError(
             f"{name}: momenta is {'None' if momenta is None else 'given'} with momentum {momentum}, expected "
             "None if and only if momentum is 0"
         )
-    if not params:
-        return
-    rate, rate_array = _check_lr(name, lr, params[0])
-    ext = extension_for(params[0])
-    groups: dict[Any, list[tuple[Any, Any, Any]]] = {}
-    back: list[tuple[Any, Any]] = []
-    for i, p in enumerate(params):
-        three = [p, grads[i]] + ([momenta[i]] if momenta is not None else [])
-        in_place = _dense(p) and all(_order(a) == _order(p) and _address(a) % a.itemsize == 0 for a in three)
-        if not in_place:
-            three = [namespace(a).array(a, order="C") for a in three]
-            back.append((p, three[0]))
-            if momenta is not None:
-                back.append((momenta[i], three[2]))
-        groups.setdefault(p.dtype, []).append((three[0], three[1], three[2] if momenta is not None else None))
-    for group in groups.values():
-        ps, gs, ms = (list(column) for column in zip(*group, strict=True))
-        chosen = config or ext.optim_config(sum(math.prod(p.shape) for p in ps))
-        record(name, *ps, config=chosen)
-        ext.sgd_step(
-            ps,
-            gs,
-            ms if momenta is not None else [],
-            rate,
-            rate_array,
-            momentum,
-            dampening,
-            weight_decay,
-            nesterov,
-            maximize,
-            first_step,
-            chosen,
-            stream_of(ps[0]),
+    if params:
+        _run(
+            name,
+            lists,
+            None,
+            lr,
+            config,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            first_step=first_step,
         )
-    for to, source in back:
-        to[...] = source
+
+
+def adam_step(
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    exp_avgs: Sequence[Any],
+    exp_avg_sqs: Sequence[Any],
+    max_exp_avg_sqs: Sequence[Any] | None,
+    steps: Sequence[Any],
+    *,
+    lr: Any,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    weight_decay: float = 0.0,
+    eps: float = 1e-8,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    config: Any = None,
+) -> None:
+    """One step of Adam, AMSGrad or AdamW on every array, in place; PyTorch's formula, with t counted from 1:
+
+    ``g = grad (-grad to maximize)``; weight decay as ``p *= 1 - lr weight_decay`` if decoupled, else
+    ``g += weight_decay p``;  ``m = beta1 m + (1 - beta1) g``;  ``v = beta2 v + (1 - beta2) g^2``;
+    ``v_hat = max(v_max, v)``, kept as v_max, with AMSGrad, else v;
+    ``p -= lr / (1 - beta1^t) m / (sqrt(v_hat / (1 - beta2^t)) + eps)``.
+
+    16-bit elements are computed in float32 and rounded as they are stored. One launch for each dtype and 65 arrays.
+    Arrays that are not runs in memory of one order are copied, updated and copied back, as by ``sgd_step``.
+
+    Args:
+        params: list of float32, float64, float16 or bfloat16 arrays; updated.
+        grads: arrays of the same shapes and dtypes.
+        exp_avgs, exp_avg_sqs: m and v: the same again, updated.
+        max_exp_avg_sqs: v_max with AMSGrad: the same again, updated; None without.
+        steps: for each param how many steps there were before this one: float32 arrays of one element, which the kernel
+            reads and counts up, so that a captured step replays; or numbers, which stay as they are.
+        lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
+        beta1, beta2, weight_decay, eps, maximize, decoupled_weight_decay: as ``torch.optim.Adam``'s.
+        config: an ``OptimConfig`` to use in place of the one chosen for the problem.
+
+    Raises:
+        TypeError, ValueError: arrays that do not fit, or memory that cannot be updated in place.
+
+    Source: Kingma and Ba 2015, section 2; Reddi et al. 2018; Loshchilov and Hutter 2019.
+    """
+    name = "adam_step"
+    lists = {
+        "params": params,
+        "grads": grads,
+        "exp_avgs": exp_avgs,
+        "exp_avg_sqs": exp_avg_sqs,
+        "max_exp_avg_sqs": max_exp_avg_sqs,
+    }
+    _check_present(name, lists, "exp_avgs", "exp_avg_sqs")
+    _check_lists(name, lists)
+    _check_steps(name, steps, params)
+    for argument, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"{name}: {argument} is {beta}, expected a number from 0 to below 1")
+    if params:
+        _run(
+            name,
+            lists,
+            steps,
+            lr,
+            config,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=weight_decay,
+            eps=eps,
+            maximize=maximize,
+            decoupled=decoupled_weight_decay,
+        )
+
+
+def adagrad_step(
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    sums: Sequence[Any],
+    steps: Sequence[Any],
+    *,
+    lr: Any,
+    lr_decay: float = 0.0,
+    weight_decay: float = 0.0,
+    eps: float = 1e-10,
+    maximize: bool = False,
+    config: Any = None,
+) -> None:
+    """One step of Adagrad on every array, in place; PyTorch's formula, with t counted from 1:
+
+    ``g = grad (-grad to maximize) + weight_decay p``;  ``sum += g^2``;
+    ``p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(sum) + eps)``.
+
+    Args:
+        params: list of float32, float64, float16 or bfloat16 arrays; updated.
+        grads: arrays of the same shapes and dtypes.
+        sums: sums of squared gradients: the same again, updated.
+        steps: as ``adam_step``'s.
+        lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
+        lr_decay, weight_decay, eps, maximize: as ``torch.optim.Adagrad``'s.
+        config: an ``OptimConfig`` to use in place of the one chosen for the problem.
+
+    Raises:
+        TypeError, ValueError: arrays that do not fit, or memory that cannot be updated in place.
+
+    Source: Duchi et al. 2011, as PyTorch has it.
+    """
+    name = "adagrad_step"
+    lists = {"params": params, "grads": grads, "sums": sums}
+    _check_present(name, lists, "sums")
+    _check_lists(name, lists)
+    _check_steps(name, steps, params)
+    if params:
+        _run(name, lists, steps, lr, config, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps, maximize=maximize)
+
+
+def rmsprop_step(
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    square_avgs: Sequence[Any],
+    momenta: Sequence[Any] | None,
+    grad_avgs: Sequence[Any] | None,
+    steps: Sequence[Any],
+    *,
+    lr: Any,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    maximize: bool = False,
+    config: Any = None,
+) -> None:
+    """One step of RMSprop on every array, in place; PyTorch's formula:
+
+    ``g = grad (-grad to maximize) + weight_decay p``;  ``s = alpha s + (1 - alpha) g^2``;  centered:
+    ``a = alpha a + (1 - alpha) g`` and ``d = sqrt(s - a^2) + eps``, else ``d = sqrt(s) + eps``;  with momentum
+    ``b = momentum b + g / d`` and ``p -= lr b``, else ``p -= lr g / d``.
+
+    Args:
+        params: list of float32, float64, float16 or bfloat16 arrays; updated.
+        grads: arrays of the same shapes and dtypes.
+        square_avgs: s: the same again, updated.
+        momenta: b: the same again, updated; None if and only if momentum is 0.
+        grad_avgs: a: the same again, updated; None if not centered.
+        steps: as ``adam_step``'s; they are counted and enter no formula.
+        lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
+        alpha, eps, weight_decay, momentum, maximize: as ``torch.optim.RMSprop``'s.
+        config: an ``OptimConfig`` to use in place of the one chosen for the problem.
+
+    Raises:
+        TypeError, ValueError: arrays that do not fit, or memory that cannot be updated in place.
+
+    Source: Tieleman and Hinton 2012, lecture 6.5; centered: Graves 2013, section 4.2; as PyTorch has it.
+    """
+    name = "rmsprop_step"
+    lists = {
+        "params": params,
+        "grads": grads,
+        "square_avgs": square_avgs,
+        "momenta": momenta,
+        "grad_avgs": grad_avgs,
+    }
+    _check_present(name, lists, "square_avgs")
+    _check_lists(name, lists)
+    _check_steps(name, steps, params)
+    if (momenta is None) != (momentum == 0):
+        raise ValueError(
+            f"{name}: momenta is {'None' if momenta is None else 'given'} with momentum {momentum}, expected "
+            "None if and only if momentum is 0"
+        )
+    if params:
+        _run(
+            name,
+            lists,
+            steps,
+            lr,
+            config,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            maximize=maximize,
+        )

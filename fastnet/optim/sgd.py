@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from fastnet._tensor import Tensor
 from fastnet.kernels._runtime import implementation
-from fastnet.optim.optimizer import Optimizer
+from fastnet.optim.optimizer import Optimizer, check_implementation, empty_like, rate_beside
 
 
 class SGD(Optimizer):
@@ -23,7 +21,8 @@ class SGD(Optimizer):
 
     Args:
         params: parameters or groups of them.
-        lr: learning rate: a number, or a float32 tensor of one element beside the parameters, read by the kernel.
+        lr: learning rate: a number, or a float32 or float64 tensor of one element, read by the kernel if it lies beside
+            the parameters.
         momentum, dampening, weight_decay, nesterov, maximize: as in the formula.
         foreach, differentiable, fused: kept for PyTorch's state_dict; differentiable=True is not supported, the others
             change nothing, for the step is always fused.
@@ -58,7 +57,7 @@ class SGD(Optimizer):
     ):
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
-        if not isinstance(lr, Tensor) and not lr >= 0.0:
+        if not lr >= 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")
         if not momentum >= 0.0:
             raise ValueError(f"Invalid momentum value: {momentum}")
@@ -66,8 +65,7 @@ class SGD(Optimizer):
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        if differentiable:
-            raise ValueError("SGD: differentiable is True, expected False: an optimizer step is not recorded")
+        check_implementation("SGD", foreach, fused, differentiable)
         super().__init__(
             params,
             {
@@ -83,6 +81,10 @@ class SGD(Optimizer):
             },
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._complete(nesterov=False, maximize=False, foreach=None, differentiable=False, fused=False)
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what closure, called first, returns."""
         loss = self._loss_of(closure)
@@ -90,35 +92,26 @@ class SGD(Optimizer):
             momentum = group["momentum"]
             first: list[Tensor] = []
             later: list[Tensor] = []
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if momentum != 0 and self.state[p].get("momentum_buffer") is None:
-                    first.append(p)
-                else:
-                    later.append(p)
+            for p in self._with_gradient(group):
+                new = momentum != 0 and self.state[p].get("momentum_buffer") is None
+                (first if new else later).append(p)
             self._update(group, first, True)
             self._update(group, later, False)
         return loss
 
     def _update(self, group: dict[str, Any], params: list[Tensor], first_step: bool) -> None:
-        by_device: dict[Any, list[Tensor]] = {}
-        for p in params:
-            by_device.setdefault(None if isinstance(p._data, np.ndarray) else p._data.device.id, []).append(p)
-        for together in by_device.values():
-            arrays = [p._data for p in together]
+        for together in self._together(params):
             buffers = None
             if group["momentum"] != 0:
                 if first_step:
                     for p in together:
-                        self.state[p]["momentum_buffer"] = Tensor._wrap(_empty_like(p._data))
-                buffers = [self.state[p]["momentum_buffer"]._data for p in together]
-            lr = group["lr"]
-            implementation(arrays[0]).sgd_step(
-                arrays,
+                        self.state[p]["momentum_buffer"] = empty_like(p)
+                buffers = self._states(together, "momentum_buffer")
+            implementation(together[0]._data).sgd_step(
+                [p._data for p in together],
                 [p.grad._data for p in together],
                 buffers,
-                lr=lr._data if isinstance(lr, Tensor) else lr,
+                lr=rate_beside(group["lr"], together[0]),
                 momentum=group["momentum"],
                 dampening=group["dampening"],
                 weight_decay=float(group["weight_decay"]),
@@ -126,14 +119,3 @@ class SGD(Optimizer):
                 maximize=group["maximize"],
                 first_step=first_step,
             )
-            for p in together:
-                p._version_counter[0] += 1
-
-
-def _empty_like(x: Any) -> Any:
-    """In the memory order of x."""
-    if isinstance(x, np.ndarray):
-        return np.empty_like(x, subok=False)
-    import cupy
-
-    return cupy.empty_like(x)

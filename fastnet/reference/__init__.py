@@ -2,13 +2,15 @@
 
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.matmul import matmul
-from fastnet.reference.optim import sgd_step
+from fastnet.reference.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
 from fastnet.reference.reduction import column_sum
 from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
+    "adagrad_step",
+    "adam_step",
     "bias_activation",
     "bias_activation_backward",
     "column_sum",
@@ -22,6 +24,7 @@ __all__ = [
     "normal",
     "permutation",
     "random_bits",
+    "rmsprop_step",
     "sgd_step",
     "softmax",
     "softmax_backward",

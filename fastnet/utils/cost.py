@@ -30,6 +30,10 @@ def _per_element(operations: int) -> Callable[..., int]:
     return count_one
 
 
+def _per_parameter(operations: int) -> Callable[..., int]:
+    return lambda result, params, *_, **__: operations * sum(p.size for p in params)
+
+
 # Operations of each function, exponentials and the like as one. Matrix products decide; the others are for
 # completeness.
 OPERATIONS: dict[str, Callable[..., int]] = {
@@ -44,7 +48,10 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "log_softmax": _per_element(4),
     "log_softmax_backward": _per_element(4),
     "cross_entropy": lambda result, logits, *_, **__: 6 * logits.size,
-    "sgd_step": lambda result, params, *_, **__: 4 * sum(p.size for p in params),
+    "sgd_step": _per_parameter(4),
+    "adam_step": _per_parameter(14),
+    "adagrad_step": _per_parameter(7),
+    "rmsprop_step": _per_parameter(10),
 }
 
 

@@ -189,21 +189,47 @@ def aligned_cross_entropy(rng: np.random.Generator, dtype: Any) -> Call:
     }
 
 
-def small_sgd_step(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
-    def lists() -> tuple[list[np.ndarray], ...]:
+# How many lists of states each optimizer has, and options that use them all.
+OPTIMIZERS: dict[str, tuple[int, dict]] = {
+    "sgd_step": (1, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "adam_step": (3, {"lr": 0.1, "weight_decay": 0.01, "decoupled_weight_decay": True}),
+    "adagrad_step": (1, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.01}),
+    "rmsprop_step": (3, {"lr": 0.1, "alpha": 0.9, "momentum": 0.9, "weight_decay": 0.01}),
+}
+
+
+def optimizer_lists(name: str, rng: np.random.Generator, dtype: Any, shapes: list[tuple[int, ...]]) -> list[list]:
+    """Params, gradients and states. States are squares above 1, so that RMSprop's is above its squared mean, last."""
+    states = [[2 + abs(normal(rng, s, dtype)) for s in shapes] for _ in range(OPTIMIZERS[name][0])]
+    if name == "rmsprop_step":
+        states[2] = [aligned(s, dtype, 0.5) for s in shapes]
+    return [[normal(rng, s, dtype) for s in shapes] for _ in range(2)] + [
+        [aligned(x.shape, dtype, x) for x in state] for state in states
+    ]
+
+
+def small_optimizer(name: str) -> Callable[[np.random.Generator, Any], Iterator[Call]]:
+    def problems(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
         shapes = [(1,), (7, 33), (0,), (40, 64), (3, 1000)]
-        return tuple(
-            [misaligned(normal(rng, s, dtype)) if i % 2 else normal(rng, s, dtype) for i, s in enumerate(shapes)]
-            for _ in range(3)
-        )
+        states, options = OPTIMIZERS[name]
+        steps = [[np.array([i + 1], np.float32) for i in range(len(shapes))]] if name != "sgd_step" else []
+        lists = optimizer_lists(name, rng, dtype, shapes)
+        yield tuple([[misaligned(x) if i % 2 else x for i, x in enumerate(z)] for z in lists] + steps), options
+        # As few states as there can be, and numbers for steps.
+        fewest = {"sgd_step": 0, "adam_step": 2, "adagrad_step": 1, "rmsprop_step": 1}[name]
+        lists = optimizer_lists(name, rng, dtype, shapes)[: 2 + fewest] + [None] * (states - fewest)
+        yield tuple(lists + [[1, 2, 3, 4, 5]] * len(steps)), {"lr": 0.1, "maximize": True}
 
-    params, grads, _ = lists()
-    yield (params, grads, None), {"lr": 0.1}
-    yield lists(), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+    return problems
 
 
-def aligned_sgd_step(rng: np.random.Generator, dtype: Any) -> Call:
-    return tuple([normal(rng, (64, 256), dtype)] for _ in range(3)), {"lr": 0.1, "momentum": 0.9}
+def aligned_optimizer(name: str) -> Callable[[np.random.Generator, Any], Call]:
+    def problem(rng: np.random.Generator, dtype: Any) -> Call:
+        options = OPTIMIZERS[name][1]
+        steps = [[aligned((1,), np.float32, 3)]] if name != "sgd_step" else []
+        return tuple(optimizer_lists(name, rng, dtype, [(64, 256)]) + steps), options
+
+    return problem
 
 
 SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
@@ -220,7 +246,7 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "normal": small_random,
     "permutation": small_permutation,
     "random_bits": small_random,
-    "sgd_step": small_sgd_step,
+    **{name: small_optimizer(name) for name in OPTIMIZERS},
     "softmax": small_softmax,
     "softmax_backward": small_softmax_backward,
     "uniform": small_random,
@@ -240,7 +266,7 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "normal": aligned_random,
     "permutation": aligned_permutation,
     "random_bits": aligned_random,
-    "sgd_step": aligned_sgd_step,
+    **{name: aligned_optimizer(name) for name in OPTIMIZERS},
     "softmax": aligned_softmax,
     "softmax_backward": aligned_softmax_backward,
     "uniform": aligned_random,
