@@ -65,6 +65,10 @@ template <MatmulTile kTile>
 constexpr int kMatmulThreads = kMatmulTiles[int(kTile)].rows / kMatmulTiles[int(kTile)].thread_rows *
                                (kMatmulTiles[int(kTile)].columns / kMatmulTiles[int(kTile)].thread_columns);
 
+// Where a second set of sums does not fit the registers, totals live in the tile of results.
+template <class Sum, MatmulTile kTile>
+constexpr bool kTotalsAreShared = matmul_totals_are_shared(kMatmulTiles[int(kTile)], sizeof(Sum));
+
 // `kSpan` tile rows (columns) shared by threads that hold kCount each: groups of four, the groups a whole span of
 // threads apart, so that the threads of a warp read neighbouring 16 bytes.
 template <int kSpan, int kCount>
@@ -103,10 +107,11 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
     static_assert(kThreads * kQuad == kRows * kMatmulStep && kThreads * kQuad == kColumns * kMatmulStep, "a quad each");
     constexpr int kStageA = kMatmulStep * (kRows + kMatmulPad), kStage = kStageA + kMatmulStep * (kColumns + kMatmulPad);
     constexpr bool kFolds = std::is_floating_point_v<Sum>;
+    constexpr bool kSharedTotals = kFolds && kTotalsAreShared<Sum, kTile>;
 
     GPU_SHARED(shared);
     Sum* const stages = reinterpret_cast<Sum*>(shared);          // (2, kStage)
-    Sum* const results = reinterpret_cast<Sum*>(shared);         // (kRows, kColumns), when the stages are done with
+    Sum* const results = stages + (kSharedTotals ? 2 * kStage : 0);   // (kRows, kColumns), else when the stages are done with
 
     // A warp is 4 x 8 threads of the tile: its reads of a stage are 64 and 128 neighbouring bytes.
     const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
@@ -138,6 +143,15 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
         }
 
         Sum sums[kThreadRows][kThreadColumns] = {}, totals[kThreadRows][kThreadColumns] = {};
+        const auto result_quad = [&](int r, int c) -> Quad<Sum>& {
+            return *reinterpret_cast<Quad<Sum>*>(results + element<kRows, kThreadRows>(thread_row, r) * kColumns +
+                                                 element<kColumns, kThreadColumns>(thread_column, c));
+        };
+        if constexpr (kSharedTotals)
+#pragma unroll
+            for (int r = 0; r < kThreadRows; ++r)
+#pragma unroll
+                for (int c = 0; c < kThreadColumns; c += kQuad) result_quad(r, c) = Quad<Sum>{};
         if (steps > 0) {
             const Quad<T> qa = fetch(a, row0 + a_outer, a_k), qb = fetch(b, column0 + b_outer, b_k);
             put<kRows>(stages, qa, a.along_k, a_outer, a_k);
@@ -177,7 +191,17 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
 #pragma unroll
                     for (int r = 0; r < kThreadRows; ++r)
 #pragma unroll
-                        for (int c = 0; c < kThreadColumns; ++c) fold_into(totals[r][c], sums[r][c]);
+                        for (int c = 0; c < kThreadColumns; c += kQuad) {
+                            if constexpr (kSharedTotals) {
+                                Quad<Sum> total = result_quad(r, c);
+#pragma unroll
+                                for (int i = 0; i < kQuad; ++i) fold_into(total.v[i], sums[r][c + i]);
+                                result_quad(r, c) = total;
+                            } else {
+#pragma unroll
+                                for (int i = 0; i < kQuad; ++i) fold_into(totals[r][c + i], sums[r][c + i]);
+                            }
+                        }
                 }
             }
             if (more) {                  // the other stage: every thread has left it since the last barrier
@@ -192,9 +216,14 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
 #pragma unroll
         for (int r = 0; r < kThreadRows; ++r)
 #pragma unroll
-            for (int c = 0; c < kThreadColumns; ++c)
-                results[element<kRows, kThreadRows>(thread_row, r) * kColumns + element<kColumns, kThreadColumns>(thread_column, c)] =
-                    kFolds ? totals[r][c] + sums[r][c] : sums[r][c];
+            for (int c = 0; c < kThreadColumns; c += kQuad) {
+                Quad<Sum> result{};
+                if constexpr (kSharedTotals) result = result_quad(r, c);
+#pragma unroll
+                for (int i = 0; i < kQuad; ++i)
+                    result.v[i] = (kSharedTotals ? result.v[i] : totals[r][c + i]) + sums[r][c + i];
+                result_quad(r, c) = result;
+            }
         __syncthreads();
 #pragma unroll 1
         for (int i = thread; i < kRows * kColumns; i += kThreads) {

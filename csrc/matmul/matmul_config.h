@@ -16,19 +16,18 @@ enum class MatmulTile { small, medium, large };
 // A block computes rows x columns of one product; a thread computes thread_rows x thread_columns of them, and loads four
 // elements of each operand a step of eight along k.
 //
-// Registers a thread, by ptxas 13.0 (float32, 16-bit, float64, int32, int64):
+// Registers a thread, by ptxas 13.0 (float32, 16-bit, float64, int32, int64), and no local memory:
 //            sm_80                     sm_90a                    sm_120
-//   small    121, 128, 180, 105, 128   125, 133, 184, 109, 130   135, 135, 172, 118, 146
-//   medium   153, 161, 255, 120, 168   161, 167, 255, 123, 172   167, 167, 254, 135, 228
-//   large    248, 255                  252, 255                  255, 255
-// No local memory but for two to four words in the 255s of sm_90a (8 bytes) and of sm_120's large tile (16 bytes).
+//   small    121, 128, 180, 105, 128   125, 133, 184, 109, 132   135, 135, 172, 117, 150
+//   medium   153, 161, 198, 122, 166   161, 167, 202, 125, 172   167, 167, 208, 131, 230
+//   large    154, 157                  164, 167                  181, 181
 struct MatmulTileShape { int rows, columns, thread_rows, thread_columns; };
 
 // In the order of MatmulTile.
 constexpr MatmulTileShape kMatmulTiles[] = {
     {32, 32, 4, 4},
     {64, 64, 8, 4},
-    {128, 128, 8, 8},                    // two sets of 64 sums: not for double nor int64, which would spill
+    {128, 128, 8, 8},                    // 64 sums: not for double nor int64, which would spill
 };
 
 constexpr MatmulTileShape matmul_tile_shape(MatmulTile tile) { return kMatmulTiles[int(tile)]; }
@@ -50,10 +49,15 @@ struct MatmulConfig {
 constexpr int kMatmulStep = 8;           // k of one shared-memory stage
 constexpr int kMatmulPad = 4;            // elements after each k of a stage: transposing stores then hit 32 banks
 
-// The two stages of both operands, later the tile of results.
+// Whether the totals of a tile lie in shared memory: two sets of 64 words and the fragments are more than 255 registers.
+constexpr bool matmul_totals_are_shared(MatmulTileShape s, int accumulator_bytes) {
+    return s.thread_rows * s.thread_columns * accumulator_bytes >= 64 * 4;
+}
+
+// The two stages of both operands, and the tile of results, which takes their place where it holds no totals.
 constexpr int matmul_shared_bytes(MatmulTileShape s, int accumulator_bytes) {
     const int stages = 2 * kMatmulStep * (s.rows + s.columns + 2 * kMatmulPad), results = s.rows * s.columns;
-    return (stages > results ? stages : results) * accumulator_bytes;
+    return (matmul_totals_are_shared(s, accumulator_bytes) ? stages + results : stages > results ? stages : results) * accumulator_bytes;
 }
 
 inline MatmulConfig matmul_config(const MatmulProblem& p, const DeviceProperties& device) {
