@@ -100,6 +100,12 @@ def problem(rng, dtype, sizes=SIZES):
     return a, b, bias, f"{name(dtype)} {a.shape} {a_layout} @ {b.shape} {b_layout}{'' if bias is None else ' + bias'}"
 
 
+@pytest.fixture(params=["reference", "emulated"])
+def mode(request):
+    with kernels.use(request.param):
+        yield request.param
+
+
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=name)
 def test_random_problems(dtype, full):
     rng = np.random.default_rng(1)
@@ -284,6 +290,79 @@ def test_epilogue(dtype):
             assert_close(short, want, steep, f"reference {activation}")
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, np.int32, np.uint8], ids=name)
+def test_everything_that_follows(dtype, mode):
+    """alpha * a @ b + beta * c + bias + residual: c and residual broadcast, strided, transposed, in either dtype."""
+    rng = np.random.default_rng(12)
+    whole = np.dtype(dtype).kind != "f" and dtype != bfloat16
+    shapes = [((5, 3), (3, 7)), ((2, 4, 5, 3), (3, 7)), ((4, 5, 3), (2, 1, 3, 7)), ((3,), (3, 7)), ((2, 5, 3), (3,))]
+    shapes += [((5, 0), (0, 7)), ((3,), (3,)), ((1, 70, 3), (3, 1))]
+    for i, (of_a, of_b) in enumerate(shapes):
+        a, b = draw(rng, of_a, dtype), draw(rng, of_b, dtype)
+        shape = np.matmul(np.zeros(of_a), np.zeros(of_b)).shape
+        alpha, beta = (3, -2) if whole else (0.75, -1.5)
+        for form in range(4):
+            if form == 0:
+                c, residual = draw(rng, shape, dtype), draw(rng, shape, dtype)
+            elif form == 1:  # transposed; one row or column for all
+                c = draw(rng, shape[::-1], dtype).transpose()
+                residual = draw(rng, tuple(1 if d % 2 else n for d, n in enumerate(shape)), dtype)
+            elif form == 2:
+                c, residual = draw(rng, shape[-1:], dtype), draw(rng, (), dtype)
+            else:
+                c, residual = None, draw(rng, (*shape, 2), dtype)[..., 1]
+            wide = np.float32 if np.dtype(dtype).itemsize == 2 else dtype
+            if form == 1:
+                residual = residual.astype(wide)
+            for out_dtype in {np.dtype(dtype), np.dtype(wide)}:
+                if residual.dtype not in (dtype, out_dtype):
+                    continue
+                follows = {"c": c, "alpha": alpha, "beta": beta, "residual": residual, "out_dtype": out_dtype}
+                with kernels.use(mode, **(schedule(i) if mode == "emulated" else {})):
+                    got, pre = _runtime.implementation(a).matmul(a, b, **follows, keep_preactivation=True)
+                what = f"{of_a} @ {of_b}, form {form}, {out_dtype}"
+                assert got.dtype == out_dtype, what
+                if whole:
+                    want = (
+                        alpha * np.matmul(a.astype(np.int64), b.astype(np.int64))
+                        + residual.astype(np.int64)
+                        + (0 if c is None else beta * c.astype(np.int64))
+                    ).astype(dtype)
+                    assert_close(got, want, 0, what)
+                    continue
+                wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+                add = residual.astype(np.float64) + (0 if c is None else beta * c.astype(np.float64))
+                size = (
+                    alpha * np.matmul(abs(wide_a), abs(wide_b))
+                    + abs(residual.astype(np.float64))
+                    + (0 if c is None else abs(beta * c.astype(np.float64)))
+                )
+                # Three products, then four roundings more, each of at most the sum of magnitudes; then the result's.
+                limit = size * (8 * 1.01 * epsilon(accumulator(dtype)) + epsilon(out_dtype)) + 2.0**-24 * (
+                    dtype == np.float16
+                )
+                assert_close(got, alpha * np.matmul(wide_a, wide_b) + add, limit, what)
+                assert_close(pre, got, 0, what)
+
+
+def test_c_is_not_read_for_beta_zero(mode):
+    a, b = np.ones((3, 4), np.float32), np.ones((4, 2), np.float32)
+    got = _runtime.implementation(a).matmul(a, b, c=np.full((3, 2), np.nan, np.float32), beta=0, alpha=2)
+    assert (got == 8).all()
+
+
+def test_blocks_take_tiles_in_turn():
+    """A grid smaller than the tiles: shared memory is used again by the next tile."""
+    rng = np.random.default_rng(13)
+    a, b = draw(rng, (3, 70, 41), np.float32), draw(rng, (41, 140), np.float32)
+    for tile in TILES:
+        for how in SCHEDULES:
+            config = extension().MatmulConfig(tile=tile, max_blocks=2)
+            with kernels.use("emulated", **how):
+                got = kernels.matmul(a.transpose(1, 0, 2), b, config=config)
+            assert_close(got, expected(a.transpose(1, 0, 2), b), bound(a.transpose(1, 0, 2), b), f"{tile} {how}")
+
+
 def test_activation_parameter():
     a, b = np.float32([[-2, 1]]), np.eye(2, dtype=np.float32)
     with kernels.use("emulated"):
@@ -363,6 +442,16 @@ BAD = [
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), parameter="x"), TypeError, "parameter is a str"),
     (lambda m: m(np.ones((2, 2), int), np.ones((2, 2), int), activation="relu"), TypeError, "needs floating-point"),
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), out_dtype=np.float64), TypeError, "out_dtype is float64"),
+    (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), c=np.ones((3, 2), F)), ValueError, "c has shape"),
+    (
+        lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), residual=np.ones((1, 2, 2), F)),
+        ValueError,
+        "residual has shape",
+    ),
+    (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), c=np.ones((2, 2))), TypeError, "c has dtype float64"),
+    (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), alpha="2"), TypeError, "alpha is a str"),
+    (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), beta=10**400), ValueError, "beta has 1329 bits"),
+    (lambda m: m(np.ones((2, 2), int), np.ones((2, 2), int), alpha=0.5), ValueError, "alpha is 0.5, expected a whole"),
 ]
 
 
@@ -381,6 +470,8 @@ def test_bad_configs():
         ext.MatmulConfig(tile="huge")
     with pytest.raises(ValueError, match="fold"):
         ext.MatmulConfig(tile="small", fold=12)
+    with pytest.raises(ValueError, match="max_blocks"):
+        ext.MatmulConfig(tile="small", max_blocks=0)
     with kernels.use("emulated"):
         with pytest.raises(TypeError, match="config is a str"):
             kernels.matmul(x, x, config="large")
@@ -436,12 +527,6 @@ def tensors(framework, shapes, dtype="float64", seed=10):
         t = framework.tensor(rng.standard_normal(shape).tolist(), dtype=getattr(framework, dtype)).reshape(shape)
         result.append(t.detach().requires_grad_())
     return result
-
-
-@pytest.fixture(params=["reference", "emulated"])
-def mode(request):
-    with kernels.use(request.param):
-        yield request.param
 
 
 @pytest.mark.parametrize("shapes", MATMUL_SHAPES, ids=str)

@@ -3,10 +3,7 @@
 // A block owns a tile of one product. Each step of 8 along k, every thread fetches four consecutive elements of each
 // operand into registers while the block multiplies the step before from shared memory; both operands lie there k-major,
 // in the type of the sums, so that one 16-byte read gives a thread four rows (columns) of one k.
-#include "../device/activation.cuh"
-#include "../device/convert.cuh"
-#include "matmul.h"
-#include <limits>
+#include "matmul_epilogue.cuh"
 #include <type_traits>
 
 namespace {
@@ -76,17 +73,6 @@ __device__ __forceinline__ int element(int thread, int i) {
     return i / kQuad * (kSpan / (kCount / kQuad)) + thread * kQuad + i % kQuad;
 }
 
-template <class T, class Sum>
-__device__ __forceinline__ void store(void* to, int64_t index, Sum value, bool wide) {
-    if constexpr (sizeof(T) == 2) {
-        if (wide) {
-            static_cast<float*>(to)[index] = value;
-            return;
-        }
-    }
-    static_cast<T*>(to)[index] = convert<T>(value);
-}
-
 // total += sum; sum is left with what that addition lost, and goes on from there (Kahan): the error of the whole sum is
 // that of its groups, however many there are. An infinite total lost nothing that could be said in numbers.
 template <class Sum>
@@ -127,19 +113,13 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
     const T* const b_data = b.data;
 
     for (int64_t t = blockIdx.x; t < tiles * batch; t += gridDim.x) {
-        // Neighbouring blocks take eight tile rows by turns, column after column, so that their operands share the L2.
-        constexpr int64_t kGroup = 8;
-        const int64_t product = t / tiles, group = t % tiles / (kGroup * tiles_across), in_group = t % tiles % (kGroup * tiles_across);
-        const int64_t group_rows = min(kGroup, tiles_down - group * kGroup);
-        const int64_t row0 = (group * kGroup + in_group % group_rows) * kRows, column0 = in_group / group_rows * kColumns;
-
-        a.data = a_data;
-        b.data = b_data;
-        for (int64_t rest = product, d = arguments.batch_rank - 1; d >= 0; --d) {
-            const int64_t index = rest % arguments.batch_shape[d];
-            rest /= arguments.batch_shape[d];
-            a.data += index * arguments.a_batch[d];
-            b.data += index * arguments.b_batch[d];
+        const int64_t product = t / tiles;
+        const MatmulPosition position = matmul_position(t % tiles, tiles_down, tiles_across);
+        const int64_t row0 = position.row * kRows, column0 = position.column * kColumns;
+        {
+            const MatmulOffsets at = matmul_offsets(arguments, product);
+            a.data = a_data + at.a;
+            b.data = b_data + at.b;
         }
 
         Sum sums[kThreadRows][kThreadColumns] = {}, totals[kThreadRows][kThreadColumns] = {};
@@ -225,16 +205,12 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
                 result_quad(r, c) = result;
             }
         __syncthreads();
+        const MatmulOffsets at = matmul_offsets(arguments, product);
 #pragma unroll 1
         for (int i = thread; i < kRows * kColumns; i += kThreads) {
             const int64_t row = row0 + i / kColumns, column = column0 + i % kColumns;
             if (row >= m || column >= n) continue;
-            const int64_t index = (product * m + row) * n + column;
-            Sum value = results[i];
-            if (arguments.bias) value += convert<Sum>(static_cast<const T*>(arguments.bias)[column * arguments.bias_stride]);
-            if (arguments.preactivation) store<T>(arguments.preactivation, index, value, arguments.wide_out);
-            if constexpr (kFolds) value = activate(arguments.activation.kind, value, Sum(arguments.activation.parameter));
-            store<T>(arguments.out, index, value, arguments.wide_out);
+            matmul_finish<T>(arguments, at, product, row, column, results[i]);
         }
         __syncthreads();                 // the next tile's stages overwrite the results
     }
@@ -257,25 +233,25 @@ Operand<T> operand(const void* data, int64_t outer_size, int64_t k, int64_t oute
 }
 
 template <class T, MatmulTile kTile>
-void launch(const MatmulArguments& arguments, int fold, cudaStream_t stream) {
+void launch(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream) {
     constexpr MatmulTileShape kShape = matmul_tile_shape(kTile);
     int64_t batch = 1;
     for (int d = 0; d < arguments.batch_rank; ++d) batch *= arguments.batch_shape[d];
     const int64_t tiles = batch * ((arguments.m + kShape.rows - 1) / kShape.rows) * ((arguments.n + kShape.columns - 1) / kShape.columns);
     if (tiles == 0) return;
-    const dim3 grid(unsigned(std::min<int64_t>(tiles, std::numeric_limits<int32_t>::max())));
+    const dim3 grid(unsigned(std::min<int64_t>(tiles, config.max_blocks)));
     gpu::launch<matmul_kernel<T, kTile>>(
         grid, dim3(kMatmulThreads<kTile>), matmul_shared_bytes(kShape, sizeof(typename SumOf<T>::type)), stream, arguments,
         operand<T>(arguments.a, arguments.m, arguments.k, arguments.a_row, arguments.a_k, arguments, arguments.a_batch),
-        operand<T>(arguments.b, arguments.n, arguments.k, arguments.b_column, arguments.b_k, arguments, arguments.b_batch), batch, fold);
+        operand<T>(arguments.b, arguments.n, arguments.k, arguments.b_column, arguments.b_k, arguments, arguments.b_batch), batch, config.fold);
 }
 
 template <class T, bool kLarge>
 void launch(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream) {
     if constexpr (kLarge)
-        if (config.tile == MatmulTile::large) return launch<T, MatmulTile::large>(arguments, config.fold, stream);
-    if (config.tile == MatmulTile::small) return launch<T, MatmulTile::small>(arguments, config.fold, stream);
-    if (config.tile == MatmulTile::medium) return launch<T, MatmulTile::medium>(arguments, config.fold, stream);
+        if (config.tile == MatmulTile::large) return launch<T, MatmulTile::large>(arguments, config, stream);
+    if (config.tile == MatmulTile::small) return launch<T, MatmulTile::small>(arguments, config, stream);
+    if (config.tile == MatmulTile::medium) return launch<T, MatmulTile::medium>(arguments, config, stream);
     throw std::invalid_argument("matmul: config has the large tile, which float32, float16 and bfloat16 alone have");
 }
 

@@ -10,15 +10,31 @@ MatmulTile tile_from_name(const std::string& name) {
     throw py::value_error("MatmulConfig: tile is \"" + name + "\", expected small, medium or large");
 }
 
+bool is_floating(DType dtype) {
+    return dtype == DType::float32 || dtype == DType::float64 || dtype == DType::float16 || dtype == DType::bfloat16;
+}
+
+// x: (batch..., m, n) with a's batch dimensions, or None.
+MatmulAddend addend(const ArrayView& x, const ArrayView& a) {
+    MatmulAddend to{};
+    if (!x.present) return to;
+    if (x.ndim() != a.ndim()) throw py::value_error("matmul: c and residual need the operands' rank");
+    const int rank = a.ndim() - 2;
+    to.data = x.data, to.row = x.strides[rank], to.column = x.strides[rank + 1], to.wide = x.dtype != a.dtype;
+    for (int d = 0; d < rank; ++d) to.batch[d] = x.strides[d];
+    return to;
+}
+
 }  // namespace
 
 void register_matmul(py::module_& m) {
     py::class_<MatmulConfig>(m, "MatmulConfig", py::module_local())  // _cuda and _emulated may both be loaded
-        .def(py::init([](const std::string& tile, int fold) {
+        .def(py::init([](const std::string& tile, int fold, int max_blocks) {
             if (fold < kMatmulStep || fold % kMatmulStep)
                 throw py::value_error("MatmulConfig: fold is " + std::to_string(fold) + ", expected a positive multiple of 8");
-            return MatmulConfig{tile_from_name(tile), fold};
-        }), py::arg("tile"), py::arg("fold") = MatmulConfig{}.fold)
+            if (max_blocks < 1) throw py::value_error("MatmulConfig: max_blocks is " + std::to_string(max_blocks) + ", expected at least 1");
+            return MatmulConfig{tile_from_name(tile), fold, max_blocks};
+        }), py::arg("tile"), py::arg("fold") = MatmulConfig{}.fold, py::arg("max_blocks") = MatmulConfig{}.max_blocks)
         .def_property_readonly("tile", [](const MatmulConfig& c) {
             return c.tile == MatmulTile::small ? "small" : c.tile == MatmulTile::medium ? "medium" : "large";
         })
@@ -42,8 +58,8 @@ void register_matmul(py::module_& m) {
     }, py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("k"), py::arg("dtype"), py::arg("device") = "");
     // a: (batch..., m, k), b: (batch..., k, n) with the same batch dimensions, at most kMatmulBatchRank of them; validated
     // in fastnet/kernels/matmul.py.
-    m.def("matmul", [](ArrayView out, ArrayView preactivation, ArrayView a, ArrayView b, ArrayView bias, const std::string& activation,
-                       double parameter, const MatmulConfig& config, Stream stream) {
+    m.def("matmul", [](ArrayView out, ArrayView preactivation, ArrayView a, ArrayView b, ArrayView bias, ArrayView c, ArrayView residual,
+                       double alpha, double beta, const std::string& activation, double parameter, const MatmulConfig& config, Stream stream) {
         MatmulArguments x{};
         x.out = out.data, x.preactivation = preactivation.data, x.a = a.data, x.b = b.data, x.bias = bias.data;
         const int rank = a.ndim() - 2;
@@ -56,9 +72,12 @@ void register_matmul(py::module_& m) {
         for (int d = 0; d < rank; ++d)
             x.batch_shape[d] = a.shape[d], x.a_batch[d] = a.strides[d], x.b_batch[d] = b.strides[d];
         x.wide_out = out.dtype != a.dtype;
+        x.alpha = alpha, x.beta = beta;
+        if (!is_floating(a.dtype)) x.integer_alpha = int64_t(alpha), x.integer_beta = int64_t(beta);
+        x.c = addend(c, a), x.residual = addend(residual, a);
         x.activation = activation_from_name(activation, parameter);
         py::gil_scoped_release release;
         matmul(x, a.dtype, config, as_stream(stream));
-    }, py::arg("out"), py::arg("preactivation"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("activation"),
-       py::arg("parameter"), py::arg("config"), py::arg("stream"));
+    }, py::arg("out"), py::arg("preactivation"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("c"),
+       py::arg("residual"), py::arg("alpha"), py::arg("beta"), py::arg("activation"), py::arg("parameter"), py::arg("config"), py::arg("stream"));
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 struct MatmulProblem {
@@ -18,9 +19,9 @@ enum class MatmulTile { small, medium, large };
 //
 // Registers a thread, by ptxas 13.0 (float32, 16-bit, float64, int32, int64), and no local memory:
 //            sm_80                     sm_90a                    sm_120
-//   small    121, 128, 180, 105, 128   125, 133, 184, 109, 132   135, 135, 172, 117, 150
-//   medium   153, 161, 198, 122, 166   161, 167, 202, 125, 172   167, 167, 208, 131, 230
-//   large    154, 157                  164, 167                  181, 181
+//   small    121, 128, 180, 105, 128   125, 132, 184, 109, 132   137, 137, 172, 117, 150
+//   medium   154, 166, 198, 122, 166   162, 172, 202, 125, 172   167, 167, 208, 131, 224
+//   large    157, 198                  167, 209                  182, 182
 struct MatmulTileShape { int rows, columns, thread_rows, thread_columns; };
 
 // In the order of MatmulTile.
@@ -37,6 +38,8 @@ struct MatmulConfig {
     // Terms after which a running sum is added to its total, a multiple of 8. At 16 the rounding of equal terms, which all
     // errs to one side, stays below 2^-21 sum|a b|; at 32 not always. A fold costs 5 instructions beside 16 multiply-adds.
     int fold = 16;
+    int max_blocks = std::numeric_limits<int>::max();        // blocks take further tiles in turn
+
 
     std::string to_string() const {
         static const char* const names[] = {"small", "medium", "large"};

@@ -24,12 +24,16 @@ def matmul(
     parameter: float | None = None,
     keep_preactivation: bool = False,
     out_dtype: Any = None,
+    c: Any = None,
+    alpha: float = 1,
+    beta: float = 1,
+    residual: Any = None,
     config: Any = None,
 ) -> Any:
-    """Matrix product with bias and activation: ``out = activation(a @ b + bias)``.
+    """Matrix product with all that follows it: ``out = activation(alpha * a @ b + beta * c + bias + residual)``.
 
     16-bit and float32 inputs are summed in float32, float64 in float64, integers in their own width, wrapping. Sums are
-    two-level along K, bias and activation see the unrounded sum, and the result is rounded once.
+    two-level along K, what follows sees the unrounded sum, and the result is rounded once.
 
     Args:
         a: (..., M, K) or (K,) float32, float64, float16, bfloat16, int32, int64 or uint8, any strides.
@@ -37,8 +41,12 @@ def matmul(
         bias: (N,) of a's dtype, or None.
         activation: a name from ``fastnet.reference.pointwise.ACTIVATIONS``; only ``"none"`` for integers.
         parameter: the activation's number (leaky_relu: slope 0.01, elu: alpha 1, softplus: beta 1), None: its default.
-        keep_preactivation: return ``a @ b + bias`` as well.
+        keep_preactivation: return what the activation was applied to as well.
         out_dtype: a's dtype (default) or, for 16-bit inputs, float32.
+        c: an array that broadcasts to the result, of a's dtype or out_dtype, any strides; or None. Not read where beta
+            is 0.
+        alpha, beta: numbers, whole for integer arrays and then at most 2^53.
+        residual: as c.
         config: a ``MatmulConfig`` to use in place of the one chosen for the problem.
 
     Returns:
@@ -54,7 +62,7 @@ def matmul(
     array([[1., 0.],
            [3., 0.]], dtype=float32)
     """
-    shape, out_type = check_matmul(a, b, bias, activation, parameter, out_dtype)
+    shape, out_type = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual)
     ext = extension_for(a)
     if config is not None and not isinstance(config, ext.MatmulConfig):
         raise TypeError(f"matmul: config is a {type(config).__name__}, expected a MatmulConfig of {ext.__name__}")
@@ -67,7 +75,10 @@ def matmul(
     if out.size:
         left = loadable(a[None, :] if a.ndim == 1 else a)
         right = loadable(b[:, None] if b.ndim == 1 else b)
-        left, right = _collapse(left, right)
+        matrices = [
+            None if x is None else _result_matrix(loadable(x), a, b, shape) for x in (c if beta else None, residual)
+        ]
+        left, right, *matrices = _collapse(left, right, *matrices)
         m, k = left.shape[-2:]
         n = right.shape[-1]
         config = config or ext.matmul_config(math.prod(left.shape[:-2]), m, n, k, a.dtype.name)
@@ -78,6 +89,9 @@ def matmul(
             left,
             right,
             None if bias is None else loadable(bias),
+            *matrices,
+            float(alpha),
+            float(beta),
             activation,
             math.nan if parameter is None else float(parameter),
             config,
@@ -86,36 +100,46 @@ def matmul(
     return (out, preactivation) if keep_preactivation else out
 
 
-def _collapse(a: Any, b: Any) -> tuple[Any, Any]:
-    """(batch..., M, K) and (batch..., K, N) with the same, fewest leading dimensions. No element moves unless more than
-    ``MAX_BATCH_RANK`` are left."""
-    if b.ndim == 2:  # one tall product, as far as a's leading dimensions can be walked as rows
-        while a.ndim > 2 and _merges(a, a.ndim - 3):
-            a = _merge(a, a.ndim - 3)
+def _result_matrix(x: Any, a: Any, b: Any, shape: tuple[int, ...]) -> Any:
+    """x as a view of ``shape``, the result's, with the axes of M and N where a or b is a vector."""
+    x = _broadcast(x, shape)
+    if b.ndim == 1:
+        x = x[..., None]
+    return x[..., None, :] if a.ndim == 1 else x
+
+
+def _collapse(a: Any, b: Any, *addends: Any) -> list[Any]:
+    """(batch..., M, K), (batch..., K, N) and what is added to their product, (batch..., M, N) or None, with the same,
+    fewest leading dimensions. No element moves unless more than ``MAX_BATCH_RANK`` are left."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if not batch:
-        return a, b
-    a, b = _expand(a, batch), _expand(b, batch)
+    rows = [a, *(x for x in addends if x is not None)]  # what has M and a batch
+    if b.ndim == 2:  # one tall product, as far as the leading dimensions can be walked as rows
+        while rows[0].ndim > 2 and all(_merges(x, x.ndim - 3) for x in rows):
+            rows = [_merge(x, x.ndim - 3) for x in rows]
+        batch = rows[0].shape[:-2]
+    arrays = [_broadcast(x, (*batch, *x.shape[-2:])) for x in (rows[0], b, *rows[1:])]
     axis = 0
-    while axis < a.ndim - 3:
-        if _merges(a, axis) and _merges(b, axis):
-            a, b = _merge(a, axis), _merge(b, axis)
+    while axis < len(batch) - 1:
+        if all(_merges(x, axis) for x in arrays):
+            arrays = [_merge(x, axis) for x in arrays]
+            batch = arrays[0].shape[:-2]
         else:
             axis += 1
-    if a.ndim - 2 > MAX_BATCH_RANK:
-        a, b = (x.copy().reshape(math.prod(x.shape[:-2]), *x.shape[-2:]) for x in (a, b))
-    return a, b
+    if len(batch) > MAX_BATCH_RANK:
+        arrays = [x.copy().reshape(math.prod(batch), *x.shape[-2:]) for x in arrays]
+    left = iter(arrays)
+    return [next(left), next(left), *(None if x is None else next(left) for x in addends)]
 
 
-def _expand(x: Any, batch: tuple[int, ...]) -> Any:
-    """A view of x with the leading dimensions ``batch``, repeated ones at stride zero."""
-    if x.shape[:-2] == batch:
+def _broadcast(x: Any, shape: tuple[int, ...]) -> Any:
+    """A view of x with this shape, repeated dimensions at stride zero."""
+    if x.shape == shape:
         return x
     if isinstance(x, np.ndarray):
-        return np.broadcast_to(x, (*batch, *x.shape[-2:]))
+        return np.broadcast_to(x, shape)
     import cupy
 
-    return cupy.broadcast_to(x, (*batch, *x.shape[-2:]))
+    return cupy.broadcast_to(x, shape)
 
 
 def _merges(x: Any, axis: int) -> bool:

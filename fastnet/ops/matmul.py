@@ -120,13 +120,8 @@ class Addmm(ArrayFunction):
         run = implementation(a)
         if beta == 1 and alpha == 1 and input.ndim == 1 and input.shape[0] == b.shape[1]:
             return run.matmul(a, b, bias=input)
-        out = run.matmul(a, b, out_dtype=np.float32 if is_short(a) else None)
-        with np.errstate(all="ignore"):
-            if alpha != 1:
-                out *= out.dtype.type(alpha)
-            if beta != 0:  # where beta is zero, NaN and infinities of input are ignored, as in PyTorch
-                out += wide(input) if beta == 1 else wide(input) * out.dtype.type(beta)
-            return rounded(out, a.dtype)
+        # Where beta is zero, NaN and infinities of input are ignored, as in PyTorch.
+        return run.matmul(a, b, c=input, alpha=alpha, beta=beta)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:

@@ -21,9 +21,14 @@ def matmul(
     parameter: float | None = None,
     keep_preactivation: bool = False,
     out_dtype: Any = None,
+    c: Any = None,
+    alpha: float = 1,
+    beta: float = 1,
+    residual: Any = None,
     config: Any = None,
 ) -> Any:
-    """``activation(a @ b + bias)``: 16-bit inputs computed in float32 and rounded once, other dtypes in their own.
+    """``activation(alpha * a @ b + beta * c + bias + residual)``: 16-bit inputs computed in float32 and rounded once,
+    other dtypes in their own.
 
     Arguments and results as ``fastnet.kernels.matmul``.
 
@@ -31,7 +36,7 @@ def matmul(
     >>> matmul(np.ones((2, 3), np.float32), np.ones((3,), np.float32), bias=np.float32([1]))
     array([4., 4.], dtype=float32)
     """
-    _, dtype = check_matmul(a, b, bias, activation, parameter, out_dtype)
+    _, dtype = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual)
     short = a.dtype.itemsize == 2
     if short:
         a, b = a.astype(np.float32), b.astype(np.float32)
@@ -42,11 +47,17 @@ def matmul(
             out = (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1]) if a.size else a @ b
         else:
             out = a @ b
+        if alpha != 1:
+            out = out * _scalar(alpha, out.dtype)
+        if c is not None and beta != 0:
+            out = out + c.astype(out.dtype) * _scalar(beta, out.dtype)
         if bias is not None:
             if out.ndim:
                 out += bias
             else:
                 out = out + bias[0]
+        if residual is not None:
+            out = out + residual.astype(out.dtype)
         if not out.ndim:
             out = _asarray(out, a)
         result = out
@@ -61,7 +72,16 @@ def matmul(
 
 
 def check_matmul(
-    a: Any, b: Any, bias: Any, activation: str, parameter: Any, out_dtype: Any
+    a: Any,
+    b: Any,
+    bias: Any,
+    activation: str,
+    parameter: Any,
+    out_dtype: Any,
+    c: Any,
+    alpha: Any,
+    beta: Any,
+    residual: Any,
 ) -> tuple[tuple[int, ...], np.dtype]:
     """The result's shape and dtype; ValueError or TypeError for arrays that cannot be multiplied so."""
     check_array("matmul", "a", a, dtypes=DTYPES)
@@ -107,7 +127,27 @@ def check_matmul(
     if out != dtype and not (out == np.float32 and dtype.name in ("float16", "bfloat16")):
         takes = "float32 or that" if dtype.name in ("float16", "bfloat16") else "that"
         raise TypeError(f"matmul: out_dtype is {out.name} for arrays of {dtype.name}, expected {takes}")
-    return (*batch, *rows, *columns), out
+    shape = (*batch, *rows, *columns)
+    for argument, x in (("c", c), ("residual", residual)):
+        if x is None:
+            continue
+        check_array("matmul", argument, x, dtypes=DTYPES, like=a)
+        if x.dtype not in (dtype, out):
+            raise TypeError(
+                f"matmul: {argument} has dtype {x.dtype.name}, expected {dtype.name} or out_dtype's {out.name}"
+            )
+        if x.ndim > len(shape) or any(n not in (1, s) for n, s in zip(x.shape[::-1], shape[::-1], strict=False)):
+            raise ValueError(f"matmul: {argument} has shape {tuple(x.shape)}, expected one that broadcasts to {shape}")
+    for argument, x in (("alpha", alpha), ("beta", beta)):
+        if isinstance(x, bool) or not isinstance(x, (int, float, np.integer, np.floating)):
+            raise TypeError(f"matmul: {argument} is a {type(x).__name__}, expected a number")
+        if isinstance(x, int) and abs(x) > 2**1023:
+            raise ValueError(f"matmul: {argument} has {x.bit_length()} bits, expected a number that fits a float")
+        if dtype.name not in FLOATING and not (abs(x) <= 2**53 and x == int(x)):
+            raise ValueError(
+                f"matmul: {argument} is {x}, expected a whole number up to 2^53 for arrays of {dtype.name}"
+            )
+    return shape, out
 
 
 def _for_blas(x: Any) -> Any:
@@ -119,6 +159,11 @@ def _for_blas(x: Any) -> Any:
     if (columns == size and rows >= size * x.shape[-1]) or (rows == size and columns >= size * x.shape[-2]):
         return x
     return np.ascontiguousarray(x)
+
+
+def _scalar(x: Any, dtype: np.dtype) -> Any:
+    """x in an array's dtype, wrapped where that is an integer's."""
+    return dtype.type(x) if dtype.kind == "f" else np.array(int(x), np.int64).astype(dtype)[()]
 
 
 def _asarray(x: Any, like: Any) -> Any:
