@@ -1,7 +1,7 @@
 """Sectors, wavefronts and bytes of every kernel on an aligned problem, held as golden numbers.
 
 A GPU's speed on these kernels is decided by them, and they are the same in every schedule and on every machine. When a
-change to a kernel changes them on purpose: ``PYTHONPATH=tests python tests/test_counters.py`` writes
+change to a kernel changes them on purpose: ``PYTHONPATH=. python tests/test_counters.py`` writes
 tests/golden/counters.json anew, and the difference is part of the change that is reviewed.
 """
 
