@@ -28,6 +28,7 @@ from fastnet._tensor import Size, Tensor
 from fastnet._version import __version__
 from fastnet.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from fastnet.errors import OutOfMemoryError
+from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import creation as _creation
 from fastnet.ops import dropout as _dropout

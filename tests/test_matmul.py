@@ -13,7 +13,7 @@ from fastnet.ops import matmul as ops
 FLOATS = [np.float32, np.float64, np.float16, bfloat16]
 INTEGERS = [np.int32, np.int64, np.uint8]
 SIZES = [0, 1, 2, 3, 4, 7, 8, 9, 16, 31, 33, 64, 65, 100, 129]
-TILES = {"small": [*FLOATS, *INTEGERS], "medium": [*FLOATS, *INTEGERS], "large": [np.float32, np.float16, bfloat16]}
+TILES = {32: [*FLOATS, *INTEGERS], 64: [*FLOATS, *INTEGERS], 128: [np.float32, np.float16, bfloat16]}
 
 
 def name(dtype):
@@ -22,6 +22,11 @@ def name(dtype):
 
 def extension():
     return _runtime.extension_for(np.empty(0))
+
+
+def general(tile, **how):
+    """The config of the general family's square tile."""
+    return extension().MatmulConfig("general", tile, tile, **how)
 
 
 def accumulator(dtype):
@@ -124,14 +129,14 @@ def test_random_problems(dtype, full):
 @pytest.mark.parametrize(
     ("tile", "dtype"),
     [(t, d) for t, ds in TILES.items() for d in ds],
-    ids=lambda x: x if isinstance(x, str) else name(x),
+    ids=lambda x: str(x) if isinstance(x, int) else name(x),
 )
 def test_every_tile_in_every_schedule(tile, dtype, how):
     """More than one block each way, more steps than both stages hold, several folds, both ways of loading each
     operand."""
     rng = np.random.default_rng(2)
-    config = extension().MatmulConfig(tile=tile, fold=8)
-    rows, columns = config.shape
+    config = general(tile, fold=8)
+    rows, columns = config.rows, config.columns
     for m, n, k in [(rows + 5, columns + 3, 41), (3, 2 * columns, 64), (rows, columns, 8)]:
         for transpose_a, transpose_b in [(False, False), (True, False), (False, True), (True, True)]:
             a = draw(rng, (k, m), dtype).T if transpose_a else draw(rng, (m, k), dtype)
@@ -139,7 +144,7 @@ def test_every_tile_in_every_schedule(tile, dtype, how):
             bias = draw(rng, n, dtype)
             with kernels.use("emulated", **how), kernels.trace() as ran:
                 got = kernels.matmul(a, b, bias=bias, config=config)
-            assert tile in ran.launches[0].config
+            assert f"general {tile}x{tile}" in ran.launches[0].config
             what = f"{tile} {m}x{n}x{k} {transpose_a} {transpose_b}"
             assert_close(got, expected(a, b, bias), bound(a, b, bias, fold=8), what)
 
@@ -197,7 +202,7 @@ def test_nan_and_infinity(dtype):
         want = expected(a, b)
         for i, tile in enumerate(t for t in TILES if dtype in TILES[t]):
             with kernels.use("emulated", **schedule(i)):
-                got = kernels.matmul(a, b, config=extension().MatmulConfig(tile=tile))
+                got = kernels.matmul(a, b, config=general(tile))
             assert np.isnan(want).any()
             assert np.isinf(want).any()
             limit = np.where(
@@ -357,7 +362,7 @@ def test_blocks_take_tiles_in_turn():
     a, b = draw(rng, (3, 70, 41), np.float32), draw(rng, (41, 140), np.float32)
     for tile in TILES:
         for how in SCHEDULES:
-            config = extension().MatmulConfig(tile=tile, max_blocks=2)
+            config = general(tile, max_blocks=2)
             with kernels.use("emulated", **how):
                 got = kernels.matmul(a.transpose(1, 0, 2), b, config=config)
             assert_close(got, expected(a.transpose(1, 0, 2), b), bound(a.transpose(1, 0, 2), b), f"{tile} {how}")
@@ -393,13 +398,13 @@ def test_configs():
         for _ in range(1000):
             batch, m, n, k = (int(2 ** rng.uniform(0, top)) - 1 for top in (12, 24, 24, 24))
             dtype = name(rng.choice([*FLOATS, *INTEGERS]))
-            config = ext.matmul_config(batch, m, n, k, dtype, device)
-            assert config.shared_bytes(8 if dtype in ("float64", "int64") else 4) <= shared
-            assert config.tile != "large" or dtype in ("float32", "float16", "bfloat16")
-            assert config.fold % 8 == 0
-            assert str(config) == str(ext.matmul_config(batch, m, n, k, dtype, device))
-            assert str(config).startswith(f"matmul(tile={config.tile} ")
-            seen.add((config.tile, dtype))
+            problem = ext.MatmulProblem(m, n, k, dtype, batch=batch)
+            config = ext.matmul_config(problem, device)
+            ext.matmul_check(config, problem, device)
+            assert ext.matmul_shared_bytes(config, problem) <= shared
+            assert str(config) == str(ext.matmul_config(problem, device))
+            assert str(config).startswith(f"matmul({config.family} {config.rows}x{config.columns}x")
+            seen.add((config.rows, dtype))
     assert seen == {(tile, name(d)) for tile, ds in TILES.items() for d in ds}
 
 
@@ -416,7 +421,7 @@ def test_prints_its_config(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert "matmul 2x3, 3x2 float64 matmul(tile=small 32x32, fold=16)" in done.stderr
+    assert "matmul 2x3, 3x2 float64 matmul(general 32x32x8, stages=2, fold=16)" in done.stderr
 
 
 F = np.float32
@@ -451,6 +456,7 @@ BAD = [
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), c=np.ones((2, 2))), TypeError, "c has dtype float64"),
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), alpha="2"), TypeError, "alpha is a str"),
     (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), beta=10**400), ValueError, "beta has 1329 bits"),
+    (lambda m: m(np.ones((2, 2), F), np.ones((2, 2), F), precision="low"), ValueError, "precision is 'low', expected"),
     (lambda m: m(np.ones((2, 2), int), np.ones((2, 2), int), alpha=0.5), ValueError, "alpha is 0.5, expected a whole"),
 ]
 
@@ -466,17 +472,48 @@ def test_bad_arguments(implementation):
 def test_bad_configs():
     ext = extension()
     x = np.ones((2, 2))
-    with pytest.raises(ValueError, match="tile"):
-        ext.MatmulConfig(tile="huge")
-    with pytest.raises(ValueError, match="fold"):
-        ext.MatmulConfig(tile="small", fold=12)
-    with pytest.raises(ValueError, match="max_blocks"):
-        ext.MatmulConfig(tile="small", max_blocks=0)
+    for arguments, message in [
+        (("huge", 32, 32), 'family is "huge"'),
+        (("general", 32, 64), "no such tile"),
+        (("general", 0, 0), "no such tile"),
+        (("general", -32, -32), "no such tile"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ext.MatmulConfig(*arguments)
+    for keyword, message in [
+        ({"fold": 12}, "fold"),
+        ({"fold": -8}, "fold"),
+        ({"max_blocks": 0}, "max_blocks"),
+        ({"split": 2}, "split"),
+        ({"split": 0}, "split"),
+        ({"stream_k": True}, "stream_k"),
+        ({"cluster": 2}, "cluster"),
+        ({"stages": 3}, "stages"),
+        ({"k_step": 16}, "k_step"),
+        ({"warps": (2, 2)}, "warps"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            general(32, **keyword)
     with kernels.use("emulated"):
         with pytest.raises(TypeError, match="config is a str"):
             kernels.matmul(x, x, config="large")
-        with pytest.raises(ValueError, match="float64 does not have"):
-            kernels.matmul(x, x, config=ext.MatmulConfig(tile="large"))
+        with kernels.trace() as ran, pytest.raises(ValueError, match="float32, float16 and bfloat16 alone"):
+            kernels.matmul(x, x, config=general(128))
+        assert not len(ran)
+
+
+def test_precision():
+    """The setting is PyTorch's, and reaches the kernels."""
+    assert fastnet.get_float32_matmul_precision() == "highest"
+    try:
+        for precision in ("high", "medium", "highest"):
+            fastnet.set_float32_matmul_precision(precision)
+            assert fastnet.get_float32_matmul_precision() == precision
+        for bad in ("low", None, 1):
+            with pytest.raises(ValueError, match="set_float32_matmul_precision: precision is"):
+                fastnet.set_float32_matmul_precision(bad)
+    finally:
+        fastnet.set_float32_matmul_precision("highest")
 
 
 # ---- the operations ------------------------------------------------------------------------------------------------

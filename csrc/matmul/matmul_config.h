@@ -1,82 +1,93 @@
-// Which tile serves which matrix product: a pure function of the problem and the device, printable, tested without a GPU.
+// Which kernel serves which matrix product: pure functions of the problem and the device, printable, tested without a GPU.
+//
+// Every family of kernels has a file matmul_<family>_config.h with its tiles, its limits and what it costs. Here they
+// meet: the config that any of them obeys, the one check of a config against a problem, and the choice.
 #pragma once
 #include "../host/device.h"
-#include <algorithm>
-#include <cmath>
+#include "../host/dtype.h"
 #include <cstdint>
 #include <limits>
 #include <string>
 
+// general: ordinary multiply-adds, every dtype and layout.
+// sm80: mma.sync fed by cp.async and ldmatrix: 16-bit types and float32, on Ampere and all that came after.
+// sm90: wgmma fed by TMA: 16-bit types, on Hopper alone.
+enum class MatmulFamily { general, sm80, sm90 };
+constexpr const char* kMatmulFamilies[] = {"general", "sm80", "sm90"};
+
+// How an operand lies in memory. Its outer dimension is the one that is not k: the rows of a, the columns of b.
+enum class MatmulMajor { k, outer, none };                 // the dimension whose elements are neighbours
+struct MatmulOperand {
+    MatmulMajor major = MatmulMajor::k;
+    int alignment = 16;                  // bytes, a power of two up to 16 that divides the address and every other stride
+};
+
 struct MatmulProblem {
     int64_t batch = 1, m = 0, n = 0, k = 0;
-    bool float_accumulator = true;       // float32, float16, bfloat16; other dtypes have no large tile
+    DType dtype = DType::float32, out_dtype = DType::float32;
+    MatmulOperand a, b;
+    bool tf32 = false;                   // float32 operands may be rounded to TF32
 };
-
-enum class MatmulTile { small, medium, large };
-
-// A block computes rows x columns of one product; a thread computes thread_rows x thread_columns of them, and loads four
-// elements of each operand a step of eight along k.
-//
-// Registers a thread, by ptxas 13.0 (float32, 16-bit, float64, int32, int64), and no local memory:
-//            sm_80                     sm_90a                    sm_120
-//   small    121, 128, 180, 105, 128   125, 132, 184, 109, 132   137, 137, 172, 117, 150
-//   medium   154, 166, 198, 122, 166   162, 172, 202, 125, 172   167, 167, 208, 131, 224
-//   large    157, 198                  167, 209                  182, 182
-struct MatmulTileShape { int rows, columns, thread_rows, thread_columns; };
-
-// In the order of MatmulTile.
-constexpr MatmulTileShape kMatmulTiles[] = {
-    {32, 32, 4, 4},
-    {64, 64, 8, 4},
-    {128, 128, 8, 8},                    // 64 sums: not for double nor int64, which would spill
-};
-
-constexpr MatmulTileShape matmul_tile_shape(MatmulTile tile) { return kMatmulTiles[int(tile)]; }
 
 struct MatmulConfig {
-    MatmulTile tile = MatmulTile::medium;
-    // Terms after which a running sum is added to its total, a multiple of 8. At 16 the rounding of equal terms, which all
-    // errs to one side, stays below 2^-21 sum|a b|; at 32 not always. A fold costs 5 instructions beside 16 multiply-adds.
-    int fold = 16;
-    int max_blocks = std::numeric_limits<int>::max();        // blocks take further tiles in turn
-
+    MatmulFamily family = MatmulFamily::general;
+    int rows = 0, columns = 0, k_step = 0;                 // a block's tile, and what of k it takes at once
+    int stages = 0;                      // of shared memory, each a k_step of both operands
+    int warps_down = 0, warps_across = 0;                  // that share the tile
+    int split = 1;                       // parts of k, summed in order by a second pass
+    bool stream_k = false;               // max_blocks blocks share all steps of all tiles evenly instead
+    int cluster = 1;                     // blocks that share operands by multicast
+    // Terms after which a running sum is added to its total, a multiple of k_step; 0: never.
+    int fold = 0;
+    int max_blocks = std::numeric_limits<int>::max();      // blocks take further tiles in turn
 
     std::string to_string() const {
-        static const char* const names[] = {"small", "medium", "large"};
-        const MatmulTileShape s = matmul_tile_shape(tile);
-        return std::string("matmul(tile=") + names[int(tile)] + " " + std::to_string(s.rows) + "x" + std::to_string(s.columns) +
-               ", fold=" + std::to_string(fold) + ")";
+        std::string s = std::string("matmul(") + kMatmulFamilies[int(family)] + " " + std::to_string(rows) + "x" +
+                        std::to_string(columns) + "x" + std::to_string(k_step);
+        const auto add = [&](const char* name, int value) { s += std::string(", ") + name + "=" + std::to_string(value); };
+        if (stages) add("stages", stages);
+        if (warps_down) s += ", warps=" + std::to_string(warps_down) + "x" + std::to_string(warps_across);
+        if (split != 1) add("split", split);
+        if (stream_k) s += ", stream_k";
+        if (cluster != 1) add("cluster", cluster);
+        if (fold) add("fold", fold);
+        if (max_blocks != std::numeric_limits<int>::max()) add("max_blocks", max_blocks);
+        return s + ")";
     }
 };
 
-constexpr int kMatmulStep = 8;           // k of one shared-memory stage
-constexpr int kMatmulPad = 4;            // elements after each k of a stage: transposing stores then hit 32 banks
-
-// Whether the totals of a tile lie in shared memory: two sets of 64 words and the fragments are more than 255 registers.
-constexpr bool matmul_totals_are_shared(MatmulTileShape s, int accumulator_bytes) {
-    return s.thread_rows * s.thread_columns * accumulator_bytes >= 64 * 4;
+constexpr int matmul_item_bytes(DType dtype) {
+    return dtype == DType::float16 || dtype == DType::bfloat16 ? 2 : dtype == DType::uint8 ? 1
+           : dtype == DType::float32 || dtype == DType::int32 ? 4 : 8;
 }
 
-// The two stages of both operands, and the tile of results, which takes their place where it holds no totals.
-constexpr int matmul_shared_bytes(MatmulTileShape s, int accumulator_bytes) {
-    const int stages = 2 * kMatmulStep * (s.rows + s.columns + 2 * kMatmulPad), results = s.rows * s.columns;
-    return (matmul_totals_are_shared(s, accumulator_bytes) ? stages + results : stages > results ? stages : results) * accumulator_bytes;
+// Layout of an operand with these strides in elements; `batch_strides` are those of batch dimensions longer than one.
+inline MatmulOperand matmul_operand(uintptr_t address, int64_t outer, int64_t k, int64_t outer_stride, int64_t k_stride,
+                                    const int64_t* batch_strides, int batch_rank, int item_bytes) {
+    // A dimension of size one has no neighbours, whatever its stride says.
+    const bool k_unit = k_stride == 1 || k <= 1, outer_unit = outer_stride == 1 || outer <= 1;
+    MatmulOperand o;
+    o.major = outer_unit && (!k_unit || (k <= 1 && outer > 1)) ? MatmulMajor::outer : k_unit ? MatmulMajor::k : MatmulMajor::none;
+    o.alignment = item_bytes;
+    if (o.major == MatmulMajor::none) return o;
+    const int64_t rows = o.major == MatmulMajor::k ? outer : k, stride = o.major == MatmulMajor::k ? outer_stride : k_stride;
+    uintptr_t bits = address | 16;
+    if (rows > 1) bits |= uintptr_t(stride * item_bytes);
+    for (int d = 0; d < batch_rank; ++d) bits |= uintptr_t(batch_strides[d] * item_bytes);
+    o.alignment = int(bits & -bits);
+    return o;
 }
 
-inline MatmulConfig matmul_config(const MatmulProblem& p, const DeviceProperties& device) {
-    MatmulConfig best;
-    double best_time = 0;
-    // Time ~ waves of blocks x work of one block / how near that tile comes to the peak (from its ratio of products to
-    // shared-memory loads: 64 to 4, 32 to 3, 16 to 2; an estimate until a GPU has been measured).
-    const std::pair<MatmulTile, double> candidates[] = {
-        {MatmulTile::large, 0.9}, {MatmulTile::medium, 0.7}, {MatmulTile::small, 0.5}};
-    for (auto [tile, efficiency] : candidates) {
-        if (tile == MatmulTile::large && !p.float_accumulator) continue;
-        const MatmulTileShape s = matmul_tile_shape(tile);
-        const double tiles = double(p.batch) * double((p.m + s.rows - 1) / s.rows) * double((p.n + s.columns - 1) / s.columns);
-        const double waves = std::max(1.0, std::ceil(tiles / device.sm_count));
-        const double time = waves * s.rows * s.columns / efficiency;
-        if (best_time == 0 || time < best_time) best_time = time, best.tile = tile;
-    }
-    return best;
-}
+// The tile that rows and columns name in full, by its family; std::invalid_argument where there is none.
+MatmulConfig matmul_complete(MatmulConfig config);
+
+// std::invalid_argument where the config cannot serve the problem on the device.
+void matmul_check(const MatmulConfig& config, const MatmulProblem& problem, const DeviceProperties& device);
+
+// Bytes of shared memory a block takes.
+int matmul_shared_bytes(const MatmulConfig& config, const MatmulProblem& problem);
+
+// Bytes of workspace, uninitialised and 256-byte aligned, that a launch needs: partial sums of a split k.
+int64_t matmul_workspace_bytes(const MatmulConfig& config, const MatmulProblem& problem);
+
+MatmulConfig matmul_config(const MatmulProblem& problem, const DeviceProperties& device);

@@ -10,9 +10,35 @@ import numpy as np
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.reduction import loadable
-from fastnet.reference.matmul import check_matmul
+from fastnet.reference.matmul import check_matmul, check_precision
 
 MAX_BATCH_RANK = 8  # kMatmulBatchRank
+_precision = "highest"
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How float32 matrices are multiplied from here on, as ``torch.set_float32_matmul_precision``.
+
+    Args:
+        precision: ``"highest"`` (the default) gives errors of float32's size, on tensor cores by three products of
+            TF32 numbers where there are any; ``"high"`` and ``"medium"`` allow operands to be rounded to TF32, which
+            has 10 explicit bits of significand in place of 23.
+
+    Raises:
+        ValueError: another name.
+    """
+    global _precision
+    check_precision("set_float32_matmul_precision", precision)
+    _precision = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """What ``set_float32_matmul_precision`` set.
+
+    >>> get_float32_matmul_precision()
+    'highest'
+    """
+    return _precision
 
 
 def matmul(
@@ -28,6 +54,7 @@ def matmul(
     alpha: float = 1,
     beta: float = 1,
     residual: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> Any:
     """Matrix product with all that follows it: ``out = activation(alpha * a @ b + beta * c + bias + residual)``.
@@ -47,6 +74,7 @@ def matmul(
             is 0.
         alpha, beta: numbers, whole for integer arrays and then at most 2^53.
         residual: as c.
+        precision: of float32 products, None for ``get_float32_matmul_precision()``.
         config: a ``MatmulConfig`` to use in place of the one chosen for the problem.
 
     Returns:
@@ -54,7 +82,7 @@ def matmul(
         ``keep_preactivation`` a pair of such arrays, the result and what the activation was applied to.
 
     Raises:
-        TypeError, ValueError: arguments of another dtype, shape or device.
+        TypeError, ValueError: arguments of another dtype, shape or device, or a config that cannot serve them.
 
     >>> import numpy as np, fastnet
     >>> with fastnet.kernels.use("emulated"):
@@ -62,13 +90,11 @@ def matmul(
     array([[1., 0.],
            [3., 0.]], dtype=float32)
     """
-    shape, out_type = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual)
+    shape, out_type = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual, precision)
     ext = extension_for(a)
     if config is not None and not isinstance(config, ext.MatmulConfig):
         raise TypeError(f"matmul: config is a {type(config).__name__}, expected a MatmulConfig of {ext.__name__}")
-    wide = a.dtype.itemsize <= 4 and a.dtype.kind != "i" and a.dtype.name != "uint8"
-    if config is not None and config.tile == "large" and not wide:
-        raise ValueError(f"matmul: config has the large tile, which {a.dtype.name} does not have")
+    tf32 = a.dtype == np.float32 and (precision or _precision) != "highest"
 
     out = empty(a, shape, out_type)
     preactivation = empty(a, shape, out_type) if keep_preactivation else None
@@ -79,9 +105,12 @@ def matmul(
             None if x is None else _result_matrix(loadable(x), a, b, shape) for x in (c if beta else None, residual)
         ]
         left, right, *matrices = _collapse(left, right, *matrices)
-        m, k = left.shape[-2:]
-        n = right.shape[-1]
-        config = config or ext.matmul_config(math.prod(left.shape[:-2]), m, n, k, a.dtype.name)
+        problem = ext.matmul_problem(out, left, right, tf32)
+        if config is None:
+            config = ext.matmul_config(problem)
+        else:
+            ext.matmul_check(config, problem)
+        workspace = ext.matmul_workspace_bytes(config, problem)
         record("matmul", a, b, config=config)
         ext.matmul(
             out,
@@ -90,10 +119,12 @@ def matmul(
             right,
             None if bias is None else loadable(bias),
             *matrices,
+            empty(a, (workspace,), np.uint8) if workspace else None,
             float(alpha),
             float(beta),
             activation,
             math.nan if parameter is None else float(parameter),
+            tf32,
             config,
             stream_of(a),
         )

@@ -10,6 +10,7 @@ from fastnet.kernels._arrays import FLOATING, check_array
 from fastnet.reference.pointwise import ACTIVATIONS, bias_activation
 
 DTYPES = (*FLOATING, "int32", "int64", "uint8")
+PRECISIONS = ("highest", "high", "medium")
 
 
 def matmul(
@@ -25,18 +26,19 @@ def matmul(
     alpha: float = 1,
     beta: float = 1,
     residual: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> Any:
     """``activation(alpha * a @ b + beta * c + bias + residual)``: 16-bit inputs computed in float32 and rounded once,
     other dtypes in their own.
 
-    Arguments and results as ``fastnet.kernels.matmul``.
+    Arguments and results as ``fastnet.kernels.matmul``; ``precision`` and ``config`` change nothing here.
 
     >>> import numpy as np
     >>> matmul(np.ones((2, 3), np.float32), np.ones((3,), np.float32), bias=np.float32([1]))
     array([4., 4.], dtype=float32)
     """
-    _, dtype = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual)
+    _, dtype = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual, precision)
     short = a.dtype.itemsize == 2
     if short:
         a, b = a.astype(np.float32), b.astype(np.float32)
@@ -82,6 +84,7 @@ def check_matmul(
     alpha: Any,
     beta: Any,
     residual: Any,
+    precision: Any,
 ) -> tuple[tuple[int, ...], np.dtype]:
     """The result's shape and dtype; ValueError or TypeError for arrays that cannot be multiplied so."""
     check_array("matmul", "a", a, dtypes=DTYPES)
@@ -147,7 +150,15 @@ def check_matmul(
             raise ValueError(
                 f"matmul: {argument} is {x}, expected a whole number up to 2^53 for arrays of {dtype.name}"
             )
+    if precision is not None:
+        check_precision("matmul", precision)
     return shape, out
+
+
+def check_precision(function: str, precision: Any) -> None:
+    """ValueError unless ``precision`` names one of PyTorch's precisions of float32 products."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"{function}: precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
 def _for_blas(x: Any) -> Any:
