@@ -122,7 +122,7 @@ def test_samplers():
     ],
 )
 def test_bad_options(options):
-    with pytest.raises(ValueError, match="DataLoader|should be|option"):
+    with pytest.raises(ValueError, match=r"DataLoader|should be|option"):
         DataLoader(range(4), **options)
 
 

@@ -12,19 +12,24 @@ namespace py = pybind11;
 struct ArrayView {
     void* data = nullptr;
     DType dtype = DType::float32;
-    std::vector<int64_t> shape, strides;     // strides in elements
-    bool present = false;                    // false stands for None
+    std::vector<int64_t> shape, strides;  // strides in elements
+    bool present = false;                 // false stands for None
 
     int ndim() const { return int(shape.size()); }
-    int64_t size() const { int64_t n = 1; for (int64_t d : shape) n *= d; return n; }
+    int64_t size() const {
+        int64_t n = 1;
+        for (int64_t d : shape) n *= d;
+        return n;
+    }
     template <class T> T* as() const { return static_cast<T*>(data); }
 };
 
 inline DType dtype_from_name(const std::string& name) {
-    static const std::pair<const char*, DType> table[] = {
-        {"float32", DType::float32}, {"float64", DType::float64}, {"float16", DType::float16},
-        {"bfloat16", DType::bfloat16}, {"int32", DType::int32}, {"int64", DType::int64}, {"uint8", DType::uint8},
-        {"bool", DType::bool_}, {"uint32", DType::uint32}, {"uint64", DType::uint64}};
+    static const std::pair<const char*, DType> table[] = {{"float32", DType::float32}, {"float64", DType::float64},
+                                                          {"float16", DType::float16}, {"bfloat16", DType::bfloat16},
+                                                          {"int32", DType::int32},     {"int64", DType::int64},
+                                                          {"uint8", DType::uint8},     {"bool", DType::bool_},
+                                                          {"uint32", DType::uint32},   {"uint64", DType::uint64}};
     for (auto& [text, dtype] : table)
         if (name == text) return dtype;
     throw py::type_error("no kernel takes arrays of dtype " + name);
@@ -35,7 +40,10 @@ template <> struct type_caster<ArrayView> {
     PYBIND11_TYPE_CASTER(ArrayView, const_name("numpy.ndarray | cupy.ndarray | None"));
 
     bool load(handle source, bool) {
-        if (source.is_none()) { value = ArrayView{}; return true; }
+        if (source.is_none()) {
+            value = ArrayView{};
+            return true;
+        }
         value.present = true;
         int64_t itemsize;
         if (isinstance<array>(source)) {
@@ -61,5 +69,5 @@ template <> struct type_caster<ArrayView> {
 };
 }  // namespace pybind11::detail
 
-using Stream = uintptr_t;                    // a cudaStream_t as Python holds it; 0 under the emulator
+using Stream = uintptr_t;  // a cudaStream_t as Python holds it; 0 under the emulator
 inline cudaStream_t as_stream(Stream s) { return reinterpret_cast<cudaStream_t>(s); }

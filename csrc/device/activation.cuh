@@ -14,7 +14,7 @@ template <class F> __device__ __forceinline__ F sigmoid(F x) {
 
 template <class F> __device__ __forceinline__ F softplus(F x, F beta) {
     F scaled = x * beta;
-    return scaled > 20 ? x : log1p(exp(scaled)) / beta;      // PyTorch's threshold
+    return scaled > 20 ? x : log1p(exp(scaled)) / beta;  // PyTorch's threshold
 }
 
 constexpr double kSqrtHalf = 0.70710678118654752440, kInvSqrt2Pi = 0.39894228040143267794;
@@ -29,13 +29,13 @@ __device__ __forceinline__ F activate(Activation kind, F x, F parameter) {
     using namespace activation_detail;
     switch (kind) {
         case Activation::none: return x;
-        case Activation::relu: return x <= 0 ? F(0) : x;          // NaN stays NaN
+        case Activation::relu: return x <= 0 ? F(0) : x;  // NaN stays NaN
         case Activation::leaky_relu: return x > 0 ? x : x * parameter;
         case Activation::elu: return x > 0 ? x : parameter * expm1(x);
         case Activation::gelu: return x * normal_cdf(x);
         case Activation::gelu_tanh: return F(0.5) * x * (1 + tanh(F(kSqrt2OverPi) * (x + F(kCubic) * x * x * x)));
         case Activation::silu: return x * sigmoid(x);
-        case Activation::mish: return x * tanh(log1p(exp(x > 20 ? F(20) : x)));   // tanh is 1 from 20 on
+        case Activation::mish: return x * tanh(log1p(exp(x > 20 ? F(20) : x)));  // tanh is 1 from 20 on
         case Activation::softplus: return softplus(x, parameter);
         case Activation::sigmoid: return sigmoid(x);
         case Activation::tanh: return tanh(x);

@@ -4,7 +4,7 @@
 #pragma once
 #include "../gpu.h"
 
-struct PhiloxState {                     // in device memory, read by the kernel: a replayed graph sees new values
+struct PhiloxState {  // in device memory, read by the kernel: a replayed graph sees new values
     uint64_t seed, offset;
 };
 
@@ -22,7 +22,9 @@ __device__ __forceinline__ uint4 philox(uint64_t seed, uint64_t block, uint64_t 
     return uint4{c0, c1, c2, c3};
 }
 
-__device__ __forceinline__ uint32_t word(const uint4& w, int i) { return i == 0 ? w.x : i == 1 ? w.y : i == 2 ? w.z : w.w; }
+__device__ __forceinline__ uint32_t word(const uint4& w, int i) {
+    return i == 0 ? w.x : i == 1 ? w.y : i == 2 ? w.z : w.w;
+}
 
 // The draw of one element.
 __device__ __forceinline__ uint32_t philox_word(uint64_t seed, uint64_t index, uint64_t offset) {

@@ -30,7 +30,9 @@ __device__ __forceinline__ double logarithm(double x) { return log(x); }
 
 // exp(from - to) for from <= to, 1 where both are the same infinity.
 template <class A>
-__device__ __forceinline__ A rescale(A from, A to) { return from == to ? A(1) : exponential(from - to); }
+__device__ __forceinline__ A rescale(A from, A to) {
+    return from == to ? A(1) : exponential(from - to);
+}
 
 // Symmetric to the bit even where the compiler fuses multiply and add: it is always the smaller maximum's sum that is
 // scaled, and a factor of 1 (equal maxima) is exact.
@@ -49,7 +51,7 @@ template <class A, int N>
 __device__ __forceinline__ void include(MaxSum<A>& pair, const A (&x)[N]) {
     A high = pair.max;
 #pragma unroll
-    for (int i = 0; i < N; ++i) high = x[i] > high ? x[i] : high;          // passes over NaN
+    for (int i = 0; i < N; ++i) high = x[i] > high ? x[i] : high;  // passes over NaN
     A sum = pair.sum * rescale(pair.max, high);
 #pragma unroll
     for (int i = 0; i < N; ++i) sum += rescale(x[i], high);
@@ -57,7 +59,9 @@ __device__ __forceinline__ void include(MaxSum<A>& pair, const A (&x)[N]) {
 }
 
 template <class T>
-__device__ __forceinline__ T exchange(T value, int with) { return __shfl_xor_sync(0xFFFFFFFFu, value, with); }
+__device__ __forceinline__ T exchange(T value, int with) {
+    return __shfl_xor_sync(0xFFFFFFFFu, value, with);
+}
 template <class A>
 __device__ __forceinline__ MaxSum<A> exchange(MaxSum<A> pair, int with) {
     return {exchange(pair.max, with), exchange(pair.sum, with)};
@@ -77,7 +81,7 @@ __device__ __forceinline__ T team_reduce(T value, int team, T* partial, Op op) {
     value = warp_reduce(value, team < 32 ? team : 32, op);
     if (team > 32) {
         const int warps = team / 32;
-        __syncthreads();                                  // earlier readers of partial are done
+        __syncthreads();  // earlier readers of partial are done
         if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
         __syncthreads();
         value = warp_reduce(partial[threadIdx.x & (warps - 1)], warps, op);

@@ -11,11 +11,17 @@ struct alignas(sizeof(T) * kN) Vector {
 };
 
 template <int kN, class T>
-__device__ __forceinline__ Vector<T, kN> load_vector(const T* p) { return *reinterpret_cast<const Vector<T, kN>*>(p); }
+__device__ __forceinline__ Vector<T, kN> load_vector(const T* p) {
+    return *reinterpret_cast<const Vector<T, kN>*>(p);
+}
 
 template <int kN, class T>
-__device__ __forceinline__ void store_vector(T* p, const Vector<T, kN>& v) { *reinterpret_cast<Vector<T, kN>*>(p) = v; }
+__device__ __forceinline__ void store_vector(T* p, const Vector<T, kN>& v) {
+    *reinterpret_cast<Vector<T, kN>*>(p) = v;
+}
 
 // Whether kN elements at p, and at every multiple of kN elements from it, can be one access. Null pointers can.
 template <int kN, class T>
-inline bool aligned_for(const T* p) { return reinterpret_cast<uintptr_t>(p) % (sizeof(T) * kN) == 0; }
+inline bool aligned_for(const T* p) {
+    return reinterpret_cast<uintptr_t>(p) % (sizeof(T) * kN) == 0;
+}

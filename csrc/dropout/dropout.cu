@@ -26,7 +26,8 @@ __device__ __forceinline__ PhiloxState read_state(const DropoutDraw& draw) {
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kPointwiseThreads)
-dropout_kernel(T* out, BiasedInput<T> in, const T* residual, int64_t n, DropoutDraw draw, Activation kind, accumulator_t<T> parameter) {
+dropout_kernel(T* out, BiasedInput<T> in, const T* residual, int64_t n, DropoutDraw draw, Activation kind,
+               accumulator_t<T> parameter) {
     using Acc = accumulator_t<T>;
     const PhiloxState state = read_state(draw);
     const Acc scale = Acc(draw.scale);
@@ -49,7 +50,8 @@ dropout_kernel(T* out, BiasedInput<T> in, const T* residual, int64_t n, DropoutD
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kPointwiseThreads)
-dropout_backward_kernel(T* out, const T* grad, BiasedInput<T> in, int64_t n, DropoutDraw draw, Activation kind, accumulator_t<T> parameter) {
+dropout_backward_kernel(T* out, const T* grad, BiasedInput<T> in, int64_t n, DropoutDraw draw, Activation kind,
+                        accumulator_t<T> parameter) {
     using Acc = accumulator_t<T>;
     const PhiloxState state = read_state(draw);
     const Acc scale = Acc(draw.scale);
@@ -63,14 +65,14 @@ dropout_backward_kernel(T* out, const T* grad, BiasedInput<T> in, int64_t n, Dro
         draw_mask(kept, draw, state, i);
 #pragma unroll
         for (int e = 0; e < kN; ++e)
-            y[e] = convert<T>(kept[e] ? convert<Acc>(g[e]) * scale * activate_gradient(kind, value[e], parameter) : Acc(0));
+            y[e] = convert<T>(kept[e] ? convert<Acc>(g[e]) * scale * activate_gradient(kind, value[e], parameter)
+                                      : Acc(0));
         store_vector(out + i, y);
     }
 }
 
 template <int kN>
-__global__ void __launch_bounds__(kPointwiseThreads)
-dropout_mask_kernel(bool* out, int64_t n, DropoutDraw draw) {
+__global__ void __launch_bounds__(kPointwiseThreads) dropout_mask_kernel(bool* out, int64_t n, DropoutDraw draw) {
     const PhiloxState state = read_state(draw);
     const int64_t stride = int64_t(gridDim.x) * kPointwiseThreads * kN;
     for (int64_t i = (int64_t(blockIdx.x) * kPointwiseThreads + threadIdx.x) * kN; i < n; i += stride) {
@@ -85,8 +87,8 @@ dropout_mask_kernel(bool* out, int64_t n, DropoutDraw draw) {
 
 }  // namespace
 
-void dropout(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows, int64_t cols, DropoutDraw draw,
-             ActivationChoice activation, const DropoutConfig& config, cudaStream_t stream) {
+void dropout(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows, int64_t cols,
+             DropoutDraw draw, ActivationChoice activation, const DropoutConfig& config, cudaStream_t stream) {
     const int64_t n = rows * cols;
     if (n == 0) return;
     dispatch_pointwise(dtype, config.vector, [&](auto tag, auto width) {
@@ -98,16 +100,17 @@ void dropout(void* out, const void* x, const void* bias, const void* residual, D
     });
 }
 
-void dropout_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows, int64_t cols, DropoutDraw draw,
-                      ActivationChoice activation, const DropoutConfig& config, cudaStream_t stream) {
+void dropout_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows,
+                      int64_t cols, DropoutDraw draw, ActivationChoice activation, const DropoutConfig& config,
+                      cudaStream_t stream) {
     const int64_t n = rows * cols;
     if (n == 0) return;
     dispatch_pointwise(dtype, config.vector, [&](auto tag, auto width) {
         using T = typename decltype(tag)::type;
         BiasedInput<T> in{static_cast<const T*>(x), static_cast<const T*>(bias), cols};
         gpu::launch<dropout_backward_kernel<T, decltype(width)::value>>(
-            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), static_cast<const T*>(grad), in, n,
-            draw, activation.kind, accumulator_t<T>(activation.parameter));
+            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out),
+            static_cast<const T*>(grad), in, n, draw, activation.kind, accumulator_t<T>(activation.parameter));
     });
 }
 

@@ -12,18 +12,19 @@
 
 struct DropoutDraw {
     const uint64_t* state;
-    uint64_t offset;                     // added to the state's
-    uint32_t threshold;                  // 0 to 2^24
+    uint64_t offset;     // added to the state's
+    uint32_t threshold;  // 0 to 2^24
     double scale;
 };
 
 // out = residual + (kept ? scale * activation(x + bias) : 0)
-void dropout(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows, int64_t cols, DropoutDraw draw,
-             ActivationChoice activation, const DropoutConfig& config, cudaStream_t stream);
+void dropout(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows, int64_t cols,
+             DropoutDraw draw, ActivationChoice activation, const DropoutConfig& config, cudaStream_t stream);
 
 // out = kept ? scale * grad * activation'(x + bias) : 0
-void dropout_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows, int64_t cols, DropoutDraw draw,
-                      ActivationChoice activation, const DropoutConfig& config, cudaStream_t stream);
+void dropout_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows,
+                      int64_t cols, DropoutDraw draw, ActivationChoice activation, const DropoutConfig& config,
+                      cudaStream_t stream);
 
 // out (n bool) = kept
 void dropout_mask(bool* out, int64_t n, DropoutDraw draw, const DropoutConfig& config, cudaStream_t stream);

@@ -7,6 +7,5 @@
 struct CudaError : std::runtime_error { using runtime_error::runtime_error; };
 
 inline void cuda_check(cudaError_t code) {
-    if (code != cudaSuccess)
-        throw CudaError(std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code));
+    if (code != cudaSuccess) throw CudaError(std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code));
 }

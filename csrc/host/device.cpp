@@ -14,8 +14,11 @@ const DeviceProperties& current_device() {
     if (found == devices.end()) {
         cudaDeviceProp p{};
         cuda_check(cudaGetDeviceProperties(&p, index));
-        found = devices.emplace(index, DeviceProperties{p.name, p.major, p.minor, p.multiProcessorCount,
-            int(p.sharedMemPerBlockOptin), int(p.sharedMemPerMultiprocessor), p.l2CacheSize}).first;
+        found = devices
+                    .emplace(index, DeviceProperties{p.name, p.major, p.minor, p.multiProcessorCount,
+                                                     int(p.sharedMemPerBlockOptin), int(p.sharedMemPerMultiprocessor),
+                                                     p.l2CacheSize})
+                    .first;
     }
     return found->second;
 }

@@ -10,11 +10,11 @@ struct DeviceProperties {
     std::string name;
     int major = 0, minor = 0;
     int sm_count = 0;
-    int shared_per_block = 0;            // bytes, with the opt-in
-    int shared_per_sm = 0;               // bytes
+    int shared_per_block = 0;  // bytes, with the opt-in
+    int shared_per_sm = 0;     // bytes
     int64_t l2_bytes = 0;
 
-    bool has_sm90a() const { return major == 9; }        // wgmma and TMA as sm_90a code uses them
+    bool has_sm90a() const { return major == 9; }  // wgmma and TMA as sm_90a code uses them
 };
 
 // Published properties (CUDA programming guide, compute capabilities; vendors' datasheets).

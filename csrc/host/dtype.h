@@ -13,7 +13,7 @@ template <class T> struct AccumulatorOf { using type = float; };
 template <> struct AccumulatorOf<double> { using type = double; };
 template <> struct AccumulatorOf<int32_t> { using type = int32_t; };
 template <> struct AccumulatorOf<int64_t> { using type = int64_t; };
-template <> struct AccumulatorOf<uint8_t> { using type = uint8_t; };   // wraps modulo 256, as PyTorch's does
+template <> struct AccumulatorOf<uint8_t> { using type = uint8_t; };  // wraps modulo 256, as PyTorch's does
 template <class T> using accumulator_t = typename AccumulatorOf<T>::type;
 
 // Calls f(TypeTag<T>{}) for the floating-point type that `dtype` names.

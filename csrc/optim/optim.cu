@@ -16,13 +16,18 @@ __device__ __forceinline__ Acc lerp(Acc from, Acc to, Acc weight) {
 template <class Acc>
 struct Sgd {
     using Options = SgdStep;
-    static constexpr int kPointers = 3;          // param, gradient, momentum
-    Acc lr, momentum, keep, weight_decay;        // keep = 1 - dampening
+    static constexpr int kPointers = 3;    // param, gradient, momentum
+    Acc lr, momentum, keep, weight_decay;  // keep = 1 - dampening
     bool nesterov, maximize, first_step;
 
     __device__ __forceinline__ Sgd(const Options& o, Acc rate, Acc)
-        : lr(rate), momentum(Acc(o.momentum)), keep(Acc(1 - o.dampening)), weight_decay(Acc(o.weight_decay)),
-          nesterov(o.nesterov), maximize(o.maximize), first_step(o.first_step) {}
+        : lr(rate),
+          momentum(Acc(o.momentum)),
+          keep(Acc(1 - o.dampening)),
+          weight_decay(Acc(o.weight_decay)),
+          nesterov(o.nesterov),
+          maximize(o.maximize),
+          first_step(o.first_step) {}
 
     __device__ __forceinline__ bool reads(int i) const { return i != 2 || !first_step; }
 
@@ -41,15 +46,20 @@ struct Sgd {
 template <class Acc>
 struct Adam {
     using Options = AdamStep;
-    static constexpr int kPointers = 5;          // param, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq
-    Acc beta2, rest1, rest2, weight_decay, keep, eps, step_size, root;       // rest = 1 - beta
+    static constexpr int kPointers = 5;  // param, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq
+    Acc beta2, rest1, rest2, weight_decay, keep, eps, step_size, root;  // rest = 1 - beta
     bool maximize;
 
     // 1 - beta^t is -expm1(t log beta): no digits cancel where beta^t is close to 1.
     __device__ __forceinline__ Adam(const Options& o, Acc rate, Acc t)
-        : beta2(Acc(o.beta2)), rest1(Acc(1 - o.beta1)), rest2(Acc(1 - o.beta2)),
-          weight_decay(o.decoupled ? Acc(0) : Acc(o.weight_decay)), keep(o.decoupled ? 1 - rate * Acc(o.weight_decay) : Acc(1)),
-          eps(Acc(o.eps)), step_size(rate / -expm1(t * Acc(o.log_beta1))), root(sqrt(-expm1(t * Acc(o.log_beta2)))),
+        : beta2(Acc(o.beta2)),
+          rest1(Acc(1 - o.beta1)),
+          rest2(Acc(1 - o.beta2)),
+          weight_decay(o.decoupled ? Acc(0) : Acc(o.weight_decay)),
+          keep(o.decoupled ? 1 - rate * Acc(o.weight_decay) : Acc(1)),
+          eps(Acc(o.eps)),
+          step_size(rate / -expm1(t * Acc(o.log_beta1))),
+          root(sqrt(-expm1(t * Acc(o.log_beta2)))),
           maximize(o.maximize) {}
 
     __device__ __forceinline__ bool reads(int) const { return true; }
@@ -70,12 +80,15 @@ struct Adam {
 template <class Acc>
 struct Adagrad {
     using Options = AdagradStep;
-    static constexpr int kPointers = 3;          // param, gradient, sum
+    static constexpr int kPointers = 3;  // param, gradient, sum
     Acc rate, weight_decay, eps;
     bool maximize;
 
     __device__ __forceinline__ Adagrad(const Options& o, Acc lr, Acc t)
-        : rate(lr / (1 + (t - 1) * Acc(o.lr_decay))), weight_decay(Acc(o.weight_decay)), eps(Acc(o.eps)), maximize(o.maximize) {}
+        : rate(lr / (1 + (t - 1) * Acc(o.lr_decay))),
+          weight_decay(Acc(o.weight_decay)),
+          eps(Acc(o.eps)),
+          maximize(o.maximize) {}
 
     __device__ __forceinline__ bool reads(int) const { return true; }
 
@@ -91,13 +104,19 @@ struct Adagrad {
 template <class Acc>
 struct Rmsprop {
     using Options = RmspropStep;
-    static constexpr int kPointers = 5;          // param, gradient, square_avg, momentum_buffer, grad_avg
-    Acc lr, alpha, rest, eps, weight_decay, momentum;                        // rest = 1 - alpha
+    static constexpr int kPointers = 5;                // param, gradient, square_avg, momentum_buffer, grad_avg
+    Acc lr, alpha, rest, eps, weight_decay, momentum;  // rest = 1 - alpha
     bool maximize, centered;
 
     __device__ __forceinline__ Rmsprop(const Options& o, Acc rate, Acc)
-        : lr(rate), alpha(Acc(o.alpha)), rest(Acc(1 - o.alpha)), eps(Acc(o.eps)), weight_decay(Acc(o.weight_decay)),
-          momentum(Acc(o.momentum)), maximize(o.maximize), centered(o.centered) {}
+        : lr(rate),
+          alpha(Acc(o.alpha)),
+          rest(Acc(1 - o.alpha)),
+          eps(Acc(o.eps)),
+          weight_decay(Acc(o.weight_decay)),
+          momentum(Acc(o.momentum)),
+          maximize(o.maximize),
+          centered(o.centered) {}
 
     __device__ __forceinline__ bool reads(int) const { return true; }
 
@@ -108,13 +127,13 @@ struct Rmsprop {
         square = alpha * square + rest * g * g;
         if (centered) mean = lerp(mean, g, rest);
         g = g / (sqrt(centered ? square - mean * mean : square) + eps);
-        buffer = momentum * buffer + g;          // without momentum g alone, and not stored
+        buffer = momentum * buffer + g;  // without momentum g alone, and not stored
         p -= lr * buffer;
     }
 };
 
 struct Counting {
-    unsigned* ticket;                            // null: the list holds the numbers themselves
+    unsigned* ticket;  // null: the list holds the numbers themselves
     int chunk;
 };
 
@@ -127,17 +146,19 @@ step_kernel(const __grid_constant__ OptimList<Rule<accumulator_t<T>>::kPointers>
     constexpr int kCount = 16 / sizeof(T);
     const int index = list.find(blockIdx.x);
     const auto& entry = list.entries[index];
-    T* array[kPointers];                         // (size,) each
+    T* array[kPointers];  // (size,) each
     bool vectors = true;
 #pragma unroll
     for (int i = 0; i < kPointers; ++i) {
         array[i] = static_cast<T*>(entry.pointers[i]);
-        vectors &= aligned16(array[i]);          // chunks are whole packs; null is aligned
+        vectors &= aligned16(array[i]);  // chunks are whole packs; null is aligned
     }
     const int64_t first = int64_t(blockIdx.x - list.first_block[index]) * counting.chunk;
     const int64_t last = min(first + counting.chunk, entry.size);
     const LearningRate& lr = options.lr;
-    const Acc rate = !lr.array ? Acc(lr.number) : lr.wide ? Acc(*static_cast<const double*>(lr.array)) : Acc(*static_cast<const float*>(lr.array));
+    const Acc rate = !lr.array ? Acc(lr.number)
+                     : lr.wide ? Acc(*static_cast<const double*>(lr.array))
+                               : Acc(*static_cast<const float*>(lr.array));
     const Acc step = (counting.ticket ? Acc(*entry.step.array) : Acc(entry.step.number)) + 1;
     const Rule<Acc> rule(options, rate, step);
 
@@ -174,10 +195,10 @@ step_kernel(const __grid_constant__ OptimList<Rule<accumulator_t<T>>::kPointers>
     }
 
     if (counting.ticket) {
-        __syncthreads();                         // all threads of this block have read their step
+        __syncthreads();  // all threads of this block have read their step
         if (threadIdx.x == 0) {
             __threadfence();
-            if (atomicAdd(counting.ticket, 1u) == gridDim.x - 1) {           // and so have all other blocks
+            if (atomicAdd(counting.ticket, 1u) == gridDim.x - 1) {  // and so have all other blocks
                 __threadfence();
                 for (int i = 0; i < list.count; ++i) *list.entries[i].step.array += 1;
                 *counting.ticket = 0;
@@ -187,39 +208,40 @@ step_kernel(const __grid_constant__ OptimList<Rule<accumulator_t<T>>::kPointers>
 }
 
 template <template <class> class Rule, class Options>
-void launch_step(const std::vector<OptimArray>& arrays, DType dtype, const Options& options, unsigned* ticket, const OptimConfig& config,
-                 cudaStream_t stream) {
+void launch_step(const std::vector<OptimArray>& arrays, DType dtype, const Options& options, unsigned* ticket,
+                 const OptimConfig& config, cudaStream_t stream) {
     check(config);
     static_assert(sizeof(Options) + sizeof(Counting) + 32 <= kOptimOptions, "parameters of a kernel");
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         constexpr int kPointers = Rule<accumulator_t<T>>::kPointers;
         for_each_list<kPointers>(arrays, config.chunk, [&](const OptimList<kPointers>& list, unsigned blocks) {
-            gpu::launch<step_kernel<T, Rule>>(dim3(blocks), dim3(kOptimThreads), 0, stream, list, options, Counting{ticket, config.chunk});
+            gpu::launch<step_kernel<T, Rule>>(dim3(blocks), dim3(kOptimThreads), 0, stream, list, options,
+                                              Counting{ticket, config.chunk});
         });
     });
 }
 
 }  // namespace
 
-void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, unsigned* ticket, const OptimConfig& config,
-              cudaStream_t stream) {
+void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, unsigned* ticket,
+              const OptimConfig& config, cudaStream_t stream) {
     launch_step<Sgd>(arrays, dtype, step, ticket, config, stream);
 }
 
-void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, unsigned* ticket, const OptimConfig& config,
-               cudaStream_t stream) {
+void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, unsigned* ticket,
+               const OptimConfig& config, cudaStream_t stream) {
     AdamStep complete = step;
     complete.log_beta1 = std::log(step.beta1), complete.log_beta2 = std::log(step.beta2);
     launch_step<Adam>(arrays, dtype, complete, ticket, config, stream);
 }
 
-void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, unsigned* ticket, const OptimConfig& config,
-                  cudaStream_t stream) {
+void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, unsigned* ticket,
+                  const OptimConfig& config, cudaStream_t stream) {
     launch_step<Adagrad>(arrays, dtype, step, ticket, config, stream);
 }
 
-void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, unsigned* ticket, const OptimConfig& config,
-                  cudaStream_t stream) {
+void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, unsigned* ticket,
+                  const OptimConfig& config, cudaStream_t stream) {
     launch_step<Rmsprop>(arrays, dtype, step, ticket, config, stream);
 }

@@ -7,7 +7,7 @@
 #include <string>
 
 struct OptimConfig {
-    int chunk = 4096;                    // elements of one array that a block updates: a multiple of 16
+    int chunk = 4096;  // elements of one array that a block updates: a multiple of 16
 
     std::string to_string() const { return "optim(chunk=" + std::to_string(chunk) + ")"; }
 };

@@ -5,7 +5,7 @@
 #include "optim.h"
 
 constexpr int kOptimThreads = 256;
-constexpr int kOptimOptions = 192;           // bytes of a kernel's parameters that are not the list
+constexpr int kOptimOptions = 192;  // bytes of a kernel's parameters that are not the list
 
 // Runs of `size` elements, kPointers of them to an entry. The list is as long as 4 KB of parameters allow.
 template <int kPointers>
@@ -14,13 +14,13 @@ struct OptimList {
         void* pointers[kPointers];
         int64_t size;
         union {
-            float* array;                    // how many steps there were, in device memory; or
-            double number;                   // the number itself, or whatever else an entry has of its own
+            float* array;   // how many steps there were, in device memory; or
+            double number;  // the number itself, or whatever else an entry has of its own
         } step;
     };
     static constexpr int kMost = (4096 - kOptimOptions) / int(sizeof(Entry) + sizeof(unsigned));
     Entry entries[kMost];
-    unsigned first_block[kMost];             // ascending; the blocks of entry i start here
+    unsigned first_block[kMost];  // ascending; the blocks of entry i start here
     int count;
 
     // The last entry whose first block is at or before this one. Entries have at least one block each.

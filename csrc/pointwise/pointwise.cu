@@ -6,7 +6,8 @@ namespace {
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kPointwiseThreads)
-bias_activation_kernel(T* out, BiasedInput<T> in, const T* residual, int64_t n, Activation kind, accumulator_t<T> parameter) {
+bias_activation_kernel(T* out, BiasedInput<T> in, const T* residual, int64_t n, Activation kind,
+                       accumulator_t<T> parameter) {
     using Acc = accumulator_t<T>;
     const int64_t stride = int64_t(gridDim.x) * kPointwiseThreads * kN;
     for (int64_t i = (int64_t(blockIdx.x) * kPointwiseThreads + threadIdx.x) * kN; i < n; i += stride) {
@@ -25,7 +26,8 @@ bias_activation_kernel(T* out, BiasedInput<T> in, const T* residual, int64_t n, 
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kPointwiseThreads)
-bias_activation_backward_kernel(T* out, const T* grad, BiasedInput<T> in, int64_t n, Activation kind, accumulator_t<T> parameter) {
+bias_activation_backward_kernel(T* out, const T* grad, BiasedInput<T> in, int64_t n, Activation kind,
+                                accumulator_t<T> parameter) {
     using Acc = accumulator_t<T>;
     const int64_t stride = int64_t(gridDim.x) * kPointwiseThreads * kN;
     for (int64_t i = (int64_t(blockIdx.x) * kPointwiseThreads + threadIdx.x) * kN; i < n; i += stride) {
@@ -34,15 +36,16 @@ bias_activation_backward_kernel(T* out, const T* grad, BiasedInput<T> in, int64_
         auto g = load_vector<kN>(grad + i);
         Vector<T, kN> y;
 #pragma unroll
-        for (int e = 0; e < kN; ++e) y[e] = convert<T>(convert<Acc>(g[e]) * activate_gradient(kind, value[e], parameter));
+        for (int e = 0; e < kN; ++e)
+            y[e] = convert<T>(convert<Acc>(g[e]) * activate_gradient(kind, value[e], parameter));
         store_vector(out + i, y);
     }
 }
 
 }  // namespace
 
-void bias_activation(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows, int64_t cols,
-                     ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream) {
+void bias_activation(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows,
+                     int64_t cols, ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream) {
     const int64_t n = rows * cols;
     if (n == 0) return;
     dispatch_pointwise(dtype, config.vector, [&](auto tag, auto width) {
@@ -54,15 +57,16 @@ void bias_activation(void* out, const void* x, const void* bias, const void* res
     });
 }
 
-void bias_activation_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows, int64_t cols,
-                              ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream) {
+void bias_activation_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows,
+                              int64_t cols, ActivationChoice activation, const PointwiseConfig& config,
+                              cudaStream_t stream) {
     const int64_t n = rows * cols;
     if (n == 0) return;
     dispatch_pointwise(dtype, config.vector, [&](auto tag, auto width) {
         using T = typename decltype(tag)::type;
         BiasedInput<T> in{static_cast<const T*>(x), static_cast<const T*>(bias), cols};
         gpu::launch<bias_activation_backward_kernel<T, decltype(width)::value>>(
-            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), static_cast<const T*>(grad), in, n,
-            activation.kind, accumulator_t<T>(activation.parameter));
+            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out),
+            static_cast<const T*>(grad), in, n, activation.kind, accumulator_t<T>(activation.parameter));
     });
 }

@@ -9,9 +9,10 @@
 #include "pointwise_config.h"
 
 // out = residual + activation(x + bias)
-void bias_activation(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows, int64_t cols,
-                     ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream);
+void bias_activation(void* out, const void* x, const void* bias, const void* residual, DType dtype, int64_t rows,
+                     int64_t cols, ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream);
 
 // out = grad * activation'(x + bias)
-void bias_activation_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows, int64_t cols,
-                              ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream);
+void bias_activation_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows,
+                              int64_t cols, ActivationChoice activation, const PointwiseConfig& config,
+                              cudaStream_t stream);

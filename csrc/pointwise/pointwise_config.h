@@ -6,16 +6,19 @@
 #include <string>
 
 struct PointwiseConfig {
-    int vector = 1;                      // elements in one access: 1, or what fills 16 bytes (at least 4 where Philox draws)
-    int blocks = 1;                      // of 256 threads, which stride over the rest
+    int vector = 1;  // elements in one access: 1, or what fills 16 bytes (at least 4 where Philox draws)
+    int blocks = 1;  // of 256 threads, which stride over the rest
 
-    std::string to_string() const { return "pointwise(vector=" + std::to_string(vector) + ", blocks=" + std::to_string(blocks) + ")"; }
+    std::string to_string() const {
+        return "pointwise(vector=" + std::to_string(vector) + ", blocks=" + std::to_string(blocks) + ")";
+    }
 };
 
 constexpr int kPointwiseThreads = 256;
 
 // `vectors_fit`: every pointer is aligned to `vector` elements and rows are multiples of it.
-inline PointwiseConfig pointwise_config(int64_t elements, int itemsize, bool vectors_fit, const DeviceProperties& device) {
+inline PointwiseConfig
+pointwise_config(int64_t elements, int itemsize, bool vectors_fit, const DeviceProperties& device) {
     int vector = vectors_fit ? std::max(4, 16 / itemsize) : 1;
     int64_t needed = (elements + int64_t(kPointwiseThreads) * vector - 1) / (int64_t(kPointwiseThreads) * vector);
     // 8 blocks of 256 fill an SM; a few times that hides the tail, and more would only add launch work.

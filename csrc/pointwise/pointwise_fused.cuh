@@ -8,8 +8,8 @@
 // x + bias as an operand of the activation. The bias runs along the last axis.
 template <class T>
 struct BiasedInput {
-    const T* x;                          // (rows * cols)
-    const T* bias;                       // (cols) or null
+    const T* x;     // (rows * cols)
+    const T* bias;  // (cols) or null
     int64_t cols;
 
     // The kN elements from i on; i is a multiple of kN and, where there is a bias, so is cols.
@@ -35,6 +35,8 @@ void dispatch_pointwise(DType dtype, int vector, F&& f) {
         constexpr int kFull = sizeof(typename decltype(tag)::type) >= 4 ? 4 : 8;
         if (vector == 1) f(tag, std::integral_constant<int, 1>{});
         else if (vector == kFull) f(tag, std::integral_constant<int, kFull>{});
-        else throw std::invalid_argument("pointwise config: vector must be 1 or " + std::to_string(kFull) + " for this dtype");
+        else
+            throw std::invalid_argument("pointwise config: vector must be 1 or " + std::to_string(kFull) +
+                                        " for this dtype");
     });
 }

@@ -8,12 +8,16 @@ namespace {
 
 struct Bits {
     using Value = uint32_t;
-    __device__ void operator()(uint4 w, uint32_t (&out)[4]) const { out[0] = w.x, out[1] = w.y, out[2] = w.z, out[3] = w.w; }
+    __device__ void operator()(uint4 w, uint32_t (&out)[4]) const {
+        out[0] = w.x, out[1] = w.y, out[2] = w.z, out[3] = w.w;
+    }
 };
 
 // The same roundings in every implementation: no contraction to a fused multiply-add.
 __device__ __forceinline__ float scaled(float u, float low, float range) { return __fadd_rn(low, __fmul_rn(range, u)); }
-__device__ __forceinline__ double scaled(double u, double low, double range) { return __dadd_rn(low, __dmul_rn(range, u)); }
+__device__ __forceinline__ double scaled(double u, double low, double range) {
+    return __dadd_rn(low, __dmul_rn(range, u));
+}
 
 template <class T>
 struct Uniform {
@@ -33,7 +37,7 @@ struct Normal {
         constexpr double kTwoPi = 6.283185307179586476925;
 #pragma unroll
         for (int e = 0; e < 4; e += 2) {
-            double u1 = double((word(w, e) >> 8) + 1) * double(kTwoToMinus24);       // (0, 1]: its logarithm is finite
+            double u1 = double((word(w, e) >> 8) + 1) * double(kTwoToMinus24);  // (0, 1]: its logarithm is finite
             double u2 = double(word(w, e + 1) >> 8) * double(kTwoToMinus24);
             double radius = sqrt(-2 * log(u1));
             out[e] = scaled(radius * cos(kTwoPi * u2), mean, std);
@@ -68,16 +72,19 @@ random_kernel(T* out, int64_t n, const uint64_t* state, uint64_t offset, Draw dr
 }
 
 template <class T, class Draw>
-void fill(T* out, int64_t n, const uint64_t* state, uint64_t offset, Draw draw, const RandomConfig& config, cudaStream_t stream) {
+void fill(T* out, int64_t n, const uint64_t* state, uint64_t offset, Draw draw, const RandomConfig& config,
+          cudaStream_t stream) {
     if (n == 0) return;
     dim3 grid{unsigned(config.blocks)}, block{kPointwiseThreads};
-    if (aligned_for<4>(out)) gpu::launch<random_kernel<T, Draw, true>>(grid, block, 0, stream, out, n, state, offset, draw);
+    if (aligned_for<4>(out))
+        gpu::launch<random_kernel<T, Draw, true>>(grid, block, 0, stream, out, n, state, offset, draw);
     else gpu::launch<random_kernel<T, Draw, false>>(grid, block, 0, stream, out, n, state, offset, draw);
 }
 
 }  // namespace
 
-void random_bits(uint32_t* out, int64_t n, const uint64_t* state, uint64_t offset, const RandomConfig& config, cudaStream_t stream) {
+void random_bits(uint32_t* out, int64_t n, const uint64_t* state, uint64_t offset, const RandomConfig& config,
+                 cudaStream_t stream) {
     fill(out, n, state, offset, Bits{}, config, stream);
 }
 

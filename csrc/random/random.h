@@ -6,7 +6,8 @@
 #include "../host/dtype.h"
 #include "random_config.h"
 
-void random_bits(uint32_t* out, int64_t n, const uint64_t* state, uint64_t offset, const RandomConfig& config, cudaStream_t stream);
+void random_bits(uint32_t* out, int64_t n, const uint64_t* state, uint64_t offset, const RandomConfig& config,
+                 cudaStream_t stream);
 
 // low + (high - low) * u, u in [0, 1) in steps of 2^-24; rounded as written, in float32 (float64 for float64).
 void random_uniform(void* out, DType dtype, int64_t n, const uint64_t* state, uint64_t offset, double low, double high,

@@ -9,5 +9,6 @@
 #include "../host/dtype.h"
 #include "reduction_config.h"
 
-void column_sum(void* out, DType out_dtype, const void* x, DType x_dtype, int64_t rows, int64_t cols, int64_t row_stride,
-                int64_t column_stride, void* workspace, const ColumnSumConfig& config, cudaStream_t stream);
+void column_sum(void* out, DType out_dtype, const void* x, DType x_dtype, int64_t rows, int64_t cols,
+                int64_t row_stride, int64_t column_stride, void* workspace, const ColumnSumConfig& config,
+                cudaStream_t stream);

@@ -8,13 +8,11 @@
 
 namespace {
 
-constexpr int kMaxThreads = kSoftmaxThreads;      // with a minimum of one block: ptxas would spill for a second one
+constexpr int kMaxThreads = kSoftmaxThreads;  // with a minimum of one block: ptxas would spill for a second one
 template <class T> constexpr int kElements = 16 / sizeof(T);
 
 // This thread's part in a row: elements first, first + step, ... of it.
-struct Part {
-    int lane, team;
-};
+struct Part { int lane, team; };
 
 // Calls f(first, chunk) for this thread's elements of [0, length): chunk[i] is element first + i.
 // f sees arrays of kElements<T> elements where `vector`, of one element otherwise and in the tail.
@@ -67,7 +65,7 @@ __device__ __forceinline__ double multiply_add(double a, double b, double c) { r
 __device__ __forceinline__ float reciprocal(float sum) { return __fdividef(1.0f, sum); }
 __device__ __forceinline__ double reciprocal(double sum) {
     double inverse = __fdividef(1.0f, float(sum));
-    inverse = fma(fma(-inverse, sum, 1.0), inverse, inverse);            // Newton: 22 good bits become 44
+    inverse = fma(fma(-inverse, sum, 1.0), inverse, inverse);  // Newton: 22 good bits become 44
     return fma(fma(-inverse, sum, 1.0), inverse, inverse);
 }
 
@@ -147,7 +145,8 @@ softmax_kernel(T* out, const T* x, const __grid_constant__ SoftmaxLayout layout,
 // out, x, y: (outer, length, inner) as layout says.
 template <class T, bool kColumns>
 __global__ void __launch_bounds__(kMaxThreads, 1)
-softmax_backward_kernel(T* out, const T* x, const T* y, const __grid_constant__ SoftmaxLayout layout, int team, bool log, bool vector) {
+softmax_backward_kernel(T* out, const T* x, const T* y, const __grid_constant__ SoftmaxLayout layout, int team,
+                        bool log, bool vector) {
     using Acc = accumulator_t<T>;
     GPU_SHARED(shared);
     const Part part = part_of<kColumns>(team);
@@ -186,11 +185,12 @@ __device__ __forceinline__ int64_t target_at(const void* target, DType dtype, in
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads, 1)
-cross_entropy_kernel(const __grid_constant__ CrossEntropy p, DType target_dtype, int team, bool vector, bool vector_gradient) {
+cross_entropy_kernel(const __grid_constant__ CrossEntropy p, DType target_dtype, int team, bool vector,
+                     bool vector_gradient) {
     using Acc = accumulator_t<T>;
     GPU_SHARED(shared);
     const Part part = part_of<false>(team);
-    const auto* weight = static_cast<const Acc*>(p.weight);                  // (classes,)
+    const auto* weight = static_cast<const Acc*>(p.weight);  // (classes,)
     const Acc smooth = Acc(p.smoothing / double(p.classes)), sharp = Acc(1 - p.smoothing);
     const int64_t rows_at_once = blockDim.x / team;
     for (int64_t base = blockIdx.x * rows_at_once; base < p.rows; base += gridDim.x * rows_at_once) {
@@ -212,8 +212,8 @@ cross_entropy_kernel(const __grid_constant__ CrossEntropy p, DType target_dtype,
         const Acc max = pair.max, sum = denominator(pair), log_sum = logarithm(sum), inverse = reciprocal(sum);
         const Acc target_weight = !counts ? Acc(0) : weight ? weight[target] : Acc(1);
 
-        Acc weighted = 0, total = 0;                                         // sums of weight * logp and of weight
-        if (smooth != 0) {                                                   // the same for all threads
+        Acc weighted = 0, total = 0;  // sums of weight * logp and of weight
+        if (smooth != 0) {            // the same for all threads
             sweep<T>(length, vector, part, [&]<int N>(int64_t first) {
                 Acc values[N];
                 load(values, from, first, p.class_stride);
@@ -263,7 +263,8 @@ unsigned grid_for(int64_t rows, const SoftmaxConfig& config) {
 // Whether every row of a (outer, length, 1) array begins on 16 bytes and runs without gaps.
 template <class T>
 bool vectors(const void* base, int64_t outer, int64_t outer_stride, int64_t axis_stride) {
-    return aligned_for<kElements<T>>(static_cast<const T*>(base)) && axis_stride == 1 && (outer <= 1 || outer_stride % kElements<T> == 0);
+    return aligned_for<kElements<T>>(static_cast<const T*>(base)) && axis_stride == 1 &&
+           (outer <= 1 || outer_stride % kElements<T> == 0);
 }
 
 template <class Acc>
@@ -287,8 +288,11 @@ void softmax(void* out, const void* x, DType dtype, const SoftmaxLayout& l, bool
         if (config.columns) {
             gpu::launch<softmax_kernel<T, true>>(grid, block, shared, stream, to, from, l, config.team, log, false);
         } else {
-            if (l.inner != 1) throw std::invalid_argument("softmax: " + config.to_string() + " needs an axis that is the last in memory");
-            const bool vector = vectors<T>(out, l.outer, l.out.outer, l.out.axis) && vectors<T>(x, l.outer, l.x.outer, l.x.axis);
+            if (l.inner != 1)
+                throw std::invalid_argument("softmax: " + config.to_string() +
+                                            " needs an axis that is the last in memory");
+            const bool vector =
+                vectors<T>(out, l.outer, l.out.outer, l.out.axis) && vectors<T>(x, l.outer, l.x.outer, l.x.axis);
             gpu::launch<softmax_kernel<T, false>>(grid, block, shared, stream, to, from, l, config.team, log, vector);
         }
     });
@@ -307,26 +311,34 @@ void softmax_backward(void* out, const void* x, const void* y, DType dtype, cons
         auto* gradient = static_cast<const T*>(x);
         auto* result = static_cast<const T*>(y);
         if (config.columns) {
-            gpu::launch<softmax_backward_kernel<T, true>>(grid, block, shared, stream, to, gradient, result, l, config.team, log, false);
+            gpu::launch<softmax_backward_kernel<T, true>>(grid, block, shared, stream, to, gradient, result, l,
+                                                          config.team, log, false);
         } else {
-            if (l.inner != 1) throw std::invalid_argument("softmax_backward: " + config.to_string() + " needs an axis that is the last in memory");
-            const bool vector = vectors<T>(out, l.outer, l.out.outer, l.out.axis) && vectors<T>(x, l.outer, l.x.outer, l.x.axis) &&
+            if (l.inner != 1)
+                throw std::invalid_argument("softmax_backward: " + config.to_string() +
+                                            " needs an axis that is the last in memory");
+            const bool vector = vectors<T>(out, l.outer, l.out.outer, l.out.axis) &&
+                                vectors<T>(x, l.outer, l.x.outer, l.x.axis) &&
                                 vectors<T>(y, l.outer, l.y.outer, l.y.axis);
-            gpu::launch<softmax_backward_kernel<T, false>>(grid, block, shared, stream, to, gradient, result, l, config.team, log, vector);
+            gpu::launch<softmax_backward_kernel<T, false>>(grid, block, shared, stream, to, gradient, result, l,
+                                                           config.team, log, vector);
         }
     });
 }
 
-void cross_entropy(const CrossEntropy& p, DType dtype, DType target_dtype, const SoftmaxConfig& config, cudaStream_t stream) {
+void cross_entropy(const CrossEntropy& p, DType dtype, DType target_dtype, const SoftmaxConfig& config,
+                   cudaStream_t stream) {
     check(config);
-    if (config.columns) throw std::invalid_argument("cross_entropy: " + config.to_string() + " is a config for softmax alone");
+    if (config.columns)
+        throw std::invalid_argument("cross_entropy: " + config.to_string() + " is a config for softmax alone");
     if (p.rows == 0) return;
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         // The loss is the same to the bit with and without a gradient, whose alignment decides about its own sweep only.
         const bool vector = vectors<T>(p.logits, p.rows, p.row_stride, p.class_stride);
         const bool vector_gradient = vector && vectors<T>(p.gradient, p.rows, p.classes, 1);
-        gpu::launch<cross_entropy_kernel<T>>(dim3(grid_for(p.rows, config)), dim3(config.block), shared_bytes<accumulator_t<T>>(config),
-                                             stream, p, target_dtype, config.team, vector, vector_gradient);
+        gpu::launch<cross_entropy_kernel<T>>(dim3(grid_for(p.rows, config)), dim3(config.block),
+                                             shared_bytes<accumulator_t<T>>(config), stream, p, target_dtype,
+                                             config.team, vector, vector_gradient);
     });
 }

@@ -13,7 +13,7 @@ struct SoftmaxStrides { int64_t outer, axis, inner; };
 
 struct SoftmaxLayout {
     int64_t outer, length, inner;
-    SoftmaxStrides out, x, y;                // y: the second input of a backward, unused in forward
+    SoftmaxStrides out, x, y;  // y: the second input of a backward, unused in forward
 };
 
 // out = softmax(x), or log softmax(x) where `log`.
@@ -27,15 +27,16 @@ void softmax_backward(void* out, const void* x, const void* y, DType dtype, cons
 // Cross-entropy of each row of logits (rows, classes) with its target class t:
 //   loss = (1 - smoothing) * -weight[t] * logp[t] + smoothing / classes * sum_c -weight[c] * logp[c],  0 for ignored rows
 struct CrossEntropy {
-    void* loss;                              // (rows,) of the accumulator's type, contiguous
-    void* gradient;                          // (rows, classes) contiguous, of the loss of its own row; or null
-    const void* logits;                      // (rows, classes)
-    const void* target;                      // (rows,) contiguous int64, int32 or uint8
-    const void* weight;                      // (classes,) contiguous, of the accumulator's type; or null
-    int* fault;                              // set to 1 if a target is outside [0, classes) and not ignored: 0 is then
-                                             // written for that row's loss and gradient
+    void* loss;          // (rows,) of the accumulator's type, contiguous
+    void* gradient;      // (rows, classes) contiguous, of the loss of its own row; or null
+    const void* logits;  // (rows, classes)
+    const void* target;  // (rows,) contiguous int64, int32 or uint8
+    const void* weight;  // (classes,) contiguous, of the accumulator's type; or null
+    int* fault;          // set to 1 if a target is outside [0, classes) and not ignored: 0 is then
+                         // written for that row's loss and gradient
     int64_t rows, classes, row_stride, class_stride;
     int64_t ignore_index;
     double smoothing;
 };
-void cross_entropy(const CrossEntropy& problem, DType dtype, DType target_dtype, const SoftmaxConfig& config, cudaStream_t stream);
+void cross_entropy(const CrossEntropy& problem, DType dtype, DType target_dtype, const SoftmaxConfig& config,
+                   cudaStream_t stream);

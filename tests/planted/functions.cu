@@ -49,7 +49,7 @@ CASE(warp_functions) {
     return true;
 }
 
-__global__ void partial_warp_kernel(int* out) {              // 40 threads: the second warp has 8 lanes
+__global__ void partial_warp_kernel(int* out) {  // 40 threads: the second warp has 8 lanes
     EXPECT(__ballot_sync(~0u, 1) == (threadIdx.x < 32 ? ~0u : 0xFFu));
     EXPECT(__all_sync(~0u, 1));
     int all;
@@ -57,7 +57,7 @@ __global__ void partial_warp_kernel(int* out) {              // 40 threads: the 
     EXPECT(__syncthreads_count(threadIdx.x < 35) == 35);
     EXPECT(__syncthreads_and(threadIdx.x < 40) && !__syncthreads_and(threadIdx.x < 39));
     EXPECT(__syncthreads_or(threadIdx.x == 39) && !__syncthreads_or(threadIdx.x == 40));
-    if (threadIdx.x % 2) return;                             // who has exited no longer counts
+    if (threadIdx.x % 2) return;  // who has exited no longer counts
     EXPECT(__syncthreads_count(1) == 20);
     if (threadIdx.x % 4) return;
     __syncthreads();
@@ -77,7 +77,7 @@ __global__ void atomics_kernel(int* i, unsigned* u, unsigned long long* l, float
     atomicAdd(l, 1ull << 33);
     atomicAdd(f, 0.5f), atomicAdd(d, 0.25);
     atomicInc(wrap, 9u), atomicDec(wrap + 1, 9u);
-    int seen, old = i[5];                // an addition by compare and swap
+    int seen, old = i[5];  // an addition by compare and swap
     do seen = old;
     while ((old = atomicCAS(i + 5, seen, seen + 2)) != seen);
     if (t == 5) atomicExch(i + 6, 17);
@@ -160,7 +160,7 @@ CASE(order) {
         return order.at;
     };
     const std::vector<int> at = run();
-    if (run() != at || at.size() != 5 * 96) return false;    // a schedule is the same every time
+    if (run() != at || at.size() != 5 * 96) return false;  // a schedule is the same every time
     std::vector<bool> seen(at.size());
     for (int i : at) seen[std::size_t(i)] = true;
     for (bool s : seen)
@@ -172,7 +172,7 @@ CASE(order) {
         case emu::Order::forward: return forward == last + 1;
         case emu::Order::reverse: return reverse == last + 1;
         default: {
-            int in_place = 0;            // blocks in neither order, nor the threads within
+            int in_place = 0;  // blocks in neither order, nor the threads within
             for (int b = 0; b < 5; ++b) in_place += at[std::size_t(b * 96)] / 96 == b;
             return forward < last / 4 && reverse < last / 4 && in_place < 5;
         }
@@ -181,7 +181,10 @@ CASE(order) {
 
 // Deferred work: at issue when early, when nothing else can run when late.
 __global__ void defer_kernel(int* value, int* seen) {
-    emu::defer([=] { *value = 1; emu::wake(value); });
+    emu::defer([=] {
+        *value = 1;
+        emu::wake(value);
+    });
     *seen = *value;
     while (*value == 0) emu::sleep_on(value, "a copy");
 }
@@ -192,10 +195,13 @@ CASE(deferred_work) {
 }
 __global__ void abandoned_copy_kernel(int* value, bool planted) {
     if (threadIdx.x != 2) return;
-    emu::defer([=] { *value = 1; emu::wake(value); });
+    emu::defer([=] {
+        *value = 1;
+        emu::wake(value);
+    });
     while (!planted && *value == 0) gpu::yield();
 }
-CASE(copy_outlives_block) {              // noticed where copies are late
+CASE(copy_outlives_block) {  // noticed where copies are late
     int value = 0;
     gpu::launch<abandoned_copy_kernel>(dim3(1), dim3(32), 0, kNoStream, &value, planted);
     return true;

@@ -9,8 +9,8 @@
 #include <thread>
 
 namespace ptx {
-void reset_block() {}                    // the emulated instructions are not linked in
-}
+void reset_block() {}  // the emulated instructions are not linked in
+}  // namespace ptx
 
 std::map<std::string, Case>& cases() {
     static std::map<std::string, Case> all;
@@ -18,7 +18,7 @@ std::map<std::string, Case>& cases() {
 }
 
 namespace {
-constexpr int kRestorer = 0x04000000;    // SA_RESTORER: glibc's own, added by every call of sigaction
+constexpr int kRestorer = 0x04000000;  // SA_RESTORER: glibc's own, added by every call of sigaction
 
 // What a program sees of the emulator's signal handling: handlers and the signal stack.
 struct Signals {

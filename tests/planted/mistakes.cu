@@ -18,7 +18,7 @@ __global__ void sleep_kernel(char* address, bool planted) {
     if (threadIdx.x == 0) emu::sleep_on(address, "a letter");
     else if (!planted) emu::wake(address);
 }
-CASE(deadlock_asleep) {                  // in the orders in which thread 0 sleeps before the other wakes it
+CASE(deadlock_asleep) {  // in the orders in which thread 0 sleeps before the other wakes it
     char address;
     emu::Options o = emu::options();
     o.order = emu::Order::forward;
@@ -96,7 +96,7 @@ CASE(shared_none) { return write_shared(planted ? 0 : 16, 0); }
 CASE(shared_read_past) {
     unsigned char out = 0;
     gpu::launch<shared_read_kernel>(dim3(2), dim3(64), 2048, kNoStream, planted ? 2048 : 2047, &out);
-    return out == 0xFF;                  // poison
+    return out == 0xFF;  // poison
 }
 
 __global__ void offset_kernel(int past) {
@@ -115,7 +115,7 @@ CASE(null_pointer) {
     return true;
 }
 
-__global__ void instruction_kernel(int* to, const int* from) {     // as an emulated copy instruction does it
+__global__ void instruction_kernel(int* to, const int* from) {  // as an emulated copy instruction does it
     if (threadIdx.x != 6) return;
     emu::defer([=] {
         emu::Quiet quiet;
@@ -280,7 +280,7 @@ CASE(launch_shared) { return launch_empty(dim3(1), dim3(1), planted ? 227 * 1024
 CASE(launch_resident_too_many) {
     const int fit = gpu::max_resident_blocks<empty_kernel>(dim3(1024), 0);
     gpu::launch_resident<empty_kernel>(dim3(unsigned(fit + planted)), dim3(1024), 0, kNoStream);
-    return fit == 8;                     // 4 SMs of 2048 threads
+    return fit == 8;  // 4 SMs of 2048 threads
 }
 __global__ void nested_kernel(bool planted) {
     if (planted) gpu::launch<empty_kernel>(dim3(1), dim3(1), 0, kNoStream);

@@ -7,7 +7,7 @@ namespace {
 template <bool kBarrier>
 __global__ void read_kernel(float* out, int step) {
     GPU_SHARED(shared);
-    auto* value = reinterpret_cast<float*>(shared);          // (blockDim.x)
+    auto* value = reinterpret_cast<float*>(shared);  // (blockDim.x)
     value[threadIdx.x] = float(threadIdx.x);
     if (kBarrier) __syncthreads();
     const int from = int(threadIdx.x) + step;
@@ -32,7 +32,7 @@ CASE(read_before_barrier_behind) { return read_neighbour(planted, -32); }
 template <bool kBarrier>
 __global__ void row_sums_kernel(float* out, int rows) {
     GPU_SHARED(shared);
-    auto* part = reinterpret_cast<float*>(shared);           // (8)
+    auto* part = reinterpret_cast<float*>(shared);  // (8)
     for (int r = 0; r < rows; ++r) {
         float s = float(r + 1);
         for (int d = 16; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
@@ -60,7 +60,7 @@ CASE(overwrite_before_barrier) {
 template <bool kSync>
 __global__ void exchange_kernel(float* out) {
     GPU_SHARED(shared);
-    auto* value = reinterpret_cast<float*>(shared);          // (32)
+    auto* value = reinterpret_cast<float*>(shared);  // (32)
     value[threadIdx.x] = float(threadIdx.x);
     if (kSync) __syncwarp();
     out[threadIdx.x] = value[threadIdx.x ^ 1];
@@ -79,7 +79,7 @@ CASE(exchange_in_warp) {
 template <bool kInitialise>
 __global__ void accumulate_kernel(float* out) {
     GPU_SHARED(shared);
-    auto* sum = reinterpret_cast<float*>(shared);            // (32)
+    auto* sum = reinterpret_cast<float*>(shared);  // (32)
     if (kInitialise) sum[threadIdx.x] = 0;
     sum[threadIdx.x] += 1;
     out[threadIdx.x] = sum[threadIdx.x];
@@ -87,7 +87,7 @@ __global__ void accumulate_kernel(float* out) {
 
 CASE(uninitialised_shared) {
     std::vector<float> out(32);
-    for (int block = 0; block < 2; ++block) {                // the second launch must not see what the first left
+    for (int block = 0; block < 2; ++block) {  // the second launch must not see what the first left
         if (planted) gpu::launch<accumulate_kernel<false>>(dim3(2), dim3(32), 128, kNoStream, out.data());
         else gpu::launch<accumulate_kernel<true>>(dim3(2), dim3(32), 128, kNoStream, out.data());
     }
@@ -106,7 +106,7 @@ __global__ void turnstile_kernel(volatile int* turn, float* sum, float* per_bloc
         for (unsigned i = 0; i < blockDim.x; ++i) block_sum += mine[i];
         while (*turn != int(blockIdx.x)) gpu::yield();
         __threadfence();
-        *sum = *sum * 0.5f + block_sum;                      // the order shows
+        *sum = *sum * 0.5f + block_sum;  // the order shows
         __threadfence();
         *turn = int(blockIdx.x) + 1;
     }
@@ -145,7 +145,7 @@ __global__ void grid_barrier_kernel(unsigned* arrived, int* failures, int rounds
     }
 }
 
-CASE(grid_barrier) {                     // planted: a block that does not count itself
+CASE(grid_barrier) {  // planted: a block that does not count itself
     unsigned arrived = 0;
     int failures = 0;
     gpu::launch_resident<grid_barrier_kernel>(dim3(4, 2), dim3(64), 0, kNoStream, &arrived, &failures, 5,
@@ -156,7 +156,8 @@ CASE(grid_barrier) {                     // planted: a block that does not count
 // One warp waits for another by what the scheduler sees, without being told to yield: it must not lead for ever.
 __global__ void patient_kernel(volatile int* flag, int setter) {
     if (int(threadIdx.x / 32) == setter) *flag = 1;
-    else while (__any_sync(~0u, *flag == 0)) {}
+    else
+        while (__any_sync(~0u, *flag == 0)) {}
 }
 
 CASE(warp_waits_for_warp) {

@@ -58,19 +58,22 @@ void run(const std::string& name) {
     auto* in = static_cast<float*>(std::aligned_alloc(256, 64 * 64 * sizeof(float)));
     auto* out = static_cast<float*>(std::aligned_alloc(256, 256));
     for (int i = 0; i < 64 * 64; ++i) in[i] = 1;
-    auto* exact = static_cast<float*>(std::malloc(64 * sizeof(float)));     // ends where its allocation ends
+    auto* exact = static_cast<float*>(std::malloc(64 * sizeof(float)));  // ends where its allocation ends
     for (int i = 0; i < 64; ++i) exact[i] = 1;
     const cudaStream_t none = nullptr;
     if (name == "global") gpu::launch<copy_kernel>(dim3(1), dim3(64), 0, none, exact, out, 64);
     else if (name == "global_past") gpu::launch<copy_kernel>(dim3(1), dim3(96), 0, none, exact, in, 65);
     else if (name == "shared") gpu::launch<shared_store_kernel>(dim3(1), dim3(64), 100, none, 36);
     else if (name == "shared_past") gpu::launch<shared_store_kernel>(dim3(1), dim3(64), 100, none, 40);
-    else if (name == "vector") gpu::launch<vector_load_kernel>(dim3(1), dim3(1), 0, none, in, reinterpret_cast<float4*>(out), 4);
-    else if (name == "vector_misaligned") gpu::launch<vector_load_kernel>(dim3(1), dim3(1), 0, none, in, reinterpret_cast<float4*>(out), 1);
+    else if (name == "vector")
+        gpu::launch<vector_load_kernel>(dim3(1), dim3(1), 0, none, in, reinterpret_cast<float4*>(out), 4);
+    else if (name == "vector_misaligned")
+        gpu::launch<vector_load_kernel>(dim3(1), dim3(1), 0, none, in, reinterpret_cast<float4*>(out), 1);
     else if (name == "local") gpu::launch<local_array_kernel>(dim3(1), dim3(1), 0, none, out, 3);
     else if (name == "local_past") gpu::launch<local_array_kernel>(dim3(1), dim3(1), 0, none, out, 5);
     else if (name == "exchange") gpu::launch<exchange_kernel<true>>(dim3(1), dim3(64), 64 * 4, none, out);
-    else if (name == "exchange_unsynchronised") gpu::launch<exchange_kernel<false>>(dim3(1), dim3(64), 64 * 4, none, out);
+    else if (name == "exchange_unsynchronised")
+        gpu::launch<exchange_kernel<false>>(dim3(1), dim3(64), 64 * 4, none, out);
     else if (name == "distinct") gpu::launch<global_race_kernel>(dim3(1), dim3(64), 0, none, out, 1);
     else if (name == "race") gpu::launch<global_race_kernel>(dim3(1), dim3(64), 0, none, out, 0);
     else if (name == "column") gpu::launch<column_kernel>(dim3(1), dim3(32), 32 * 33 * 4, none, out, 33);
