@@ -1,6 +1,8 @@
 """Datasets, samplers and the loader that makes batches of them, by torch.utils.data's names."""
 
+from fastnet.utils.data.collate import default_collate, default_convert
 from fastnet.utils.data.dataset import (
+    ChainDataset,
     ConcatDataset,
     Dataset,
     IterableDataset,
@@ -9,7 +11,8 @@ from fastnet.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
-from fastnet.utils.data.loader import DataLoader, default_collate, default_convert
+from fastnet.utils.data.device import DevicePrefetcher
+from fastnet.utils.data.loader import DataLoader
 from fastnet.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -18,12 +21,15 @@ from fastnet.utils.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from fastnet.utils.data.worker import WorkerInfo, get_worker_info
 
 __all__ = [
     "BatchSampler",
+    "ChainDataset",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DevicePrefetcher",
     "IterableDataset",
     "RandomSampler",
     "Sampler",
@@ -33,7 +39,9 @@ __all__ = [
     "SubsetRandomSampler",
     "TensorDataset",
     "WeightedRandomSampler",
+    "WorkerInfo",
     "default_collate",
     "default_convert",
+    "get_worker_info",
     "random_split",
 ]

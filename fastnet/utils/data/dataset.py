@@ -5,29 +5,39 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from fastnet._random import Generator
 from fastnet._tensor import Tensor
 from fastnet.ops.random import randperm
 
+T_co = TypeVar("T_co", covariant=True)
 
-class Dataset:
-    """Base class: define ``__getitem__`` and, for most samplers, ``__len__``."""
 
-    def __getitem__(self, index: Any) -> Any:
+class Dataset(Generic[T_co]):
+    """Base class: define ``__getitem__`` and, for most samplers, ``__len__``.
+
+    With a method ``__getitems__(indices)`` that returns a list of items, a loader asks for a whole batch at once.
+    """
+
+    def __getitem__(self, index: Any) -> T_co:
         raise NotImplementedError("Subclasses of Dataset should implement __getitem__.")
 
     def __add__(self, other: Dataset) -> ConcatDataset:
         return ConcatDataset([self, other])
 
 
-class IterableDataset(Dataset):
-    """Base class of datasets that are only iterated: define ``__iter__``."""
+class IterableDataset(Dataset[T_co], Iterable[T_co]):
+    """Base class of datasets that are only iterated: define ``__iter__``.
 
-    def __iter__(self) -> Iterator[Any]:
-        raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
+    Every worker process of a loader has its own copy and iterates over all of it, unless ``__iter__`` asks
+    ``get_worker_info()`` which part is this worker's.
+    """
+
+    def __add__(self, other: Any) -> Any:
+        return ChainDataset([self, other])
 
 
 class TensorDataset(Dataset):
@@ -45,22 +55,40 @@ class TensorDataset(Dataset):
         return len(self.tensors[0])
 
 
+def _items(dataset: Any, indices: Sequence[Any]) -> list:
+    """The items at some indices, all at once where the dataset can."""
+    if callable(getattr(dataset, "__getitems__", None)):
+        items = dataset.__getitems__(indices)
+        if len(items) != len(indices):
+            raise ValueError(f"Nested dataset's output size mismatch. Expected {len(indices)}, got {len(items)}")
+        return items
+    return [dataset[i] for i in indices]
+
+
 class StackDataset(Dataset):
     """Datasets of one length; item i is the tuple, or with keyword arguments the dict, of their i-th items."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        if bool(args) == bool(kwargs):
-            raise ValueError("StackDataset: expected datasets either by position or by name")
+        if not args and not kwargs:
+            raise ValueError("At least one dataset should be passed")
+        if args and kwargs:
+            raise ValueError("StackDataset: datasets either by position, for tuples, or by name, for dicts; got both")
         self.datasets: Any = args or kwargs
         members = list(args or kwargs.values())
         if any(len(d) != len(members[0]) for d in members):
             raise ValueError("Size mismatch between datasets")
         self._length = len(members[0])
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(self.datasets, dict):
             return {k: d[index] for k, d in self.datasets.items()}
         return tuple(d[index] for d in self.datasets)
+
+    def __getitems__(self, indices: list) -> list:
+        if isinstance(self.datasets, dict):
+            columns = zip(*[_items(d, indices) for d in self.datasets.values()], strict=True)
+            return [dict(zip(self.datasets, values, strict=True)) for values in columns]
+        return list(zip(*[_items(d, indices) for d in self.datasets], strict=True))
 
     def __len__(self) -> int:
         return self._length
@@ -73,6 +101,8 @@ class ConcatDataset(Dataset):
         self.datasets = list(datasets)
         if not self.datasets:
             raise AssertionError("datasets should not be an empty iterable")
+        if any(isinstance(d, IterableDataset) for d in self.datasets):
+            raise AssertionError("ConcatDataset does not support IterableDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))
 
     def __len__(self) -> int:
@@ -89,14 +119,43 @@ class ConcatDataset(Dataset):
         return self.datasets[which][index - (self.cumulative_sizes[which - 1] if which else 0)]
 
 
+class ChainDataset(IterableDataset):
+    """Iterable datasets one after another."""
+
+    def __init__(self, datasets: Iterable[Any]):
+        self.datasets = datasets
+
+    def _members(self) -> Iterator[Any]:
+        for d in self.datasets:
+            if not isinstance(d, IterableDataset):
+                raise AssertionError("ChainDataset only supports IterableDataset")
+            yield d
+
+    def __iter__(self) -> Iterator[Any]:
+        for d in self._members():
+            yield from d
+
+    def __len__(self) -> int:
+        return sum(len(d) for d in self._members())
+
+
 class Subset(Dataset):
     """The items of a dataset at given indices."""
 
     def __init__(self, dataset: Any, indices: Sequence[int]):
         self.dataset, self.indices = dataset, indices
+        kind = type(self)
+        if kind.__getitem__ is not Subset.__getitem__ and kind.__getitems__ is Subset.__getitems__:
+            raise NotImplementedError(
+                f"{kind.__name__} overrides __getitem__ but not __getitems__, by which a DataLoader takes batches; "
+                "define that too: return [self[i] for i in indices]"
+            )
 
     def __getitem__(self, index: Any) -> Any:
         return self.dataset[[self.indices[i] for i in index] if isinstance(index, list) else self.indices[index]]
+
+    def __getitems__(self, indices: list) -> list:
+        return _items(self.dataset, [self.indices[i] for i in indices])
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -104,6 +163,7 @@ class Subset(Dataset):
 
 def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
     """A dataset divided at random into parts of the given lengths, or of shares that sum to 1."""
+    sizes: list[int]
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
         sizes = []
         for i, share in enumerate(lengths):
@@ -112,6 +172,11 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
             sizes.append(math.floor(len(dataset) * share))
         for i in range(len(dataset) - sum(sizes)):
             sizes[i % len(sizes)] += 1
+        for i, size in enumerate(sizes):
+            if size == 0:
+                warnings.warn(
+                    f"Length of split at index {i} is 0. This might result in an empty dataset.", stacklevel=2
+                )
     else:
         sizes = [int(n) for n in lengths]
     if sum(sizes) != len(dataset):
