@@ -12,6 +12,8 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops import arithmetic, creation, einsum, indexing, matmul, pointwise, random, reductions, shape, softmax
 
+_Class: Any = Tensor  # to which attributes are added: checkers of types know none of them
+
 METHODS = {
     arithmetic: (
         "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil "
@@ -83,7 +85,7 @@ def _operator(function: Any, reflected: bool = False) -> Any:
     def method(self: Tensor, other: Any) -> Any:
         if not isinstance(other, (Tensor, int, float, bool)) and not hasattr(other, "__float__"):
             return NotImplemented
-        if not isinstance(other, Tensor) and hasattr(other, "shape") and other.shape != ():
+        if not isinstance(other, Tensor) and getattr(other, "shape", ()) != ():
             other = creation.as_tensor(other)
         return function(other, self) if reflected else function(self, other)
 
@@ -110,15 +112,15 @@ for _symbol, _name in _ARITHMETIC.items():
     setattr(Tensor, f"__i{_symbol}__", _in_place)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _operator(getattr(arithmetic, _name)))
-Tensor.__matmul__ = lambda self, other: matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
-Tensor.__neg__ = arithmetic.neg
-Tensor.__pos__ = lambda self: self
-Tensor.__abs__ = arithmetic.abs
-Tensor.__invert__ = lambda self: (
+_Class.__matmul__ = lambda self, other: matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+_Class.__neg__ = arithmetic.neg
+_Class.__pos__ = lambda self: self
+_Class.__abs__ = arithmetic.abs
+_Class.__invert__ = lambda self: (
     arithmetic.logical_not(self) if self.dtype is _dtypes.bool_ else arithmetic.bitwise_not(self)
 )
-Tensor.T = property(lambda self: shape.permute(self, *range(self._data.ndim - 1, -1, -1)))
-Tensor.mT = property(lambda self: shape.transpose(self, -2, -1))
+_Class.T = property(lambda self: shape.permute(self, *range(self._data.ndim - 1, -1, -1)))
+_Class.mT = property(lambda self: shape.transpose(self, -2, -1))
 
 
 # ---- moves ---------------------------------------------------------------------------------------------------------
@@ -186,13 +188,13 @@ for _name, _dtype in {
     "byte": _dtypes.uint8,
 }.items():
     setattr(Tensor, _name, _to_dtype(_dtype))
-Tensor.to = to
-Tensor.cpu = lambda self: to(self, "cpu")
-Tensor.cuda = lambda self, device=None, non_blocking=False: to(self, creation.cuda_device(device))
-Tensor.outer = checked(einsum.outer)
-Tensor.ger = Tensor.outer
-Tensor.pin_memory = lambda self: self
-Tensor.numpy_dtype = property(lambda self: self._data.dtype)
+_Class.to = to
+_Class.cpu = lambda self: to(self, "cpu")
+_Class.cuda = lambda self, device=None, non_blocking=False: to(self, creation.cuda_device(device))
+_Class.outer = checked(einsum.outer)
+_Class.ger = _Class.outer
+_Class.pin_memory = lambda self: self
+_Class.numpy_dtype = property(lambda self: self._data.dtype)
 
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
@@ -212,8 +214,8 @@ def type_(self: Tensor, dtype: Any = None) -> Any:
     return arithmetic.cast(self, _dtypes.as_dtype(dtype))
 
 
-Tensor.type = type_
-Tensor.type_as = lambda self, other: to(self, other)
+_Class.type = type_
+_Class.type_as = lambda self, other: to(self, other)
 
 
 def _new(name: str) -> Any:

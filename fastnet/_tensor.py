@@ -70,6 +70,7 @@ class Tensor:
     __array_priority__ = 1000  # NumPy arrays leave mixed arithmetic to us
 
     if TYPE_CHECKING:  # fastnet._methods attaches these; checkers of types cannot see that
+        grad: Any
 
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Tensor: ...

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace) -> int:
     from fastnet import kernels, recipes
     from fastnet._device import device, why_no_cuda
+    from fastnet.errors import KernelsUnavailableError
 
     if arguments.recipe not in recipes.RECIPES:
         return _fail(f"there is no recipe {arguments.recipe!r}; there is {', '.join(recipes.RECIPES)}")
@@ -79,7 +80,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.kernels:
         try:
             kernels.use(arguments.kernels)
-        except kernels.KernelsUnavailableError as error:
+        except KernelsUnavailableError as error:
             return _fail(f"--kernels: {error}")
     return _run_recipe(recipes.RECIPES[arguments.recipe], arguments, where, out)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnet.ops.creation import from_numpy
@@ -15,7 +17,7 @@ def digits(seed: int = 0) -> tuple[TensorDataset, TensorDataset, TensorDataset]:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     order = np.random.default_rng(seed).permutation(len(bunch.target))
     x, y = (bunch.images[order] / 16).astype(np.float32), bunch.target[order].astype(np.int64)
     ends = np.cumsum([1257, 180])

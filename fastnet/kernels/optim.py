@@ -318,7 +318,7 @@ def adagrad_step(
     Source: Duchi et al. 2011, as PyTorch has it.
     """
     name = "adagrad_step"
-    lists = {"params": params, "grads": grads, "sums": sums}
+    lists: dict[str, Sequence | None] = {"params": params, "grads": grads, "sums": sums}
     _check_present(name, lists, "sums")
     _check_lists(name, lists)
     _check_steps(name, steps, params)

@@ -505,7 +505,8 @@ class Module:
     ) -> dict[str, Any]:
         """Parameters and persistent buffers by dotted name, sharing memory, detached unless ``keep_vars``."""
         if args:  # PyTorch's deprecated positional form
-            destination, prefix, keep_vars = [*args, *(destination, prefix, keep_vars)[len(args) :]]
+            form: list[Any] = [*args, *(destination, prefix, keep_vars)[len(args) :]]
+            destination, prefix, keep_vars = form
         if destination is None:
             destination = OrderedDict()
             destination._metadata = OrderedDict()

@@ -54,7 +54,7 @@ def axes_of(dim: Any, ndim: int, function: str) -> tuple[int, ...]:
     return tuple(a for a in result if a < ndim)
 
 
-def axis_of(dim: int, ndim: int, function: str) -> int:
+def axis_of(dim: Any, ndim: int, function: str) -> int:
     """A non-negative axis; a tensor without dimensions takes 0 and -1."""
     if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
         raise TypeError(f"{function}: dim must be int, got {type(dim).__name__}")

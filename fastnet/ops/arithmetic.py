@@ -180,7 +180,7 @@ class Binary(ArrayFunction):
 
 
 def _binary(name: str, value: Callable, left: Callable, right: Callable, saves_result: bool = False) -> type[Binary]:
-    cls = type(
+    cls: Any = type(
         name,
         (Binary,),
         {
@@ -411,7 +411,7 @@ def _unary(
     name: str, value: Callable, derivative: Callable, doc: str, *, saves: str = "x", integers: str = "float"
 ) -> Callable:
     """A differentiable function. ``integers``: "float" (converted to the default dtype) or "keep"."""
-    cls = type(
+    cls: Any = type(
         name.capitalize(),
         (Unary,),
         {"value": staticmethod(value), "derivative": staticmethod(derivative), "saves": saves},

@@ -49,13 +49,15 @@ def _plain(data: Any) -> Any:
 
 def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
     """A new array of Python numbers, nested sequences, arrays or tensors."""
+    array: Any
     if isinstance(data, (list, tuple)) and _has_tensor(data):
         floats = [d for d in data if isinstance(d, Tensor)]
         if dtype is None and floats and all(isinstance(d, Tensor) for d in data):
             dtype = floats[0].dtype
         data = _plain(data)
     if hasattr(data, "__cuda_array_interface__") and not isinstance(data, np.ndarray):
-        array = data.copy() if hasattr(data, "copy") else array_module("cuda").array(data)
+        copy = getattr(data, "copy", None)
+        array = copy() if copy else array_module("cuda").array(data)
     elif isinstance(data, (np.ndarray, np.generic)):
         array = np.array(data)
     else:

@@ -43,7 +43,8 @@ class BiasActivation(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         x, bias = ctx.saved
-        of_x = of_bias = None
+        of_x: Any = None
+        of_bias = None
         kernels = implementation(grad)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             of_x = kernels.bias_activation_backward(grad, x, bias, activation=ctx.activation, parameter=ctx.parameter)

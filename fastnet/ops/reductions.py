@@ -15,7 +15,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axes_of, axis_of, is_short, rounded, wide
 from fastnet.ops.arithmetic import abs as abs_
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops.arithmetic import cast, check_tensor, ne
 
 ValuesAndIndices = namedtuple("ValuesAndIndices", ["values", "indices"])
 
@@ -367,7 +367,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     if p == float("-inf"):
         return amin(abs_(input), dim, keepdim)
     if p == 0:
-        return sum(cast(input != 0, input.dtype), dim, keepdim)
+        return sum(cast(ne(input, 0), input.dtype), dim, keepdim)
     if p == 1:
         return sum(abs_(input), dim, keepdim)
     return sum(abs_(input) ** p, dim, keepdim) ** (1.0 / p)

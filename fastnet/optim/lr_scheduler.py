@@ -284,7 +284,8 @@ class MultiplicativeLR(_OfFunctions):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ):
-        for f in lr_lambda if isinstance(lr_lambda, (list, tuple)) else [lr_lambda]:
+        given: Any = lr_lambda
+        for f in given if isinstance(given, (list, tuple)) else [given]:
             if not callable(f):
                 raise TypeError(f"lr_lambda should be a function, but got {type(f).__name__}")
         super().__init__(optimizer, lr_lambda, last_epoch)
@@ -724,12 +725,12 @@ class OneCycleLR(LRScheduler):
             raise ValueError(
                 f"Tried to step {self.last_epoch} times. The specified number of total steps is {self.total_steps}"
             )
-        start = 0.0
-        phases = self._schedule_phases
-        for phase in phases:
-            if self.last_epoch <= phase["end_step"] or phase is phases[-1]:
+        start, (*earlier, phase) = 0.0, self._schedule_phases
+        for one in earlier:
+            if self.last_epoch <= one["end_step"]:
+                phase = one
                 break
-            start = phase["end_step"]
+            start = one["end_step"]
         part = (self.last_epoch - start) / (phase["end_step"] - start)
         rates = []
         for group in self.optimizer.param_groups:

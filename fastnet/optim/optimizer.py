@@ -81,6 +81,13 @@ class Optimizer:
     """
 
     _step_calls = 0
+    defaults: dict[str, Any]
+    _step_pre_hooks: OrderedDict[int, Callable]
+    _step_post_hooks: OrderedDict[int, Callable]
+    _state_dict_pre_hooks: OrderedDict[int, Callable]
+    _state_dict_post_hooks: OrderedDict[int, Callable]
+    _load_state_dict_pre_hooks: OrderedDict[int, Callable]
+    _load_state_dict_post_hooks: OrderedDict[int, Callable]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.__setstate__({"defaults": defaults})
@@ -432,7 +439,8 @@ def _cast(param: Tensor, value: Any, name: Any, step_beside: bool) -> Any:
         return type(value)(_cast(param, v, None, step_beside) for v in value)
     if not _is_tensor(value):
         return deepcopy(value)
-    array, like = _as_array(value), param._data
+    array: Any = _as_array(value)
+    like: Any = param._data
     dtype = like.dtype
     if name == "step":
         like = like if step_beside else None
