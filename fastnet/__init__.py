@@ -30,6 +30,7 @@ from fastnet.autograd import enable_grad, inference_mode, is_grad_enabled, no_gr
 from fastnet.errors import OutOfMemoryError
 from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
 from fastnet.ops import arithmetic as _arithmetic
+from fastnet.ops import conv as _conv
 from fastnet.ops import creation as _creation
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import einsum as _einsum
@@ -56,6 +57,7 @@ _FUNCTIONS = {
         "log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg "
         "pow reciprocal remainder result_type round rsqrt sign sin sinh sqrt square sub tan trunc where"
     ),
+    _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
     _creation: (
         "arange as_tensor asarray empty empty_like eye from_dlpack from_numpy full full_like is_tensor linspace "
         "logspace ones ones_like tensor zeros zeros_like"

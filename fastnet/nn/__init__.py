@@ -18,6 +18,7 @@ from fastnet.nn.activation import (
     Tanh,
 )
 from fastnet.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from fastnet.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnet.nn.dropout import Dropout, Dropout2d
 from fastnet.nn.embedding import Embedding
 from fastnet.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
@@ -33,6 +34,7 @@ from fastnet.nn.loss import (
 )
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Buffer, Parameter
+from fastnet.nn.unfold import Fold, Unfold
 
 __all__ = [
     "ELU",
@@ -41,11 +43,16 @@ __all__ = [
     "BCEWithLogitsLoss",
     "Bilinear",
     "Buffer",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout2d",
     "Embedding",
     "Flatten",
+    "Fold",
     "Hardswish",
     "Identity",
     "KLDivLoss",
@@ -73,6 +80,7 @@ __all__ = [
     "Softplus",
     "Tanh",
     "Unflatten",
+    "Unfold",
     "functional",
     "init",
     "utils",

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnet._checks import checked
 from fastnet._tensor import Tensor
+from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
 from fastnet.ops.dropout import dropout, dropout2d
 from fastnet.ops.embedding import embedding
 from fastnet.ops.indexing import one_hot
@@ -35,18 +36,25 @@ from fastnet.ops.pointwise import (
 )
 from fastnet.ops.shape import pad
 from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
+from fastnet.ops.unfold import fold, unfold
 
 __all__ = [
     "bias_activation",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv2d_activation",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cosine_similarity",
     "cross_entropy",
     "dropout",
     "dropout2d",
     "elu",
     "embedding",
+    "fold",
     "gelu",
     "hardswish",
     "kl_div",
@@ -70,6 +78,7 @@ __all__ = [
     "softmax",
     "softplus",
     "tanh",
+    "unfold",
 ]
 
 

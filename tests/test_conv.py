@@ -1,0 +1,397 @@
+"""Convolutions: the reference against their definition in float64 and against PyTorch; layers."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from support import assert_close, bfloat16, epsilon
+
+import fastnet
+from fastnet import nn
+from fastnet.reference import conv as reference
+
+DTYPES = [np.float32, np.float64, np.float16, bfloat16]
+
+
+def name(dtype):
+    return np.dtype(dtype).name
+
+
+def torch_or_skip():
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@dataclass
+class Problem:
+    """A convolution's sizes, and what follows from them."""
+
+    batch: int
+    channels: int
+    image: tuple
+    filters: int
+    kernel: tuple
+    stride: tuple
+    padding: tuple
+    dilation: tuple
+    groups: int
+
+    @property
+    def options(self):
+        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+
+    @property
+    def pads(self):
+        return [(p, p) if isinstance(p, int) else p for p in self.padding]
+
+    @property
+    def out(self):
+        sizes = zip(self.image, self.kernel, self.stride, self.pads, self.dilation, strict=True)
+        return tuple((n + a + b - d * (k - 1) - 1) // s + 1 for n, k, s, (a, b), d in sizes)
+
+    @property
+    def x_shape(self):
+        return (self.batch, self.channels, *self.image)
+
+    @property
+    def weight_shape(self):
+        return (self.filters, self.channels // self.groups, *self.kernel)
+
+    @property
+    def out_shape(self):
+        return (self.batch, self.filters, *self.out)
+
+    def taps(self):
+        """For every place of the window: (r, s), and the pixels that it sees in the padded image."""
+        (p, q), (sh, sw), (dh, dw) = self.out, self.stride, self.dilation
+        for r in range(self.kernel[0]):
+            for s in range(self.kernel[1]):
+                rows = slice(r * dh, r * dh + (p - 1) * sh + 1, sh)
+                yield r, s, (..., rows, slice(s * dw, s * dw + (q - 1) * sw + 1, sw))
+
+    def _grouped(self, x):
+        return x.reshape(x.shape[0], self.groups, -1, *x.shape[2:])
+
+    def forward(self, x, weight):
+        """The definition in float64: one product for every place of the window."""
+        padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *self.pads])
+        w = weight.astype(np.float64).reshape(self.groups, -1, *self.weight_shape[1:])
+        out = np.zeros(self._grouped(np.empty(self.out_shape)).shape)
+        for r, s, seen in self.taps():
+            out += np.einsum("ngcpq,gkc->ngkpq", self._grouped(padded[seen]), w[..., r, s])
+        return out.reshape(self.out_shape)
+
+    def input_grad(self, grad, weight):
+        padded = np.pad(np.zeros(self.x_shape), [(0, 0), (0, 0), *self.pads])
+        w = weight.astype(np.float64).reshape(self.groups, -1, *self.weight_shape[1:])
+        for r, s, seen in self.taps():
+            sent = np.einsum("ngkpq,gkc->ngcpq", self._grouped(grad.astype(np.float64)), w[..., r, s])
+            padded[seen] += sent.reshape(self.batch, self.channels, *self.out)
+        (top, _), (left, _) = self.pads
+        return padded[:, :, top : top + self.image[0], left : left + self.image[1]]
+
+    def weight_grad(self, grad, x):
+        padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *self.pads])
+        out = np.zeros(self.weight_shape)
+        for r, s, seen in self.taps():
+            product = np.einsum("ngkpq,ngcpq->gkc", self._grouped(grad.astype(np.float64)), self._grouped(padded[seen]))
+            out[..., r, s] = product.reshape(self.weight_shape[:2])
+        return out
+
+
+def draw(rng, largest=64):
+    """A random problem: stride and dilation 1 to 3, groups, depthwise, odd sizes, paddings of two sides."""
+    while True:
+        groups = int(rng.choice([1, 1, 1, 2, 3, 8]))
+        each = int(rng.choice([c for c in (1, 3, 4, 8, 17, 64) if c * groups <= largest]))
+        problem = Problem(
+            batch=int(rng.integers(1, 4)),
+            channels=groups * each,
+            image=tuple(int(n) for n in rng.integers(1, 14, 2)),
+            filters=groups * int(rng.choice([1, 2, 3, 8, 20])),
+            kernel=tuple(int(n) for n in rng.integers(1, 6, 2)),
+            stride=tuple(int(n) for n in rng.integers(1, 4, 2)),
+            padding=tuple(
+                int(rng.integers(0, 4)) if rng.random() < 0.8 else tuple(int(n) for n in rng.integers(0, 4, 2))
+                for _ in range(2)
+            ),
+            dilation=tuple(int(n) for n in rng.integers(1, 4, 2)),
+            groups=groups,
+        )
+        if min(problem.out) >= 1:
+            return problem
+
+
+def images(rng, shape, dtype):
+    """An array in one of several memory orders: C, channels-last, padded, reversed."""
+    n, c, h, w = shape
+    x = rng.standard_normal(shape).astype(dtype)
+    how = rng.integers(4)
+    if how == 0:
+        return x
+    if how == 1:
+        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    larger = np.zeros((n, h + 1, w, c + 3), dtype)
+    larger[:, :h, :, :c] = x.transpose(0, 2, 3, 1)
+    padded = larger[:, :h, :, :c].transpose(0, 3, 1, 2)
+    return padded if how == 2 else np.ascontiguousarray(x[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+
+
+def bound(magnitude, terms, in_dtype, out_dtype):
+    """Any order of summation: ``terms`` roundings of the accumulator, each at most eps times the sum of |a b|; then one
+    of the result, whose smallest numbers are a fixed distance apart."""
+    accumulate = epsilon(np.float64 if in_dtype == np.float64 else np.float32)
+    tiny = {"float16": 2.0**-25}.get(name(out_dtype), 0)
+    return magnitude * ((terms + 2) * accumulate + epsilon(out_dtype)) + tiny
+
+
+def check_three_products(implementation, problem, rng, dtype, what, config=None):
+    """conv2d and both gradients against the definition, in any memory order."""
+    x, grad = images(rng, problem.x_shape, dtype), images(rng, problem.out_shape, dtype)
+    weight = rng.standard_normal(problem.weight_shape).astype(dtype)
+    taps = int(np.prod(problem.kernel))
+    for operation, arguments, want, magnitude, terms in [
+        (
+            "conv2d",
+            (x, weight),
+            problem.forward(x, weight),
+            problem.forward(abs(x), abs(weight)),
+            taps * problem.weight_shape[1],
+        ),
+        (
+            "conv2d_input_grad",
+            (grad, weight, problem.image),
+            problem.input_grad(grad, weight),
+            problem.input_grad(abs(grad), abs(weight)),
+            taps * problem.filters // problem.groups,
+        ),
+        (
+            "conv2d_weight_grad",
+            (grad, x, problem.kernel),
+            problem.weight_grad(grad, x),
+            problem.weight_grad(abs(grad), abs(x)),
+            problem.batch * int(np.prod(problem.out)),
+        ),
+    ]:
+        got = getattr(implementation, operation)(*arguments, **problem.options, config=config)
+        assert got.dtype == dtype
+        assert_close(got, want, bound(magnitude, terms, dtype, dtype), f"{what} {operation} {problem} {name(dtype)}")
+        if operation != "conv2d_weight_grad":
+            assert got.transpose(0, 2, 3, 1).flags.c_contiguous, f"{operation} is channels-last in memory"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_reference_is_the_definition(dtype, full):
+    rng = np.random.default_rng(0)
+    for _ in range(300 if full else 40):
+        check_three_products(reference, draw(rng), rng, dtype, "reference")
+
+
+def test_reference_in_pieces(monkeypatch):
+    """Rows of images at a time, whole images at a time, and one last piece that is smaller."""
+    for size in (1, 3000, 20000):
+        monkeypatch.setitem(reference.CHUNK_BYTES, True, size)
+        rng = np.random.default_rng(1)
+        for _ in range(12):
+            check_three_products(reference, draw(rng, largest=17), rng, np.float32, f"pieces of {size} bytes")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_reference_epilogue(dtype):
+    """Bias, residual and activation see the unrounded sum; one rounding follows."""
+    rng = np.random.default_rng(2)
+    problem = Problem(2, 5, (6, 7), 4, (3, 3), (1, 2), (1, 1), (1, 1), 1)
+    x, weight = images(rng, problem.x_shape, dtype), rng.standard_normal(problem.weight_shape).astype(dtype)
+    bias, residual = rng.standard_normal(4).astype(dtype), images(rng, problem.out_shape, dtype)
+    out, before = reference.conv2d(
+        x, weight, **problem.options, bias=bias, residual=residual, activation="relu", keep_preactivation=True
+    )
+    want = problem.forward(x, weight) + bias.astype(np.float64)[:, None, None] + residual.astype(np.float64)
+    magnitude = problem.forward(abs(x), abs(weight)) + abs(bias.astype(np.float64))[:, None, None] + abs(residual)
+    limit = bound(magnitude, 46, dtype, dtype)
+    assert_close(before, want, limit)
+    assert_close(out, np.maximum(want, 0), limit)
+    back = reference.conv2d_input_grad(
+        out, weight, problem.image, **problem.options, bias=weight[0, :, 0, 0], residual=x, activation="relu"
+    )
+    want = problem.input_grad(out, weight) + weight[0, :, 0, 0].astype(np.float64)[:, None, None] + x
+    magnitude = (
+        problem.input_grad(abs(out), abs(weight)) + abs(weight[0, :, 0, 0].astype(float))[:, None, None] + abs(x)
+    )
+    assert_close(back, np.maximum(want, 0), bound(magnitude, 38, dtype, dtype))
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "options", "error", "message"),
+    [
+        ("conv2d", (None, np.ones((1, 1, 1, 1))), {}, TypeError, "x is a NoneType"),
+        ("conv2d", (np.ones((1, 1, 4)), np.ones((1, 1, 1, 1))), {}, ValueError, "x has 3 dimensions"),
+        ("conv2d", (np.ones((1, 1, 4, 4), int), np.ones((1, 1, 1, 1))), {}, TypeError, "x has dtype int64"),
+        ("conv2d", (np.ones((1, 1, 4, 4)), np.ones((1, 1, 1, 1), "f")), {}, TypeError, "the same dtype"),
+        ("conv2d", (np.ones((1, 8, 4, 4)), np.ones((2, 3, 1, 1))), {"groups": 2}, ValueError, "8 / groups=2 = 4"),
+        ("conv2d", (np.ones((1, 1, 4, 4)), np.ones((1, 1, 5, 1))), {}, ValueError, "window covers 5 pixels"),
+        ("conv2d", (np.ones((1, 1, 4, 4)), np.ones((1, 1, 1, 0))), {}, ValueError, "window of 1 x 0"),
+        ("conv2d", (np.ones((1, 1, 4, 4)), np.ones((1, 1, 1, 1))), {"stride": 2**40}, ValueError, "stride is"),
+        ("conv2d", (np.ones((1, 1, 4, 4)), np.ones((1, 1, 1, 1))), {"bias": np.ones(2)}, ValueError, "bias has shape"),
+        ("conv2d", (np.ones((1, 1, 4, 4)), np.ones((1, 1, 1, 1))), {"activation": "sine"}, ValueError, "activation"),
+        (
+            "conv2d",
+            (np.ones((1, 1, 4, 4)), np.ones((1, 1, 1, 1))),
+            {"residual": np.ones((1, 1, 4, 3))},
+            ValueError,
+            "residual has shape",
+        ),
+        (
+            "conv2d_input_grad",
+            (np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2)), (4, 4)),
+            {},
+            ValueError,
+            r"grad has shape \(1, 1, 4, 4\), expected \(1, 1, 3, 3\)",
+        ),
+        (
+            "conv2d_weight_grad",
+            (np.ones((1, 2, 4, 4)), np.ones((1, 1, 4, 4)), 2),
+            {},
+            ValueError,
+            r"grad has shape \(1, 2, 4, 4\), expected \(1, 2, 3, 3\)",
+        ),
+    ],
+)
+def test_bad_arguments(operation, arguments, options, error, message):
+    with pytest.raises(error, match=f"{operation}: .*{message}"):
+        getattr(reference, operation)(*arguments, **options)
+
+
+# ---- layers --------------------------------------------------------------------------------------------------------
+
+
+def both(torch, make, *shapes, seed=0, **call):
+    """The same layer, parameters and inputs in both libraries: outputs, and gradients of inputs and parameters."""
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(s) for s in shapes]
+    theirs, ours = make(torch.nn), make(nn)
+    state = {k: rng.standard_normal(tuple(v.shape)) * 0.3 for k, v in theirs.state_dict().items()}
+    results = []
+    for library, layer in ((torch, theirs), (fastnet, ours)):
+        layer = layer.double()
+        layer.load_state_dict({k: library.tensor(v.tolist(), dtype=library.float64) for k, v in state.items()})
+        inputs = [library.tensor(a.tolist(), dtype=library.float64).requires_grad_() for a in arrays]
+        out = layer(*inputs, **call)
+        (out * out).sum().backward()
+        made = [out, *(i.grad for i in inputs), *(p.grad for p in layer.parameters())]
+        results.append([np.asarray(t.detach().tolist()) for t in made])
+    for want, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, 1e-9, 1e-9)
+
+
+def test_random_layers_equal_pytorch(full):
+    torch = torch_or_skip()
+    rng = np.random.default_rng(3)
+    for i in range(300 if full else 30):
+        problem = draw(rng, largest=17)
+        kind = ["Conv2d", "Conv1d", "ConvTranspose2d", "ConvTranspose1d"][i % 4]
+        dims = 2 if kind.endswith("2d") else 1
+        numbers = {
+            "kernel_size": problem.kernel[-dims:],
+            "stride": problem.stride[-dims:],
+            "padding": tuple(max(p) for p in problem.pads)[-dims:],
+            "dilation": problem.dilation[-dims:],
+            "groups": problem.groups,
+            "bias": bool(rng.integers(2)),
+        }
+        image = problem.image[-dims:]
+        if kind.startswith("ConvTranspose"):
+            numbers["padding"] = tuple(
+                min(p, k - 1) for p, k in zip(numbers["padding"], numbers["kernel_size"], strict=True)
+            )
+            most = [max(s, d) for s, d in zip(numbers["stride"], numbers["dilation"], strict=True)]
+            numbers["output_padding"] = tuple(int(rng.integers(0, m)) for m in most)
+        elif rng.random() < 0.3:
+            numbers["padding"], numbers["stride"] = "same", 1
+        else:
+            numbers["padding_mode"] = str(rng.choice(["zeros", "reflect", "replicate", "circular"]))
+            if numbers["padding_mode"] != "zeros":
+                numbers["padding"] = tuple(min(p, n - 1) for p, n in zip(numbers["padding"], image, strict=True))
+            covered = zip(numbers["kernel_size"], numbers["dilation"], image, numbers["padding"], strict=True)
+            if any(d * (k - 1) + 1 > n + 2 * p for k, d, n, p in covered):
+                continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch warns where 'same' pads one side more
+            both(
+                torch,
+                lambda n, kind=kind, p=problem, numbers=numbers: getattr(n, kind)(p.channels, p.filters, **numbers),
+                (problem.batch, problem.channels, *image),
+                seed=i,
+            )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Conv2d(3, 4, 5)",
+        "Conv2d(4, 8, (3, 2), (2, 1), (1, 0), (1, 2), 4, False, 'reflect')",
+        "Conv2d(4, 8, 3, padding='same')",
+        "Conv1d(4, 8, 3, 2, 1, 2, 2, padding_mode='circular')",
+        "Conv1d(4, 8, 3, padding='valid')",
+        "ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, False, 3)",
+        "ConvTranspose1d(4, 6, (3,), 2, 1, 1)",
+        "Unfold(3, (1, 2), 1, 2)",
+        "Fold((4, 5), 3, padding=1)",
+    ],
+)
+def test_layers_print_and_keep_what_pytorch_does(text):
+    torch = torch_or_skip()
+    theirs, ours = eval(text, vars(torch.nn)), eval(text, vars(nn))
+    assert repr(ours) == repr(theirs)
+    assert {k: tuple(v.shape) for k, v in ours.state_dict().items()} == {
+        k: tuple(v.shape) for k, v in theirs.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_parameters_start_as_in_pytorch(transposed):
+    """Uniform within 1 / sqrt(fan in), fan in being what PyTorch takes for it."""
+    layer = (nn.ConvTranspose2d if transposed else nn.Conv2d)(32, 64, 3)
+    limit = 1 / np.sqrt(9 * (64 if transposed else 32))
+    for p in layer.parameters():
+        values = p.detach().numpy()
+        assert abs(values).max() <= limit
+    weight = layer.weight.detach().numpy()
+    assert abs(weight).max() > 0.99 * limit  # 18,432 draws: the largest is within a thousandth of the limit
+    assert abs(weight.std() / (limit / np.sqrt(3)) - 1) < 0.03
+
+
+def test_results_are_channels_last_in_memory():
+    x = fastnet.randn(2, 3, 8, 8).requires_grad_()
+    y = nn.Conv2d(3, 6, 3)(x)
+    assert y.stride() == (6 * 36, 1, 36, 6)
+    z = nn.ConvTranspose2d(6, 5, 2)(y)
+    assert z.stride() == (49 * 5, 1, 35, 5)
+
+
+def test_a_saved_image_changed_in_place_is_noticed():
+    layer = nn.Conv2d(1, 1, 2)
+    x = fastnet.randn(1, 1, 4, 4)
+    y = layer(x)
+    with fastnet.no_grad():
+        layer.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_fused_activation_equals_its_parts():
+    rng = np.random.default_rng(5)
+    x, w, b, r = (
+        fastnet.tensor(rng.standard_normal(s).tolist(), dtype=fastnet.float64).requires_grad_()
+        for s in ((2, 3, 5, 5), (4, 3, 3, 3), (4,), (2, 4, 5, 5))
+    )
+    parts = nn.functional.silu(nn.functional.conv2d(x, w, b, padding=1) + r)
+    parts.sum().backward()
+    want = [t.grad for t in (x, w, b, r)]
+    for t in (x, w, b, r):
+        t.grad = None
+    fused = nn.functional.conv2d_activation(x, w, b, padding=1, activation="silu", residual=r)
+    fused.sum().backward()
+    np.testing.assert_allclose(fused.detach().numpy(), parts.detach().numpy(), 1e-12, 1e-12)
+    for t, g in zip((x, w, b, r), want, strict=True):
+        np.testing.assert_allclose(t.grad.numpy(), g.numpy(), 1e-12, 1e-12)
