@@ -4,6 +4,8 @@
 //   gpu::launch_resident<kernel<T>>(...);    the same for kernels whose blocks wait for one another: all blocks run at
 //                        once, at most gpu::max_resident_blocks<kernel<T>>(block, shared_bytes) of them, and every loop
 //                        that waits for another block calls gpu::yield()
+//   gpu::launch_cluster<kernel<T>>(cluster, grid, block, ...);    blocks in clusters (sm_90): they run at once and reach one
+//                        another's shared memory; ptx/sm90.h has the instructions
 //   GPU_SHARED(name);    the block's dynamic shared memory, 1024-byte aligned (static __shared__ is banned:
 //                        the emulator can neither poison nor bounds-check it)
 #pragma once
@@ -34,6 +36,25 @@ void launch_as(void (*)(P...), dim3 grid, dim3 block, unsigned shared_bytes, cud
 template <auto kKernel, class... A>
 void launch(dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t stream, A&&... arguments) {
     launch_as<kKernel>(kKernel, grid, block, shared_bytes, stream, static_cast<A&&>(arguments)...);
+}
+
+template <auto kKernel, class... P, class... A>
+void launch_cluster_as(void (*)(P...), dim3 cluster, dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t stream,
+                       A&&... arguments) {
+    if (shared_bytes > 48 * 1024)
+        cuda_check(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = cluster.x, attribute.val.clusterDim.y = cluster.y, attribute.val.clusterDim.z = cluster.z;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes, config.stream = stream;
+    config.attrs = &attribute, config.numAttrs = 1;
+    cuda_check(cudaLaunchKernelEx(&config, kKernel, static_cast<P>(arguments)...));
+}
+
+template <auto kKernel, class... A>
+void launch_cluster(dim3 cluster, dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t stream, A&&... arguments) {
+    launch_cluster_as<kKernel>(kKernel, cluster, grid, block, shared_bytes, stream, static_cast<A&&>(arguments)...);
 }
 
 template <auto kKernel, class... P, class... A>
@@ -86,19 +107,26 @@ template <auto kKernel>
 constexpr const char* kernel_name() { return __PRETTY_FUNCTION__; }
 
 template <class... P, class... A>
-void launch_as(bool resident, const char* name, void (*kernel)(P...), dim3 grid, dim3 block, unsigned shared_bytes,
-               A&&... arguments) {
-    emu::launch(name, grid, block, shared_bytes, [&] { kernel(static_cast<P>(arguments)...); }, resident);
+void launch_as(const emu::Together& together, const char* name, void (*kernel)(P...), dim3 grid, dim3 block,
+               unsigned shared_bytes, A&&... arguments) {
+    emu::launch(name, grid, block, shared_bytes, [&] { kernel(static_cast<P>(arguments)...); }, together);
 }
 
 template <auto kKernel, class... A>
 void launch(dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t, A&&... arguments) {
-    launch_as(false, kernel_name<kKernel>(), kKernel, grid, block, shared_bytes, static_cast<A&&>(arguments)...);
+    launch_as({}, kernel_name<kKernel>(), kKernel, grid, block, shared_bytes, static_cast<A&&>(arguments)...);
+}
+
+template <auto kKernel, class... A>
+void launch_cluster(dim3 cluster, dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t, A&&... arguments) {
+    const emu::Together together{.clustered = true, .cluster = cluster};
+    launch_as(together, kernel_name<kKernel>(), kKernel, grid, block, shared_bytes, static_cast<A&&>(arguments)...);
 }
 
 template <auto kKernel, class... A>
 void launch_resident(dim3 grid, dim3 block, unsigned shared_bytes, cudaStream_t, A&&... arguments) {
-    launch_as(true, kernel_name<kKernel>(), kKernel, grid, block, shared_bytes, static_cast<A&&>(arguments)...);
+    const emu::Together together{.resident = true};
+    launch_as(together, kernel_name<kKernel>(), kKernel, grid, block, shared_bytes, static_cast<A&&>(arguments)...);
 }
 
 template <auto kKernel>

@@ -47,6 +47,7 @@ void register_emulator(py::module_& m) {
         d["mma_flops"] = s.mma_flops;
         d["cp_async_bytes"] = s.cp_async_bytes;
         d["tma_bytes"] = s.tma_bytes;
+        d["tma_store_bytes"] = s.tma_store_bytes;
         return d;
     });
     m.def("reset_stats", &emu::reset_stats, py::call_guard<py::gil_scoped_release>());

@@ -90,6 +90,23 @@ void mbarrier_wait(uint64_t* bar, uint32_t parity) {
     while (!ended(bar, parity)) sleep_on(bar, "mbarrier_wait");
     sync_acquire(bar);
 }
+void mbarrier_wait_cluster(uint64_t* bar, uint32_t parity) { mbarrier_wait(bar, parity); }
+
+// ---- clusters -----------------------------------------------------------------------------------------------------
+
+void cluster_arrive() {
+    collective("barrier.cluster.arrive", ~0u, nullptr, [](void* const*, const void*) {});
+    emu::cluster_arrive();
+}
+void cluster_wait() {
+    collective("barrier.cluster.wait", ~0u, nullptr, [](void* const*, const void*) {});
+    emu::cluster_wait();
+}
+void mbarrier_arrive_cluster(uint64_t* bar, uint32_t rank) {
+    auto* there = reinterpret_cast<uint64_t*>(in_peer(bar, rank));
+    AsPeer peer(rank);
+    mbarrier_arrive(there);
+}
 
 // ---- TMA ---------------------------------------------------------------------------------------------------------
 
@@ -97,27 +114,53 @@ namespace {
 // Swizzling exchanges 16-byte units: bits 4.. of the shared address are XORed with bits 7...
 uint32_t swizzled(uint32_t address, uint32_t span) { return address ^ (address >> 3 & (span - 1) & ~15u); }
 
-struct Coordinates { int c[5]; };
+struct Coordinates {
+    int c[5] = {};
+    explicit Coordinates(std::initializer_list<int> at) { std::copy(at.begin(), at.end(), c); }
+};
+
+// 16 bytes of shared memory as TMA and wgmma find them. What threads wrote there since the last fence_proxy_async may or may
+// not have arrived: either they are wrong now or they may be.
+void read_unit(void* to, uint32_t offset, const char* who) {
+    const unsigned char* p = shared_pointer(offset);
+    std::memcpy(to, p, 16);
+    if (std::memcmp(async_view(offset), p, 16))
+        fail("%s reads shared offset %u, which was written without a fence_proxy_async before this, or is being overwritten",
+             who, offset);
+}
+void write_unit(uint32_t offset, const void* from) {
+    std::memcpy(shared_pointer(offset), from, 16);
+    std::memcpy(async_view(offset), from, 16);
+}
+
+// Where row r of the box lies in global memory, null if outside, and which of its elements [low, high) do.
+struct Row {
+    char* first;
+    int64_t low, high;
+};
+Row box_row(const TensorLayout& t, const Coordinates& at, uint32_t r) {
+    char* from = static_cast<char*>(const_cast<void*>(t.base));
+    for (uint32_t i = 1, rest = r; i < uint32_t(t.rank); rest /= t.box[i], ++i) {          // packed, innermost first
+        const int64_t x = at.c[i] + int64_t(rest % t.box[i]);
+        if (x < 0 || x >= int64_t(t.sizes[i])) return {};
+        from += uint64_t(x) * t.strides[i];
+    }
+    const int64_t low = std::max<int64_t>(0, -int64_t(at.c[0]));
+    const int64_t high = std::min<int64_t>(t.box[0], int64_t(t.sizes[0]) - at.c[0]);
+    if (low >= high) return {};
+    return {from + (at.c[0] + low) * int64_t(element_bytes(t.element)), low, high};
+}
 
 void store_box(const TensorLayout& t, uint32_t start, const Coordinates& at) {
     const uint32_t width = element_bytes(t.element), row_bytes = t.box[0] * width, rows = box_bytes(t) / row_bytes;
     std::vector<unsigned char> row(row_bytes);
-    for (uint32_t r = 0; r < rows; ++r) {                  // the box is packed, innermost dimension first
-        bool inside = true;
-        const char* from = static_cast<const char*>(t.base);
-        for (uint32_t i = 1, rest = r; i < uint32_t(t.rank); rest /= t.box[i], ++i) {
-            const int64_t x = at.c[i] + int64_t(rest % t.box[i]);
-            inside = inside && x >= 0 && x < int64_t(t.sizes[i]);
-            if (inside) from += uint64_t(x) * t.strides[i];
-        }
+    for (uint32_t r = 0; r < rows; ++r) {
         std::fill(row.begin(), row.end(), 0);
-        const int64_t low = std::max<int64_t>(0, -int64_t(at.c[0]));
-        const int64_t high = std::min<int64_t>(t.box[0], int64_t(t.sizes[0]) - at.c[0]);
-        if (inside && low < high) {
+        if (const Row from = box_row(t, at, r); from.first) {
+            const std::size_t bytes = std::size_t(from.high - from.low) * width;
             Loud loud;                   // a fault here is the kernel's
-            const void* first = from + (at.c[0] + low) * int64_t(width);
-            note_read(first, std::size_t(high - low) * width, nullptr);
-            std::memcpy(row.data() + low * width, first, std::size_t(high - low) * width);
+            note_read(from.first, bytes, nullptr);
+            std::memcpy(row.data() + from.low * width, from.first, bytes);
         }
         if (t.element == Element::tf32)  // the copy rounds: to nearest is what this emulator takes it to be
             for (uint32_t i = 0; i < row_bytes; i += 4) {
@@ -127,49 +170,164 @@ void store_box(const TensorLayout& t, uint32_t start, const Coordinates& at) {
                 std::memcpy(&row[i], &bits, 4);
             }
         for (uint32_t i = 0; i < row_bytes; i += 16)
-            std::memcpy(shared_pointer(swizzled(start + r * row_bytes + i, uint32_t(t.swizzle))), &row[i], 16);
+            write_unit(swizzled(start + r * row_bytes + i, uint32_t(t.swizzle)), &row[i]);
     }
 }
 
-void tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, const Coordinates& at) {
-    check_aligned("TMA: shared address", to, 128);
+// What both directions ask of their operands: the tensor's layout.
+TensorLayout check_tma(const char* name, int rank, const void* shared, const TensorMap* map) {
+    check_aligned("TMA: shared address", shared, 128);
     check_aligned("TMA: tensor map", map, 64);
     const TensorLayout t = map->layout;
-    if (t.rank != rank) fail("tma_load_%dd: the tensor map has %d dimensions", rank, t.rank);
-    const uint32_t start = shared_offset(to), bytes = box_bytes(t);
-    shared_offset(static_cast<char*>(to) + bytes - 1);
-    Quiet quiet;
-    mbarrier(bar);
-    stats.tma_bytes += bytes;
-    if (late()) std::memset(to, kPoison, bytes);
-    defer([=] {
-        note_write(to, bytes, nullptr);
-        {
-            Quiet quiet;
-            store_box(t, start, at);
-        }
-        sync_release(bar);
-        Quiet quiet;
-        Mbarrier& m = mbarrier(bar);
-        m.bytes -= bytes;
-        if (m.bytes < -kMost) fail("mbarrier: 2^20 bytes have come that nobody expected");
-        if (!m.pending && m.bytes < 0)
-            fail("mbarrier at shared offset %u: %lld bytes more than expected have come", shared_offset(bar), (long long)-m.bytes);
-        end_phase_if_due(bar, m);
-    });
+    if (t.rank != rank) fail("%s_%dd: the tensor map has %d dimensions", name, rank, t.rank);
+    shared_offset(static_cast<const char*>(shared) + box_bytes(t) - 1);
+    return t;
 }
+
+// The box comes to `to`, in the block that is current, and its bytes are taken from what `bar` expects.
+void arrive_box(const TensorLayout& t, void* to, uint64_t* bar, const Coordinates& at) {
+    const uint32_t bytes = box_bytes(t);
+    note_write(to, bytes, nullptr);
+    {
+        Quiet quiet;
+        store_box(t, shared_offset(to), at);
+    }
+    sync_release(bar);
+    Quiet quiet;
+    Mbarrier& m = mbarrier(bar);
+    m.bytes -= bytes;
+    if (m.bytes < -kMost) fail("mbarrier: 2^20 bytes have come that nobody expected");
+    if (!m.pending && m.bytes < 0)
+        fail("mbarrier at shared offset %u: %lld bytes more than expected have come", shared_offset(bar), (long long)-m.bytes);
+    end_phase_if_due(bar, m);
+}
+
+struct Store {                           // from shared memory
+    TensorLayout t;
+    uint32_t start;
+    Coordinates at;
+    TmaKind kind;
+    std::vector<unsigned char> data;     // the packed box, once read
+    bool read = false, written = false;
+
+    void take() {
+        if (read) return;
+        read = true;
+        data.resize(box_bytes(t));
+        for (uint32_t i = 0; i < data.size(); i += 16) {
+            const uint32_t offset = swizzled(start + i, uint32_t(t.swizzle));
+            {
+                Loud loud;
+                note_read(shared_pointer(offset), 16, nullptr);
+            }
+            read_unit(&data[i], offset, "a TMA store");
+        }
+    }
+    template <class F>
+    void for_rows(F f) {
+        const uint32_t row_bytes = t.box[0] * element_bytes(t.element);
+        for (uint32_t r = 0; r < box_bytes(t) / row_bytes; ++r)
+            if (const Row to = box_row(t, at, r); to.first) f(to, r * row_bytes);
+    }
+    void put() {
+        if (written) return;
+        written = true;
+        const uint32_t width = element_bytes(t.element);
+        for_rows([&](const Row& to, uint32_t row) {
+            const unsigned char* from = data.data() + row + to.low * width;
+            const std::size_t count = std::size_t(to.high - to.low);
+            Loud loud;                   // a fault here is the kernel's
+            if (kind == TmaKind::store) std::memcpy(to.first, from, count * width);
+            else for (std::size_t i = 0; i < count; ++i) add(to.first + i * width, from + i * width);
+        });
+    }
+    void add(char* to, const unsigned char* from) const {
+        auto sum = [&](auto zero) {
+            decltype(zero) x, y;
+            std::memcpy(&x, to, sizeof x), std::memcpy(&y, from, sizeof y);
+            x = decltype(zero)(x + y);
+            std::memcpy(to, &x, sizeof x);
+        };
+        switch (t.element) {
+            case Element::fp32: return sum(0.0f);
+            case Element::uint32: case Element::int32: return sum(uint32_t(0));
+            case Element::fp16: return sum(__half());
+            case Element::bf16: return sum(__nv_bfloat16());
+            default: fail("tma_reduce_add: this element type is not emulated");
+        }
+    }
+};
+struct ThreadStores {
+    std::vector<std::shared_ptr<Store>> open;
+    std::vector<std::vector<std::shared_ptr<Store>>> groups;         // committed and not waited for
+    std::size_t groups_read = 0;                                     // waited for with wait_read
+};
+std::unordered_map<const void*, ThreadStores> stores;      // by thread
 }  // namespace
 
-void tma_load_1d(void* to, const TensorMap* map, uint64_t* bar, int c0) { tma_load(1, to, map, bar, {{c0}}); }
-void tma_load_2d(void* to, const TensorMap* map, uint64_t* bar, int c0, int c1) { tma_load(2, to, map, bar, {{c0, c1}}); }
-void tma_load_3d(void* to, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2) {
-    tma_load(3, to, map, bar, {{c0, c1, c2}});
+void emulated_tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, bool multicast, uint32_t targets,
+                       std::initializer_list<int> coordinates) {
+    const TensorLayout t = check_tma("tma_load", rank, to, map);
+    const Coordinates at(coordinates);
+    const uint32_t bytes = box_bytes(t);
+    Quiet quiet;
+    stats.tma_bytes += bytes;
+    if (!multicast) {
+        mbarrier(bar);
+        if (late()) std::memset(to, kPoison, bytes);
+        defer([=] { arrive_box(t, to, bar, at); });
+        return;
+    }
+    if (!targets || targets >> cluster_size())
+        fail("tma_load_%dd_multicast: blocks are %#x in a cluster of %u", rank, targets, cluster_size());
+    for (uint32_t r = 0; r < cluster_size(); ++r) {        // each copy arrives when it likes
+        if (!(targets >> r & 1)) continue;
+        auto* to_there = in_peer(to, r);
+        auto* bar_there = reinterpret_cast<uint64_t*>(in_peer(bar, r));
+        {
+            AsPeer peer(r);
+            mbarrier(bar_there);
+        }
+        if (late()) std::memset(to_there, kPoison, bytes);
+        defer([=] {
+            AsPeer peer(r);
+            arrive_box(t, to_there, bar_there, at);
+        });
+    }
 }
-void tma_load_4d(void* to, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2, int c3) {
-    tma_load(4, to, map, bar, {{c0, c1, c2, c3}});
+
+void emulated_tma_store(int rank, TmaKind kind, const TensorMap* map, const void* from, std::initializer_list<int> coordinates) {
+    const TensorLayout t = check_tma(kind == TmaKind::store ? "tma_store" : "tma_reduce_add", rank, from, map);
+    Quiet quiet;
+    auto store = std::make_shared<Store>(Store{t, shared_offset(from), Coordinates(coordinates), kind, {}});
+    stats.tma_store_bytes += box_bytes(t);
+    if (kind == TmaKind::store)          // a race detector takes the writes for the issuing thread's
+        store->for_rows([&](const Row& to, uint32_t) {
+            Loud loud;
+            note_write(to.first, std::size_t(to.high - to.low) * element_bytes(t.element), nullptr);
+        });
+    if (!late()) store->take(), store->put();
+    add_unread(1);
+    stores[thread_key()].open.push_back(store);
+    at_end([store] { store->put(); });
 }
-void tma_load_5d(void* to, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2, int c3, int c4) {
-    tma_load(5, to, map, bar, {{c0, c1, c2, c3, c4}});
+void tma_store_commit() {
+    Quiet quiet;
+    ThreadStores& s = stores[thread_key()];
+    s.groups.push_back(std::move(s.open));
+    s.open.clear();
+}
+void emulated_tma_store_wait(int pending, bool written) {
+    Quiet quiet;
+    ThreadStores& s = stores[thread_key()];
+    const std::size_t done = s.groups.size() - std::min(s.groups.size(), std::size_t(pending));
+    for (; s.groups_read < done; ++s.groups_read)
+        for (auto& store : s.groups[s.groups_read]) store->take(), add_unread(-1);
+    if (!written) return;
+    for (std::size_t i = 0; i < done; ++i)
+        for (auto& store : s.groups[i]) store->put();
+    s.groups.erase(s.groups.begin(), s.groups.begin() + std::ptrdiff_t(done));
+    s.groups_read -= done;
 }
 
 bool elect_sync() {
@@ -202,12 +360,12 @@ struct Operand {                         // a matrix descriptor, decoded
             const uint32_t offset = mn_major ? byte % span + byte / span * next_mn + k % 8 * span + k / 8 * next_k
                                              : (from + r) % 8 * span + (from + r) / 8 * stride + k / 8 * (span == 16 ? lead : 16);
             uint16_t unit[8];
-            const void* p = shared_pointer(swizzled(start + offset, span));
+            const uint32_t place = swizzled(start + offset, span);
             {
                 Loud loud;
-                note_read(p, 16, nullptr);
+                note_read(shared_pointer(place), 16, nullptr);
             }
-            std::memcpy(unit, p, 16);
+            read_unit(unit, place, "wgmma");
             for (uint32_t e = 0; e < 8; ++e) {
                 const float x = bf16 ? bf16_value(unit[e]) : fp16_value(unit[e]);
                 mn_major ? set(r + e, k, x) : set(r, k + e, x);
@@ -389,6 +547,7 @@ void emulated_setmaxnreg(int) {
 
 void reset_sm90() {
     mbarriers.clear();
+    stores.clear();
     warps.clear();
     groups.clear();
 }

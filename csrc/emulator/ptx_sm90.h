@@ -3,6 +3,8 @@
 #include "../ptx/descriptor.h"
 #include "emulator.h"
 
+#include <initializer_list>
+
 namespace ptx {
 
 void mbarrier_init(uint64_t* bar, uint32_t arrivals);
@@ -12,9 +14,21 @@ void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes);
 bool mbarrier_test(uint64_t* bar, uint32_t parity);
 bool mbarrier_try_wait(uint64_t* bar, uint32_t parity);
 void mbarrier_wait(uint64_t* bar, uint32_t parity);
-// Nothing to order: emulated copies and products see shared memory as threads do.
-inline void fence_mbarrier_init() {}
-inline void fence_proxy_async() {}
+void mbarrier_wait_cluster(uint64_t* bar, uint32_t parity);
+inline void fence_mbarrier_init() {}     // nothing to order: an emulated mbarrier is seen at once
+inline void fence_proxy_async() { emu::fence_async_view(); }
+
+inline uint32_t cluster_rank() { return emu::cluster_rank(); }
+inline uint32_t cluster_size() { return emu::cluster_size(); }
+void cluster_arrive();
+void cluster_wait();
+inline void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+template <class T>
+T* cluster_map(T* shared, uint32_t rank) { return reinterpret_cast<T*>(emu::in_peer(shared, rank)); }
+void mbarrier_arrive_cluster(uint64_t* bar, uint32_t rank);
 
 struct alignas(64) TensorMap {
     TensorLayout layout;
@@ -24,11 +38,38 @@ inline TensorMap tensor_map(const TensorLayout& layout) {
     return {layout};
 }
 inline void prefetch_tensor_map(const TensorMap*) {}
-void tma_load_1d(void* shared, const TensorMap* map, uint64_t* bar, int c0);
-void tma_load_2d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1);
-void tma_load_3d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2);
-void tma_load_4d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2, int c3);
-void tma_load_5d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2, int c3, int c4);
+enum class TmaKind { store, reduce_add };
+void emulated_tma_load(int rank, void* shared, const TensorMap* map, uint64_t* bar, bool multicast, uint32_t blocks,
+                       std::initializer_list<int> at);
+void emulated_tma_store(int rank, TmaKind kind, const TensorMap* map, const void* shared, std::initializer_list<int> at);
+#define FASTNET_TMA(rank, parameters, coordinates) \
+    inline void tma_load_##rank##d(void* shared, const TensorMap* map, uint64_t* bar, parameters) { \
+        emulated_tma_load(rank, shared, map, bar, false, 0, {coordinates}); \
+    } \
+    inline void tma_load_##rank##d_multicast(void* shared, const TensorMap* map, uint64_t* bar, uint16_t blocks, parameters) { \
+        emulated_tma_load(rank, shared, map, bar, true, blocks, {coordinates}); \
+    } \
+    inline void tma_store_##rank##d(const TensorMap* map, const void* shared, parameters) { \
+        emulated_tma_store(rank, TmaKind::store, map, shared, {coordinates}); \
+    } \
+    inline void tma_reduce_add_##rank##d(const TensorMap* map, const void* shared, parameters) { \
+        emulated_tma_store(rank, TmaKind::reduce_add, map, shared, {coordinates}); \
+    }
+#define FASTNET_AND ,
+FASTNET_TMA(1, int c0, c0)
+FASTNET_TMA(2, int c0 FASTNET_AND int c1, c0 FASTNET_AND c1)
+FASTNET_TMA(3, int c0 FASTNET_AND int c1 FASTNET_AND int c2, c0 FASTNET_AND c1 FASTNET_AND c2)
+FASTNET_TMA(4, int c0 FASTNET_AND int c1 FASTNET_AND int c2 FASTNET_AND int c3, c0 FASTNET_AND c1 FASTNET_AND c2 FASTNET_AND c3)
+FASTNET_TMA(5, int c0 FASTNET_AND int c1 FASTNET_AND int c2 FASTNET_AND int c3 FASTNET_AND int c4,
+            c0 FASTNET_AND c1 FASTNET_AND c2 FASTNET_AND c3 FASTNET_AND c4)
+#undef FASTNET_AND
+#undef FASTNET_TMA
+void tma_store_commit();
+void emulated_tma_store_wait(int pending, bool written);
+template <int kPending>
+void tma_store_wait_read() { emulated_tma_store_wait(kPending, false); }
+template <int kPending>
+void tma_store_wait() { emulated_tma_store_wait(kPending, true); }
 
 bool elect_sync();
 

@@ -67,6 +67,8 @@ struct Thread {
     Warp* warp = nullptr;
     Fiber* fiber = nullptr;              // null until it first runs
     const char* waits_for = nullptr;     // for the report of a deadlock
+    bool in_cluster_barrier = false;     // has arrived and not waited yet
+    unsigned cluster_phase = 0;          // of its last arrival
     void* arg = nullptr;                 // what it brought to a warp rendezvous
     void* tsan = nullptr;
 };
@@ -130,8 +132,18 @@ struct Ready {
     }
 };
 
+struct Cluster {
+    std::vector<Block*> blocks;          // by rank
+    int alive = 0, arrived = 0;          // threads that have not exited; those of them at the barrier
+    unsigned phase = 0;
+    std::vector<Thread*> sleepers;
+};
+
 struct Block {
     std::size_t slot = 0;                // in `blocks`
+    Cluster* cluster = nullptr;
+    unsigned rank = 0;
+    int unread = 0;
     uint3 index{};
     std::vector<Thread> threads;
     std::vector<Warp> warps;
@@ -155,6 +167,8 @@ Options how;                             // the options as they were when the la
 Random shuffle(1);
 std::vector<std::unique_ptr<Block>> blocks;                // reused from launch to launch
 std::vector<Block*> live;                                  // in the order in which they lead
+std::vector<std::unique_ptr<Cluster>> clusters;            // of `live`
+std::vector<std::function<void()>> last_work;
 std::unordered_map<const void*, std::vector<Thread*>> sleepers;
 std::vector<Thread*> yielded;
 std::vector<InFlight> in_flight;
@@ -386,6 +400,16 @@ void open(Block& block, int id) {
     picks = 0;
 }
 
+void open_cluster_barrier_if_due(Cluster& c) {
+    if (!c.arrived || c.arrived != c.alive) return;
+    c.arrived = 0;
+    ++c.phase;
+    for (Thread* t : c.sleepers) make_ready(t);
+    c.sleepers.clear();
+    yields_in_a_row = 0;
+    picks = 0;
+}
+
 void finished(Thread* t) {
     Warp& w = *t->warp;
     Block& block = *w.block;
@@ -400,6 +424,12 @@ void finished(Thread* t) {
             fail("%s: lane %d waits for lane %d (mask %08x), which exits instead", w.name[l], l, t->lane, w.mask[l]);
     for (unsigned ids = block.for_all; ids; ids &= ids - 1)                  // for which exited threads no longer count
         if (int id = std::countr_zero(ids); block.barriers[id].arrived == block.alive) open(block, id);
+    Cluster& cluster = *block.cluster;
+    --cluster.alive;
+    if (t->in_cluster_barrier && t->cluster_phase == cluster.phase) --cluster.arrived;
+    open_cluster_barrier_if_due(cluster);
+    if (block.alive == 0 && block.unread > 0)
+        fail("the block ended and nobody has waited until its TMA stores had read shared memory");
     if (block.alive == 0)
         for (InFlight& f : in_flight)
             if (f.issuer->warp->block == &block) {
@@ -452,6 +482,8 @@ void set_up(Block& b, uint3 index, dim3 shape) {
     b.shared.poison();
     b.ready.reset(shuffle);
     b.alive = int(n);
+    b.unread = 0;
+    b.cluster->alive += int(n);
     for (Barrier& x : b.barriers) x.reset();
     b.for_all = 0;
     b.threads.resize(n);
@@ -479,6 +511,7 @@ void run() {
     sleepers.clear();
     yielded.clear();
     in_flight.clear();
+    last_work.clear();
     yields_in_a_row = 0;
     picks = 0;
     here = nullptr;
@@ -512,6 +545,10 @@ void run() {
         report(nullptr, live.size() == 1 ? live[0] : nullptr,
                text("deadlock: %d thread%s wait%s for ever", alive, alive == 1 ? "" : "s", alive == 1 ? "s" : "") +
                    stuck_report());
+    }
+    if (error.empty()) {
+        for (auto& work : last_work) work();
+        last_work.clear();
     }
     for (Block* b : live)
         if (std::ptrdiff_t at = b->shared.trespass())
@@ -556,7 +593,7 @@ std::string readable(std::string_view name) {
     return s.empty() ? "kernel" : s;
 }
 
-void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes, bool resident) {
+void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes, const Together& together) {
     auto require = [](bool ok, const std::string& what) {
         if (!ok) throw Error(kernel_name + ": cannot be launched: " + what);
     };
@@ -573,7 +610,16 @@ void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes, bool resident
     require(shared_bytes <= std::size_t(device.shared_per_block),
             text("%zu bytes of shared memory; a block of %s has at most %d", shared_bytes, device.name.c_str(),
                  device.shared_per_block));
-    if (resident)
+    if (together.clustered) {
+        const dim3 c = together.cluster;
+        const std::uint64_t size = std::uint64_t(c.x) * c.y * c.z;
+        require(device.major >= 9, "clusters need compute capability 9.0; " + device.name + " has " +
+                                       text("%d.%d", device.major, device.minor));
+        require(size >= 1 && size <= 8, "a cluster of " + shape(c) + " does not have 1 to 8 blocks");
+        require(grid.x % c.x == 0 && grid.y % c.y == 0 && grid.z % c.z == 0,
+                "a grid of " + shape(grid) + " is not made of clusters of " + shape(c));
+    }
+    if (together.resident)
         require(
             n <= std::uint64_t(max_resident_blocks(block, shared_bytes)),
             text("%llu resident blocks of %llu threads and %zu bytes of shared memory; %d fit", (unsigned long long)n,
@@ -667,12 +713,12 @@ int max_resident_blocks(dim3 block, std::size_t shared_bytes) {
     return resident_sm_count() * std::min({by_threads, by_shared, big ? 32 : 16});
 }
 
-void run_grid(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, bool resident, void (*call)(void*),
-              void* arg) {
+void run_grid(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, const Together& together,
+              void (*call)(void*), void* arg) {
     if (launching) fail("a kernel cannot launch a kernel");
     std::lock_guard lock(launch_mutex());
     kernel_name = readable(name);
-    check_launch(grid, block, shared_bytes, resident);
+    check_launch(grid, block, shared_bytes, together);
 
     kernel = call;
     closure = arg;
@@ -689,26 +735,41 @@ void run_grid(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes,
     os_thread_tsan = __tsan_get_current_fiber();
 #endif
 
-    const std::uint64_t count = std::uint64_t(grid.x) * grid.y * grid.z;
-    const std::size_t at_once = resident ? std::size_t(count) : 1;
-    while (blocks.size() < at_once) {
+    const dim3 cluster = together.cluster, across(grid.x / cluster.x, grid.y / cluster.y, grid.z / cluster.z);
+    const std::size_t size = std::size_t(cluster.x) * cluster.y * cluster.z;
+    const std::uint64_t count = std::uint64_t(across.x) * across.y * across.z;             // clusters
+    const std::size_t at_once = together.resident ? std::size_t(count) : 1;
+    while (blocks.size() < at_once * size) {
         blocks.push_back(std::make_unique<Block>());
         blocks.back()->slot = blocks.size() - 1;
     }
-    live.clear();
-    for (std::size_t i = 0; i < at_once; ++i) {
-        blocks[i]->shared.resize(shared_bytes);
-        live.push_back(blocks[i].get());
-    }
-    auto in_order = [&](std::uint64_t i) {
+    for (std::size_t i = 0; i < at_once * size; ++i) blocks[i]->shared.resize(shared_bytes);
+    auto in_order = [&](std::uint64_t i, std::uint64_t n) {
         return how.order == Order::forward   ? i
-               : how.order == Order::reverse ? count - 1 - i
-                                             : permuted(i, count, how.seed);
+               : how.order == Order::reverse ? n - 1 - i
+                                             : permuted(i, n, how.seed);
+    };
+    auto set_up_cluster = [&](std::size_t slot, std::uint64_t number) {
+        clusters.push_back(std::make_unique<Cluster>());
+        Cluster& c = *clusters.back();
+        c.blocks.resize(size);
+        const uint3 first = coordinates(number, across);
+        for (std::size_t i = 0; i < size; ++i) {           // in the order in which they lead
+            Block& b = *blocks[slot * size + i];
+            b.cluster = &c;
+            b.rank = unsigned(in_order(i, size));
+            c.blocks[b.rank] = &b;
+            live.push_back(&b);
+            const uint3 at = coordinates(b.rank, cluster);
+            set_up(b, uint3{first.x * cluster.x + at.x, first.y * cluster.y + at.y, first.z * cluster.z + at.z}, block);
+        }
     };
     {
         Running running;
         for (std::uint64_t i = 0; i < count && error.empty(); i += at_once) {
-            for (std::size_t j = 0; j < at_once; ++j) set_up(*live[j], coordinates(in_order(i + j), grid), block);
+            live.clear();
+            clusters.clear();
+            for (std::size_t j = 0; j < at_once; ++j) set_up_cluster(j, in_order(i + j, count));
             run();
         }
     }
@@ -745,6 +806,52 @@ std::uint32_t shared_offset(const void* p) {
         fail("%p does not lie in shared memory (%zu bytes from %p)", p, s.bytes(), static_cast<void*>(s.base()));
     return std::uint32_t(static_cast<const unsigned char*>(p) - s.base()) +
            1024;    // sm_90 keeps the first 1 KB for itself
+}
+
+unsigned char* async_view(std::uint32_t offset) {
+    shared_pointer(offset);
+    Quiet quiet;
+    return here->shared.async_view() + (offset - 1024);
+}
+void fence_async_view() {
+    for (Block* b : here->cluster->blocks) b->shared.fenced();
+}
+
+unsigned cluster_rank() { return here->rank; }
+unsigned cluster_size() { return unsigned(here->cluster->blocks.size()); }
+namespace {
+Block* peer(unsigned rank) {
+    if (rank >= cluster_size()) fail("block %u of a cluster of %u", rank, cluster_size());
+    Block* b = here->cluster->blocks[rank];
+    if (!b->alive) fail("block %u of the cluster has ended, and so has its shared memory", rank);
+    return b;
+}
+}  // namespace
+unsigned char* in_peer(const void* p, unsigned rank) { return peer(rank)->shared.base() + (shared_offset(p) - 1024); }
+AsPeer::AsPeer(unsigned rank) : before_(here) { enter(peer(rank)); }
+AsPeer::~AsPeer() { enter(static_cast<Block*>(before_)); }
+
+// Not counted with __syncthreads: threads may do other things between the two halves.
+void cluster_arrive() {
+    Quiet quiet;
+    Cluster& c = *here->cluster;
+    if (self->in_cluster_barrier) fail("cluster_arrive twice without cluster_wait in between");
+    self->in_cluster_barrier = true;
+    self->cluster_phase = c.phase;
+    ++c.arrived;
+    sync_release(&c);
+    open_cluster_barrier_if_due(c);
+}
+void cluster_wait() {
+    Quiet quiet;
+    Cluster& c = *here->cluster;
+    if (!self->in_cluster_barrier) fail("cluster_wait without cluster_arrive");
+    if (c.phase == self->cluster_phase) {
+        c.sleepers.push_back(self);
+        suspend("cluster_wait");
+    }
+    self->in_cluster_barrier = false;
+    sync_acquire(&c);
 }
 
 int lane() { return self->lane; }
@@ -859,6 +966,9 @@ void yield(const char* what) {
     yielded.push_back(self);
     suspend(what);
 }
+
+void at_end(std::function<void()> work) { last_work.push_back(std::move(work)); }
+void add_unread(int count) { here->unread += count; }
 
 void defer(std::function<void()> work) {
     static char token;

@@ -38,15 +38,22 @@ void set_options(const Options&);
 // A rule that a kernel broke. The message begins with the kernel and, where one thread is to blame, its indices.
 struct Error : std::runtime_error { using runtime_error::runtime_error; };
 
-// Runs `call(closure)` once for every thread of the grid. Blocks run one after another; `resident` keeps all of them
-// alive at once, for kernels whose blocks wait for one another.
-void run_grid(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, bool resident, void (*call)(void*),
-              void* closure);
+// Which blocks are alive at once. By default they run one after another.
+struct Together {
+    bool resident = false;               // all of them, for kernels whose blocks wait for one another
+    bool clustered = false;              // those of a cluster
+    dim3 cluster = {1, 1, 1};
+};
+
+// Runs `call(closure)` once for every thread of the grid.
+void run_grid(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, const Together& together,
+              void (*call)(void*), void* closure);
 
 template <class F>
-void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, F&& body, bool resident = false) {
+void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, F&& body,
+            const Together& together = {}) {
     using Body = std::remove_reference_t<F>;
-    run_grid(name, grid, block, shared_bytes, resident, [](void* f) { (*static_cast<Body*>(f))(); },
+    run_grid(name, grid, block, shared_bytes, together, [](void* f) { (*static_cast<Body*>(f))(); },
              const_cast<std::remove_const_t<Body>*>(&body));
 }
 
@@ -62,6 +69,29 @@ bool late();                                       // Options::late of this laun
 unsigned char* shared_memory();                    // of the current block
 std::uint32_t shared_offset(const void* p);        // address in the shared window; fails if p is not in it
 unsigned char* shared_pointer(std::uint32_t offset);
+
+// What TMA and wgmma see of the block's shared memory: what they wrote themselves, and of what threads wrote only what
+// was there at a fence_proxy_async. What they write goes both here and into shared memory.
+unsigned char* async_view(std::uint32_t offset);
+void fence_async_view();
+
+// Clusters. A launch without has clusters of one block.
+unsigned cluster_rank();
+unsigned cluster_size();
+// The same place in the shared memory of the cluster's block `rank`, which must not have ended.
+unsigned char* in_peer(const void* shared, unsigned rank);
+// While it lives, instructions act on the shared memory of the cluster's block `rank`.
+class AsPeer {
+public:
+    explicit AsPeer(unsigned rank);
+    ~AsPeer();
+    AsPeer(const AsPeer&) = delete;
+
+private:
+    void* before_;
+};
+void cluster_arrive();
+void cluster_wait();
 
 int lane();
 int warp_in_block();
@@ -93,11 +123,15 @@ void yield(const char* what);
 // Work in flight outside any thread: performed when nothing can run (late), at random, or at once (early). It runs as
 // the block that deferred it.
 void defer(std::function<void()> work);
+// Work done when all blocks that are alive now have ended.
+void at_end(std::function<void()> work);
+// Asynchronous reads of the block's shared memory that no thread has waited for: at its end there may be none.
+void add_unread(int count);
 
 struct Stats {
     std::uint64_t launches = 0, blocks = 0, threads = 0, switches = 0, yields = 0;
     std::uint64_t block_barriers = 0, collectives = 0, mbarrier_waits = 0;
-    std::uint64_t mma_flops = 0, cp_async_bytes = 0, tma_bytes = 0;
+    std::uint64_t mma_flops = 0, cp_async_bytes = 0, tma_bytes = 0, tma_store_bytes = 0;
 };
 extern Stats stats;
 Stats read_stats();                                // outside kernels, from any OS thread

@@ -61,7 +61,18 @@ void SharedMemory::resize(std::size_t bytes) {
 #endif
 }
 
-void SharedMemory::poison() { std::memset(base_, 0xFF, bytes_); }
+void SharedMemory::poison() {
+    std::memset(base_, 0xFF, bytes_);
+    viewed_ = fenced_ = false;
+}
+
+unsigned char* SharedMemory::async_view() {
+    if (!viewed_) view_.assign(bytes_, 0xFF);
+    if (fenced_) std::memcpy(view_.data(), base_, bytes_);
+    viewed_ = true;
+    fenced_ = false;
+    return view_.data();
+}
 
 std::ptrdiff_t SharedMemory::trespass() const {
 #if !defined(EMU_ASAN)

@@ -5,6 +5,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace emu {
 
@@ -19,6 +20,10 @@ public:
     // The byte outside [base, base + bytes) that was overwritten, as an offset from base; 0 if none was.
     std::ptrdiff_t trespass() const;
 
+    // What TMA and wgmma see of it, allocated when they first look. fenced() makes all that threads wrote visible there.
+    unsigned char* async_view();
+    void fenced() { fenced_ = true; }
+
     unsigned char* base() const { return base_; }
     std::size_t bytes() const { return bytes_; }
     bool contains(const void* p) const { return p >= base_ && p < base_ + bytes_; }
@@ -32,6 +37,8 @@ private:
     unsigned char *pages_ = nullptr, *open_ = nullptr, *end_ = nullptr;    // all; what can be accessed
     unsigned char* base_ = nullptr;
     std::size_t bytes_ = 0;
+    std::vector<unsigned char> view_;
+    bool viewed_ = false, fenced_ = false;       // whether view_ is of this block; whether to copy before the next look
 };
 
 }  // namespace emu

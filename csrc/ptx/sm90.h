@@ -1,4 +1,4 @@
-// One function per sm_90 instruction: mbarriers, TMA loads, wgmma, register reallocation. Everything from "wgmma" on needs
+// One function per sm_90 instruction: mbarriers, clusters, TMA, wgmma, register reallocation. Everything from "wgmma" on needs
 // sm_90a. csrc/emulator/ptx_sm90.h declares the same functions for the emulator.
 #pragma once
 #include "descriptor.h"
@@ -50,10 +50,52 @@ FASTNET_PTX bool mbarrier_try_wait(uint64_t* bar, uint32_t parity) {
 FASTNET_PTX void mbarrier_wait(uint64_t* bar, uint32_t parity) {
     while (!mbarrier_try_wait(bar, parity)) {}
 }
+// Sees what other blocks of the cluster wrote before they arrived, too.
+FASTNET_PTX void mbarrier_wait_cluster(uint64_t* bar, uint32_t parity) {
+    uint32_t done;
+    do {
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done) : "r"(shared_offset(bar)), "r"(parity) : "memory");
+    } while (!done);
+}
 // By the thread that initialised, before the barrier that shows the mbarriers to others: TMA sees them too.
 FASTNET_PTX void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 // Between a thread's ordinary accesses to shared memory and TMA's or wgmma's, before the barrier in between.
 FASTNET_PTX void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// ---- clusters ----------------------------------------------------------------------------------------------------
+// The blocks of gpu::launch_cluster that run at once. A block must not end while another may still reach its shared memory.
+
+FASTNET_PTX uint32_t cluster_rank() {
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+FASTNET_PTX uint32_t cluster_size() {
+    uint32_t size;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+    return size;
+}
+// A barrier of all threads of the cluster, in two halves, each by whole warps. What came before the one is seen after the other.
+FASTNET_PTX void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+FASTNET_PTX void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+FASTNET_PTX void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+// The same place in the shared memory of block `rank`, for ordinary loads and stores.
+template <class T>
+FASTNET_PTX T* cluster_map(T* shared, uint32_t rank) {
+    uint64_t there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank));
+    return reinterpret_cast<T*>(there);
+}
+// Arrives at the barrier that lies in the same place in block `rank`.
+FASTNET_PTX void mbarrier_arrive_cluster(uint64_t* bar, uint32_t rank) {
+    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}"
+                 :: "r"(shared_offset(bar)), "r"(rank) : "memory");
+}
 
 // ---- TMA ---------------------------------------------------------------------------------------------------------
 
@@ -88,28 +130,49 @@ FASTNET_PTX void prefetch_tensor_map(const TensorMap* map) { asm volatile("prefe
 
 // The map's box from coordinates c0 (innermost), c1, ... to `shared`, a multiple of 128 (of 8 spans for wgmma). One thread
 // issues; the whole box's bytes are subtracted from what `bar` expects, wherever the tensor ends.
-#define FASTNET_TMA "shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, "
-FASTNET_PTX void tma_load_1d(void* shared, const TensorMap* map, uint64_t* bar, int c0) {
-    asm volatile("cp.async.bulk.tensor.1d." FASTNET_TMA "{%3}], [%2];"
-                 :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), "r"(c0) : "memory");
-}
-FASTNET_PTX void tma_load_2d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1) {
-    asm volatile("cp.async.bulk.tensor.2d." FASTNET_TMA "{%3, %4}], [%2];"
-                 :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), "r"(c0), "r"(c1) : "memory");
-}
-FASTNET_PTX void tma_load_3d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2) {
-    asm volatile("cp.async.bulk.tensor.3d." FASTNET_TMA "{%3, %4, %5}], [%2];"
-                 :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), "r"(c0), "r"(c1), "r"(c2) : "memory");
-}
-FASTNET_PTX void tma_load_4d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2, int c3) {
-    asm volatile("cp.async.bulk.tensor.4d." FASTNET_TMA "{%3, %4, %5, %6}], [%2];"
-                 :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), "r"(c0), "r"(c1), "r"(c2), "r"(c3) : "memory");
-}
-FASTNET_PTX void tma_load_5d(void* shared, const TensorMap* map, uint64_t* bar, int c0, int c1, int c2, int c3, int c4) {
-    asm volatile("cp.async.bulk.tensor.5d." FASTNET_TMA "{%3, %4, %5, %6, %7}], [%2];"
-                 :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4) : "memory");
-}
+// _multicast: the box comes to that place in every block of the cluster whose bit is set in `blocks`, and its bytes are
+// subtracted at the barrier that lies in the same place as `bar` there.
+// tma_store: shared memory to the box in global memory, but for what lies outside the tensor; tma_reduce_add adds to it,
+// element by element in any order. Elements' type: the map's.
+#define FASTNET_TMA(rank, at, multicast_at, store_at, parameters, coordinates) \
+    FASTNET_PTX void tma_load_##rank##d(void* shared, const TensorMap* map, uint64_t* bar, parameters) { \
+        asm volatile("cp.async.bulk.tensor." #rank "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {" at "}], [%2];" \
+                     :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), coordinates : "memory"); \
+    } \
+    FASTNET_PTX void tma_load_##rank##d_multicast(void* shared, const TensorMap* map, uint64_t* bar, uint16_t blocks, parameters) { \
+        asm volatile("cp.async.bulk.tensor." #rank "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster" \
+                     " [%0], [%1, {" multicast_at "}], [%2], %3;" \
+                     :: "r"(shared_offset(shared)), "l"(map), "r"(shared_offset(bar)), "h"(blocks), coordinates : "memory"); \
+    } \
+    FASTNET_PTX void tma_store_##rank##d(const TensorMap* map, const void* shared, parameters) { \
+        asm volatile("cp.async.bulk.tensor." #rank "d.global.shared::cta.tile.bulk_group [%0, {" store_at "}], [%1];" \
+                     :: "l"(map), "r"(shared_offset(shared)), coordinates : "memory"); \
+    } \
+    FASTNET_PTX void tma_reduce_add_##rank##d(const TensorMap* map, const void* shared, parameters) { \
+        asm volatile("cp.reduce.async.bulk.tensor." #rank "d.global.shared::cta.add.tile.bulk_group [%0, {" store_at "}], [%1];" \
+                     :: "l"(map), "r"(shared_offset(shared)), coordinates : "memory"); \
+    }
+#define FASTNET_AND ,
+FASTNET_TMA(1, "%3", "%4", "%2", int c0, "r"(c0))
+FASTNET_TMA(2, "%3, %4", "%4, %5", "%2, %3", int c0 FASTNET_AND int c1, "r"(c0) FASTNET_AND "r"(c1))
+FASTNET_TMA(3, "%3, %4, %5", "%4, %5, %6", "%2, %3, %4", int c0 FASTNET_AND int c1 FASTNET_AND int c2,
+            "r"(c0) FASTNET_AND "r"(c1) FASTNET_AND "r"(c2))
+FASTNET_TMA(4, "%3, %4, %5, %6", "%4, %5, %6, %7", "%2, %3, %4, %5",
+            int c0 FASTNET_AND int c1 FASTNET_AND int c2 FASTNET_AND int c3,
+            "r"(c0) FASTNET_AND "r"(c1) FASTNET_AND "r"(c2) FASTNET_AND "r"(c3))
+FASTNET_TMA(5, "%3, %4, %5, %6, %7", "%4, %5, %6, %7, %8", "%2, %3, %4, %5, %6",
+            int c0 FASTNET_AND int c1 FASTNET_AND int c2 FASTNET_AND int c3 FASTNET_AND int c4,
+            "r"(c0) FASTNET_AND "r"(c1) FASTNET_AND "r"(c2) FASTNET_AND "r"(c3) FASTNET_AND "r"(c4))
+#undef FASTNET_AND
 #undef FASTNET_TMA
+
+// By the thread that issued stores: those since the last commit are a group. wait_read: all but the newest kPending groups
+// have read shared memory, which may be overwritten; needed before the block ends. wait: they have written, too.
+FASTNET_PTX void tma_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+template <int kPending>
+FASTNET_PTX void tma_store_wait_read() { asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(kPending) : "memory"); }
+template <int kPending>
+FASTNET_PTX void tma_store_wait() { asm volatile("cp.async.bulk.wait_group %0;" :: "n"(kPending) : "memory"); }
 
 // True in one lane of the full warp.
 FASTNET_PTX bool elect_sync() {
