@@ -20,3 +20,4 @@ target_compile_options(_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CXX>:-O2 -Wall -Wextra>)
 target_include_directories(_cuda SYSTEM PRIVATE ${FASTNET_CUDA_INCLUDE})
 install(TARGETS _cuda LIBRARY DESTINATION fastnet)
+fastnet_type_stub(_cuda)
