@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,12 @@ from fastnet._faults import fault_flag as fault_flag
 
 ALIGNMENT = 256  # bytes
 FLOATING = ("float32", "float64", "float16", "bfloat16")
+
+
+@lru_cache(maxsize=256)
+def name_of(dtype: np.dtype) -> str:
+    """``dtype.name``, which NumPy puts together anew each time: at a microsecond it would be much of a small call."""
+    return dtype.name
 
 
 def is_numpy(x: Any) -> bool:
@@ -59,7 +66,7 @@ def check_array(
     the device of ``like``."""
     if not isinstance(x, np.ndarray) and not hasattr(x, "__cuda_array_interface__"):
         raise TypeError(f"{function}: {argument} is a {type(x).__name__}, expected a NumPy or CuPy array")
-    if x.dtype.name not in dtypes:
+    if name_of(x.dtype) not in dtypes:
         raise TypeError(f"{function}: {argument} has dtype {x.dtype.name}, expected {' or '.join(dtypes)}")
     if not x.dtype.isnative:
         raise TypeError(f"{function}: {argument} has the other byte order, expected this machine's")

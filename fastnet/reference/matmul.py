@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.kernels._arrays import FLOATING, check_array
+from fastnet.kernels._arrays import FLOATING, check_array, name_of
 from fastnet.reference.pointwise import ACTIVATIONS, bias_activation
 
 DTYPES = (*FLOATING, "int32", "int64", "uint8")
@@ -122,12 +122,12 @@ def check_matmul(
             raise ValueError(f"matmul: bias has {bias.shape[0]} elements, expected {width}, the columns of b")
     if activation not in ACTIVATIONS:
         raise ValueError(f"matmul: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if activation != "none" and dtype.name not in FLOATING:
+    if activation != "none" and name_of(dtype) not in FLOATING:
         raise TypeError(f"matmul: activation {activation!r} needs floating-point arrays, got {dtype.name}")
     if parameter is not None and (isinstance(parameter, bool) or not isinstance(parameter, (int, float, np.number))):
         raise TypeError(f"matmul: parameter is a {type(parameter).__name__}, expected a number or None")
     out = dtype if out_dtype is None else np.dtype(out_dtype)
-    if out != dtype and not (out == np.float32 and dtype.name in ("float16", "bfloat16")):
+    if out != dtype and not (out == np.float32 and name_of(dtype) in ("float16", "bfloat16")):
         takes = "float32 or that" if dtype.name in ("float16", "bfloat16") else "that"
         raise TypeError(f"matmul: out_dtype is {out.name} for arrays of {dtype.name}, expected {takes}")
     shape = (*batch, *rows, *columns)
@@ -146,7 +146,7 @@ def check_matmul(
             raise TypeError(f"matmul: {argument} is a {type(x).__name__}, expected a number")
         if isinstance(x, int) and abs(x) > 2**1023:
             raise ValueError(f"matmul: {argument} has {x.bit_length()} bits, expected a number that fits a float")
-        if dtype.name not in FLOATING and not (abs(x) <= 2**53 and x == int(x)):
+        if name_of(dtype) not in FLOATING and not (abs(x) <= 2**53 and x == int(x)):
             raise ValueError(
                 f"matmul: {argument} is {x}, expected a whole number up to 2^53 for arrays of {dtype.name}"
             )
