@@ -35,7 +35,12 @@ def test_values_and_gradients_equal_pytorch(case, dtype):
     results = []
     for library in (torch, fastnet):
         inputs = Inputs(library, dtype, grad=True)
-        out = DIFFERENTIABLE[case](library, inputs)
+        try:
+            out = DIFFERENTIABLE[case](library, inputs)
+        except NotImplementedError as error:
+            if library is torch and dtype == "bfloat16":
+                pytest.skip(f"PyTorch has no bfloat16 form: {error}")
+            raise
         weight = np.random.default_rng(1).standard_normal(tuple(out.shape))
         (out * library.tensor(weight.tolist(), dtype=out.dtype).reshape(out.shape)).sum().backward()
         results.append((out, [t.grad for t in inputs.made]))

@@ -126,3 +126,53 @@ def test_whole_channels():
 def test_bad_input(p, state, error):
     with kernels.use("emulated"), pytest.raises(error, match="dropout"):
         kernels.dropout(np.ones(3, np.float32), p, state)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("dropout1d", (40, 30)), ("dropout2d", (20, 30, 3, 2)), ("dropout3d", (20, 30, 2, 1, 2))]
+)
+def test_whole_channels_by_rank(name, shape):
+    fastnet.manual_seed(0)
+    x = fastnet.ones(*shape, requires_grad=True)
+    y = getattr(fastnet.nn.functional, name)(x, 0.25)
+    values = y.detach().numpy()
+    assert set(np.unique(values)) == {0, np.float32(1 / 0.75)}
+    if name == "dropout1d":  # (C, L)
+        assert (values == values[:, :1]).all()
+        values = values[:, 0]
+    else:
+        first = values[(slice(None), slice(None), *[slice(0, 1)] * (values.ndim - 2))]
+        assert (values == first).all()
+        values = first
+    # kept channels: binomial, five standard deviations
+    n = values.size
+    assert abs((values != 0).sum() - 0.75 * n) < 5 * (n * 0.75 * 0.25) ** 0.5
+    y.sum().backward()
+    assert (x.grad.numpy() == y.detach().numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["alpha_dropout", "feature_alpha_dropout"])
+def test_alpha_dropout_keeps_mean_and_variance(name):
+    fastnet.manual_seed(0)
+    x = fastnet.randn(400, 500, requires_grad=True)
+    y = getattr(fastnet.nn.functional, name)(x, 0.3, training=True)
+    values = y.detach().numpy().astype(np.float64)
+    # 140,000 kept normal values and a two-valued rest: means within 5 / sqrt(n), variances within 5 sqrt(2 / n)
+    assert abs(values.mean()) < 5 / 200000**0.5
+    assert abs(values.var() - 1) < 5 * (2 / 140000) ** 0.5
+    y.sum().backward()
+    kept = x.grad.numpy() != 0
+    assert len(np.unique(values[~kept])) == 1
+    assert abs(kept.mean() - 0.7) < 5 * (0.21 / 200000) ** 0.5
+
+
+def test_dropout_layers_in_place_and_in_evaluation():
+    for layer in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"):
+        shape = {"Dropout1d": (2, 3, 4), "Dropout3d": (2, 3, 2, 2, 2)}.get(layer, (2, 3, 2, 2))
+        x = fastnet.ones(*shape)
+        module = getattr(fastnet.nn, layer)(0.5, inplace=True)
+        assert module(x) is x
+        assert (x.numpy() != 1).any()
+        y = fastnet.ones(*shape)
+        assert module.eval()(y) is y
+        assert (y.numpy() == 1).all()

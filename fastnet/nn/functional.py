@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastnet._checks import checked
-from fastnet._tensor import Tensor
+from fastnet.ops.activations import (
+    IN_PLACE,
+    celu,
+    glu,
+    gumbel_softmax,
+    hardshrink,
+    hardsigmoid,
+    hardtanh,
+    logsigmoid,
+    relu6,
+    rrelu,
+    selu,
+    softmin,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
+)
 from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
-from fastnet.ops.dropout import dropout, dropout2d
+from fastnet.ops.distances import cosine_similarity, normalize, pairwise_distance
+from fastnet.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from fastnet.ops.embedding import embedding
 from fastnet.ops.indexing import one_hot
 from fastnet.ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
+    huber_loss,
     kl_div,
     l1_loss,
     mse_loss,
     smooth_l1_loss,
+    soft_margin_loss,
+)
+from fastnet.ops.margin_losses import (
+    cosine_embedding_loss,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    poisson_nll_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
 from fastnet.ops.matmul import bilinear, linear, linear_activation
 from fastnet.ops.pointwise import (
@@ -25,7 +55,6 @@ from fastnet.ops.pointwise import (
     gelu,
     hardswish,
     leaky_relu,
-    logsigmoid,
     mish,
     prelu,
     relu,
@@ -39,24 +68,38 @@ from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
 from fastnet.ops.unfold import fold, unfold
 
 __all__ = [
+    "alpha_dropout",
     "bias_activation",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "celu",
     "conv1d",
     "conv2d",
     "conv2d_activation",
     "conv_transpose1d",
     "conv_transpose2d",
+    "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
     "dropout",
+    "dropout1d",
     "dropout2d",
+    "dropout3d",
     "elu",
     "embedding",
+    "feature_alpha_dropout",
     "fold",
+    "gaussian_nll_loss",
     "gelu",
+    "glu",
+    "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
     "hardswish",
+    "hardtanh",
+    "hinge_embedding_loss",
+    "huber_loss",
     "kl_div",
     "l1_loss",
     "leaky_relu",
@@ -64,34 +107,41 @@ __all__ = [
     "linear_activation",
     "log_softmax",
     "logsigmoid",
+    "margin_ranking_loss",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
     "one_hot",
     "pad",
+    "pairwise_distance",
+    "poisson_nll_loss",
     "prelu",
     "relu",
+    "relu6",
+    "rrelu",
+    "selu",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
+    "softmin",
     "softplus",
+    "softshrink",
+    "softsign",
     "tanh",
+    "tanhshrink",
+    "threshold",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "unfold",
 ]
 
-
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """input over its p-norm along ``dim``, which counts as at least eps."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
-
-
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """The cosine of the angle between vectors along ``dim``; norms count as at least eps."""
-    norms: Any = x1.norm(2, dim).clamp(min=eps) * x2.norm(2, dim).clamp(min=eps)
-    return (x1 * x2).sum(dim) / norms
-
-
 for _name in __all__:
     globals()[_name] = checked(globals()[_name])
+for _name, _function in IN_PLACE.items():  # F.relu_ and the like: PyTorch has them, and few use them
+    globals()[_name] = checked(_function)

@@ -49,6 +49,15 @@ def _smooth_l1_gradient(xp: Any, x: Any, y: Any, beta: float) -> Any:
     return xp.where(xp.abs(d) < beta, d / beta, xp.sign(d))
 
 
+def _huber(xp: Any, x: Any, y: Any, delta: float) -> Any:
+    d = xp.abs(x - y)
+    return xp.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
+
+
+def _huber_gradient(xp: Any, x: Any, y: Any, delta: float) -> Any:
+    return xp.clip(x - y, -delta, delta)
+
+
 def _softplus_of_minus(xp: Any, x: Any) -> Any:
     """log(1 + exp(-x)) without overflow."""
     return xp.maximum(-x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
@@ -85,6 +94,12 @@ FORMULAS = {
         lambda xp, x, y, p: xp.abs(x - y), lambda xp, x, y, p: xp.sign(x - y), lambda xp, x, y, p: xp.sign(y - x)
     ),
     "smooth_l1_loss": Formula(_smooth_l1, _smooth_l1_gradient, lambda xp, x, y, p: -_smooth_l1_gradient(xp, x, y, p)),
+    "huber_loss": Formula(_huber, _huber_gradient, lambda xp, x, y, p: -_huber_gradient(xp, x, y, p)),
+    "soft_margin_loss": Formula(
+        lambda xp, x, y, p: _softplus_of_minus(xp, x * y),
+        lambda xp, x, y, p: -y * _sigmoid_of_minus(xp, x * y),
+        lambda xp, x, y, p: -x * _sigmoid_of_minus(xp, x * y),
+    ),
     # Logarithms are clamped to -100 and the denominator to 1e-12, as PyTorch's, so that 0 and 1 give finite losses
     # (the target's gradient is not clamped, as PyTorch's is not).
     "binary_cross_entropy": Formula(
@@ -162,16 +177,20 @@ def _operands(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     return cast(input, dtype), cast(target, dtype)
 
 
+def _check_broadcast(name: str, input: Tensor, target: Tensor) -> None:
+    try:
+        np.broadcast_shapes(tuple(input.shape), tuple(target.shape))
+    except ValueError:
+        raise ValueError(
+            f"{name}: target has shape {tuple(target.shape)}, which does not broadcast with input's, "
+            f"{tuple(input.shape)}"
+        ) from None
+
+
 def _broadcastable(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     input, target = _operands(name, input, target)
     if tuple(input.shape) != tuple(target.shape):
-        try:
-            np.broadcast_shapes(tuple(input.shape), tuple(target.shape))
-        except ValueError:
-            raise ValueError(
-                f"{name}: target has shape {tuple(target.shape)}, which does not broadcast with input's, "
-                f"{tuple(input.shape)}"
-            ) from None
+        _check_broadcast(name, input, target)
         warnings.warn(
             f"Using a target size ({tuple(target.shape)}) that is different to the input size ({tuple(input.shape)}). "
             "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
@@ -203,6 +222,21 @@ def _factor(name: str, argument: str, factor: Tensor | None, input: Tensor) -> A
     return factor._data.astype(np.float64 if input.dtype is _dtypes.float64 else np.float32, copy=False)
 
 
+def _weighted(
+    name: str, input: Tensor, target: Tensor, weight: Tensor | None, parameter: float | None, reduction: str
+) -> Tensor:
+    """A loss with differentiable weights, as PyTorch's: their sum divides in "mean", but for huber_loss."""
+    if weight is None:
+        return PointwiseLoss.apply(input, target, None, parameter, name, reduction)
+    check_tensor(name, weight, "weight")
+    if tuple(weight.shape) != tuple(input.shape):
+        raise ValueError("Weights and input must have the same size.")
+    losses = PointwiseLoss.apply(input, target, None, parameter, name, "none") * weight
+    if reduction == "mean":
+        return losses.mean() if name == "huber_loss" else losses.sum() / weight.sum()
+    return losses.sum() if reduction == "sum" else losses
+
+
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -219,7 +253,7 @@ def mse_loss(
     """
     reduction = reduction_of("mse_loss", size_average, reduce, reduction)
     input, target = _broadcastable("mse_loss", input, target)
-    return PointwiseLoss.apply(input, target, _factor("mse_loss", "weight", weight, input), None, "mse_loss", reduction)
+    return _weighted("mse_loss", input, target, weight, None, reduction)
 
 
 def l1_loss(
@@ -238,7 +272,7 @@ def l1_loss(
     """
     reduction = reduction_of("l1_loss", size_average, reduce, reduction)
     input, target = _broadcastable("l1_loss", input, target)
-    return PointwiseLoss.apply(input, target, _factor("l1_loss", "weight", weight, input), None, "l1_loss", reduction)
+    return _weighted("l1_loss", input, target, weight, None, reduction)
 
 
 def smooth_l1_loss(
@@ -263,6 +297,43 @@ def smooth_l1_loss(
     if beta == 0:
         return PointwiseLoss.apply(input, target, None, None, "l1_loss", reduction)
     return PointwiseLoss.apply(input, target, None, float(beta), name, reduction)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """``weight * (d^2 / 2 where d = |input - target| <= delta, else delta (d - delta / 2))``, reduced.
+
+    >>> import fastnet
+    >>> huber_loss(fastnet.tensor([0.5, 3.0]), fastnet.tensor([0.0, 0.0]), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
+    name = "huber_loss"
+    reduction = reduction_of(name, None, None, reduction)
+    if not delta > 0:
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}.")
+    input, target = _broadcastable(name, input, target)
+    return _weighted(name, input, target, weight, float(delta), reduction)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``log(1 + exp(-target * input))`` for targets of 1 and -1, reduced.
+
+    >>> import fastnet
+    >>> soft_margin_loss(fastnet.tensor([0.0]), fastnet.tensor([1.0]))
+    tensor(0.6931)
+    """
+    name = "soft_margin_loss"
+    reduction = reduction_of(name, size_average, reduce, reduction)
+    input, target = _operands(name, input, target)
+    _check_broadcast(name, input, target)
+    return PointwiseLoss.apply(input, target, None, None, name, reduction)
 
 
 def binary_cross_entropy(

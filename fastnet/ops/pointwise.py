@@ -178,11 +178,6 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return PReLU.apply(input, reshape(weight, shape) if input.dim() else reshape(weight, ()))
 
 
-def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x)) = -softplus(-x)."""
-    return -softplus(-input)
-
-
 def bias_activation(
     input: Tensor,
     bias: Tensor | None = None,

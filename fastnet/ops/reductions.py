@@ -81,11 +81,8 @@ class Mean(ArrayFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        return (
-            _spread(rounded(wide(grad) / np.float32(ctx.count), grad.dtype), ctx.shape, ctx.axes, ctx.keepdim),
-            None,
-            None,
-        )
+        share = namespace(grad).asarray(rounded(wide(grad) / np.float32(ctx.count), grad.dtype))
+        return _spread(share, ctx.shape, ctx.axes, ctx.keepdim), None, None
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
