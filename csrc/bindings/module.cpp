@@ -5,6 +5,7 @@
 #define FASTNET_OPERATIONS(X) \
     X(dropout) \
     X(matmul) \
+    X(norm) \
     X(optim) \
     X(pointwise) \
     X(random) \

@@ -3,6 +3,17 @@
 from fastnet.kernels._runtime import available, trace, use
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.matmul import matmul
+from fastnet.kernels.norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from fastnet.kernels.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
@@ -13,6 +24,9 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "available",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
     "bias_activation",
     "bias_activation_backward",
     "column_sum",
@@ -20,12 +34,18 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "matmul",
     "normal",
     "permutation",
     "random_bits",
+    "rms_norm",
+    "rms_norm_backward",
     "rmsprop_step",
     "sgd_step",
     "softmax",

@@ -49,6 +49,14 @@ from fastnet.ops.margin_losses import (
     triplet_margin_with_distance_loss,
 )
 from fastnet.ops.matmul import bilinear, linear, linear_activation
+from fastnet.ops.norm import (
+    batch_norm,
+    batch_norm_activation,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+)
 from fastnet.ops.pointwise import (
     bias_activation,
     elu,
@@ -69,6 +77,8 @@ from fastnet.ops.unfold import fold, unfold
 
 __all__ = [
     "alpha_dropout",
+    "batch_norm",
+    "batch_norm_activation",
     "bias_activation",
     "bilinear",
     "binary_cross_entropy",
@@ -93,6 +103,7 @@ __all__ = [
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "group_norm",
     "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
@@ -100,8 +111,10 @@ __all__ = [
     "hardtanh",
     "hinge_embedding_loss",
     "huber_loss",
+    "instance_norm",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "linear_activation",
@@ -122,6 +135,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "rrelu",
     "selu",
     "sigmoid",

@@ -2,6 +2,17 @@
 
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.matmul import matmul
+from fastnet.reference.norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from fastnet.reference.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
@@ -11,6 +22,9 @@ from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_ba
 __all__ = [
     "adagrad_step",
     "adam_step",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
     "bias_activation",
     "bias_activation_backward",
     "column_sum",
@@ -18,12 +32,18 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "matmul",
     "normal",
     "permutation",
     "random_bits",
+    "rms_norm",
+    "rms_norm_backward",
     "rmsprop_step",
     "sgd_step",
     "softmax",

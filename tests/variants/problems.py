@@ -8,6 +8,7 @@ kernel: a test compares their keys with ``fastnet.kernels.__all__``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,61 @@ def small_column_sum(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
 
 def aligned_column_sum(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (512, 256), dtype),), {}
+
+
+# ---- norm ----------------------------------------------------------------------------------------------------------
+
+
+NORMS = ("batch_norm", "group_norm", "layer_norm", "rms_norm")
+
+
+def norm_statistics(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+    return normal(rng, shape, sums), normal(rng, shape, sums)
+
+
+def small_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    """Every shape that the function takes: rows, channels first and last in memory, in groups."""
+    shapes = [(5, 7), (3, 40), (2, 300)] + ([] if name in ("layer_norm", "rms_norm") else [(3, 8, 5), (2, 6, 4, 3)])
+    for shape in shapes:
+        first, grad, weight = normal(rng, shape, dtype), normal(rng, shape, dtype), normal(rng, shape[1:2], dtype)
+        for x in (misaligned(first), np.moveaxis(np.ascontiguousarray(np.moveaxis(first, 1, -1)), -1, 1)):
+            if name == "batch_norm":
+                statistics = norm_statistics(rng, shape[1:2], dtype)
+                if backward:
+                    yield (grad, x, *statistics, weight), {"y": grad, "residual_gradient": True}
+                else:
+                    running = {"running_mean": statistics[0], "running_var": statistics[1] ** 2}
+                    yield (x, weight, weight), {"residual": grad, "activation": "relu", **running}
+            elif name == "group_norm":
+                groups = 2 if shape[1] % 2 == 0 else 1
+                statistics = norm_statistics(rng, (shape[0], groups), dtype)
+                yield ((grad, x, groups, *statistics, weight) if backward else (x, groups, weight, weight)), {}
+            else:
+                statistics = norm_statistics(rng, shape[:1], dtype)[name == "rms_norm" :]
+                yield ((grad, x, *statistics, weight) if backward else (x, weight)), {}
+
+
+def aligned_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    shape = (64, 256) if name in ("layer_norm", "rms_norm") else (4, 64, 8, 8)
+    x, grad, weight = normal(rng, shape, dtype), normal(rng, shape, dtype), normal(rng, shape[1:2], dtype)
+    if name == "batch_norm":
+        return ((grad, x, *norm_statistics(rng, shape[1:2], dtype), weight) if backward else (x, weight, weight)), {}
+    if name == "group_norm":
+        return ((grad, x, 8, *norm_statistics(rng, (4, 8), dtype), weight) if backward else (x, 8, weight, weight)), {}
+    statistics = norm_statistics(rng, shape[:1], dtype)[name == "rms_norm" :]
+    return ((grad, x, *statistics, weight) if backward else (x, weight)), {}
+
+
+def small_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(5, 7), (2, 6, 4, 3)]:
+        mean, var = normal(rng, shape[1:2], dtype), normal(rng, shape[1:2], dtype) ** 2
+        yield (misaligned(normal(rng, shape, dtype)), mean, var, mean), {"activation": "relu"}
+
+
+def aligned_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Call:
+    mean, var = normal(rng, (64,), dtype), normal(rng, (64,), dtype) ** 2
+    return (normal(rng, (4, 64, 8, 8), dtype), mean, var, mean, var), {}
 
 
 # ---- pointwise, dropout, random ------------------------------------------------------------------------------------
@@ -243,6 +299,8 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "log_softmax": small_softmax,
     "log_softmax_backward": small_softmax_backward,
     "matmul": small_matmul,
+    "batch_norm_inference": small_batch_norm_inference,
+    **{name + end: partial(small_norm, name, bool(end)) for name in NORMS for end in ("", "_backward")},
     "normal": small_random,
     "permutation": small_permutation,
     "random_bits": small_random,
@@ -263,6 +321,8 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "log_softmax": aligned_softmax,
     "log_softmax_backward": aligned_softmax_backward,
     "matmul": aligned_matmul,
+    "batch_norm_inference": aligned_batch_norm_inference,
+    **{name + end: partial(aligned_norm, name, bool(end)) for name in NORMS for end in ("", "_backward")},
     "normal": aligned_random,
     "permutation": aligned_permutation,
     "random_bits": aligned_random,
