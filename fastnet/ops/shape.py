@@ -604,6 +604,14 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
         )
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if mode != "constant":
+        if value is not None:
+            raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+        if len(pad) > 6 or n - len(pad) // 2 not in (1, 2):
+            raise NotImplementedError(
+                f"pad: mode {mode} takes 2, 4 or 6 paddings for an input with one or two dimensions more than half as "
+                f"many, got {len(pad)} for {n} dimensions"
+            )
     widths = [(0, 0)] * n
     for i in range(len(pad) // 2):
         widths[n - 1 - i] = (int(pad[2 * i]), int(pad[2 * i + 1]))
