@@ -1,213 +1,239 @@
-"""Timing and rows.
+"""Measuring a case.
 
-Peers are timed interleaved in one process on the same inputs: A, B, A, B, ..., so that a machine that slows down slows
-all of them. On a GPU each sample is the time between two CUDA events; inputs rotate over copies that together exceed
-twice the L2 cache, so that they come from memory, as in a training step. Inputs are drawn from N(0, 1): constants run
-faster and prove nothing.
+Implementations are timed interleaved in one process on the same inputs: A, B, A, B, ..., so that a machine that slows
+down slows all of them. Inputs rotate over copies that together exceed twice the L2 cache, so that they come from
+memory, as in a training step. What an implementation computes is compared before it is timed, and what the timed calls
+wrote is compared again: a wrong result has no row.
 """
 
 from __future__ import annotations
 
-import csv
-import datetime
-import platform
 import statistics
-import subprocess
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-COLUMNS = (
-    "operation",
-    "shape",
-    "dtype",
-    "implementation",
-    "device",
-    "commit",
-    "date",
-    "median_us",
-    "spread",
-    "gflops",
-    "gbytes",
-    "ratio_to_peer",
-    "peer",
-)
+import numpy as np
+
+from .cases import OURS, Case, Implementation, Source, from_torch, to_torch
+from .clocks import Clock, CudaClock, flat
+from .rows import Row, commit, device_name, today
+
+
+class WrongResultError(AssertionError):
+    """An implementation's result is not its peer's."""
 
 
 @dataclass
-class Row:
-    """One measurement. Times are microseconds; spread is (third - first quartile) / median; ratio_to_peer above 1 is
-    faster."""
+class Report:
+    """What a run gave: rows, why peers were absent, and what was wrong with implementations that have no row."""
 
-    operation: str
-    shape: str
-    dtype: str
-    implementation: str
-    device: str
-    commit: str
-    date: str
-    median_us: float
-    spread: float
-    gflops: float = 0.0
-    gbytes: float = 0.0
-    ratio_to_peer: float = 0.0
-    peer: str = ""
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Case:
-    """One problem: the same work by several implementations."""
+def _copy(inputs: tuple) -> tuple:
+    def one(x: Any) -> Any:
+        if isinstance(x, (list, tuple)):
+            return type(x)(one(y) for y in x)
+        return x.copy() if hasattr(x, "copy") else x
 
-    operation: str
-    shape: str
-    dtype: str
-    run: dict[str, Callable[[], Any]]  # implementation -> a call; the first is ours, the last the peer
-    flops: float = 0.0
-    bytes: float = 0.0
+    return tuple(one(x) for x in inputs)
 
 
-def device_name() -> str:
-    """The GPU, or the processor."""
-    from fastnet import cuda
+def _for(implementation: Implementation, inputs: tuple) -> tuple:
+    """The same memory as the library takes it."""
 
-    if cuda.is_available():
-        return cuda.get_device_name()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    def one(x: Any) -> Any:
+        if isinstance(x, (list, tuple)):
+            return type(x)(one(y) for y in x)
+        return to_torch(x)
 
-
-def commit() -> str:
-    """The commit of the checkout that is measured, or the version of the package."""
-    import fastnet
-
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return done.stdout.strip() if done.returncode == 0 else fastnet.__version__
+    return tuple(one(x) for x in inputs) if implementation.is_torch else inputs
 
 
-def sample_cpu(call: Callable[[], Any], seconds: float) -> float:
-    """Microseconds of one call, averaged over calls that take about ``seconds``."""
-    count, elapsed = 1, 0.0
-    while True:
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        elapsed = time.perf_counter() - start
-        if elapsed >= seconds:
-            return elapsed / count * 1e6
-        count = max(count + 1, int(count * min(100.0, 1.2 * seconds / max(elapsed, 1e-9))))
+def _arrays(outputs: Any) -> list[Any]:
+    return [from_torch(x) if hasattr(x, "detach") else x for x in flat(outputs)]
 
 
-def sample_gpu(call: Callable[[], Any], seconds: float) -> float:
-    """Microseconds of one call on the GPU, between two events, averaged over calls that take about ``seconds``."""
-    import cupy
-
-    start, end = cupy.cuda.Event(), cupy.cuda.Event()
-    count = 1
-    while True:
-        start.record()
-        for _ in range(count):
-            call()
-        end.record()
-        end.synchronize()
-        elapsed = cupy.cuda.get_elapsed_time(start, end) / 1e3
-        if elapsed >= seconds:
-            return elapsed / count * 1e6
-        count = max(count + 1, int(count * min(100.0, 1.2 * seconds / max(elapsed, 1e-9))))
-
-
-def rotating(make: Callable[[], tuple], run: Callable[..., Any], nbytes: float, on_gpu: bool) -> Callable[[], Any]:
-    """A call whose inputs come from copies that together exceed twice the L2 cache (60 MB); one copy on the CPU."""
-    copies = [make() for _ in range(max(1, min(64, int(120e6 / max(nbytes, 1)) + 1)) if on_gpu else 1)]
-    place = [0]
-
-    def call() -> Any:
-        place[0] = (place[0] + 1) % len(copies)
-        return run(*copies[place[0]])
-
-    return call
+def compare(got: Sequence[Any], want: Sequence[Any], absolute: float, relative: float) -> None:
+    """Raise WrongResultError unless |got - want| <= absolute + relative * |want|, element by element; NaN never is."""
+    if len(got) != len(want):
+        raise WrongResultError(f"{len(got)} results, expected {len(want)}")
+    for number, (g, w) in enumerate(zip(got, want, strict=True)):
+        where = f"result {number}: " if len(want) > 1 else ""
+        if g.shape != w.shape:
+            raise WrongResultError(f"{where}shape {tuple(g.shape)}, expected {tuple(w.shape)}")
+        g, w = g.reshape(-1), w.reshape(-1)
+        wide = np.float64 if w.dtype == np.float64 else np.float32
+        for start in range(0, max(1, w.size), 1 << 26):  # in parts: the largest results have gigabytes
+            a, b = g[start : start + (1 << 26)].astype(wide), w[start : start + (1 << 26)].astype(wide)
+            bad = ~(abs(a - b) <= absolute + relative * abs(b))
+            count = int(bad.sum())
+            if count:
+                i = int(bad.argmax())
+                raise WrongResultError(
+                    f"{where}{count} of {a.size} elements differ, the first at {start + i}: {float(a[i])!r}, expected "
+                    f"{float(b[i])!r} within {absolute:.3g} + {relative:.3g} |x|"
+                )
 
 
-def measure(case: Case, *, samples: int = 9, seconds: float = 0.02) -> list[Row]:
-    """Interleaved medians of every implementation of a case."""
-    from fastnet import cuda
+def _outputs(case: Case, implementation: Implementation, inputs: tuple) -> list[Any]:
+    """What one call gives, on a copy of the inputs: results, or the inputs that it updates."""
+    fresh = _copy(inputs)
+    outputs = implementation.run(*_for(implementation, fresh))
+    return _arrays([fresh[i] for i in case.written] if case.written else outputs)
 
-    sample = sample_gpu if cuda.is_available() else sample_cpu
-    times: dict[str, list[float]] = {name: [] for name in case.run}
-    for call in case.run.values():  # warm caches, pools and lazy imports
-        call()
+
+def verify(case: Case, implementation: Implementation, inputs: tuple, expected: Sequence[Any], got: Any = None) -> None:
+    """Raise WrongResultError unless the implementation's results are right."""
+    outputs = _outputs(case, implementation, inputs) if got is None else _arrays(got)
+    if implementation.holds is not None:
+        if not implementation.holds(inputs, outputs):
+            raise WrongResultError("the result is not what it should be")
+        return
+    compare(outputs, expected, case.absolute, case.relative)
+
+
+def judge(case: Case) -> Implementation:
+    """Whose result the others are compared with: PyTorch's where it is there and its result is the same by definition,
+    else the reference's."""
+    for i in case.implementations:
+        if i.library == "torch" and i.holds is None:
+            return i
+    assert case.spec is not None
+    return Implementation("reference", case.spec, "reference")
+
+
+def measure(
+    case: Case, clock: Clock, source: Source, report: Report, *, samples: int = 11, extension: Any = None
+) -> list[Row]:
+    """Verify every implementation of a case, then time those that are right, interleaved. Rows go to ``report`` too."""
+    label = f"{case.operation} {case.shape} {case.dtype}"
+    for note in case.notes:
+        report.notes.append(f"{label}: {note}")
+    inputs = [case.make(source) for _ in range(1 if case.host else clock.copies(case.bytes))]
+    ready: list[tuple[Implementation, Any]] = []
+    first = _copy(inputs[0]) if case.written else inputs[0]  # timing changes what is updated in place
+    right = [] if case.host else _outputs(case, judge(case), first)
+    for implementation in case.implementations:
+        who = f"{label}, {implementation.name}"
+        try:
+            if not case.host:
+                verify(case, implementation, first, right)
+            prepared = clock.prepare(implementation, [_for(implementation, x) for x in inputs])
+            if not case.host and not case.written:
+                for number, outputs in prepared.results():
+                    if number == 0:
+                        verify(case, implementation, first, right, outputs)
+        except WrongResultError as error:
+            report.failures.append(f"{who}: {error}")
+        except Exception as error:  # of any library: what it lacks is said, and is a failure where it is ours
+            kept = report.failures if implementation.name == OURS else report.notes
+            kept.append(f"{who}: {type(error).__name__}: {error}".splitlines()[0])
+        else:
+            ready.append((implementation, prepared))
+    times: dict[str, list[float]] = {i.name: [] for i, _ in ready}
     for _ in range(samples):
-        for name, call in case.run.items():
-            times[name].append(sample(call, seconds))
-    peer = list(case.run)[-1]
-    rows = []
-    for name, t in times.items():
-        median = statistics.median(t)
-        low, _, high = statistics.quantiles(t, n=4)
-        rows.append(
-            Row(
-                case.operation,
-                case.shape,
-                case.dtype,
-                name,
-                device_name(),
-                commit(),
-                datetime.date.today().isoformat(),
-                round(median, 3),
-                round((high - low) / median, 3),
-                round(case.flops / median / 1e3, 3),
-                round(case.bytes / median / 1e3, 3),
-                round(statistics.median(times[peer]) / median, 3) if name != peer else 0.0,
-                peer if name != peer else "",
-            )
-        )
+        for implementation, prepared in ready:
+            times[implementation.name].append(prepared.sample())
+    rows = [_row(case, i, p, times[i.name], clock, extension) for i, p in ready]
+    _ratios(rows)
+    report.rows += rows
     return rows
 
 
-def show(rows: Sequence[Row]) -> None:
-    """A table in the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for heading in (
-        "operation",
-        "shape",
-        "dtype",
-        "implementation",
-        "median us",
-        "spread",
-        "GFLOP/s",
-        "GB/s",
-        "ratio to peer",
-    ):
-        table.add_column(
-            heading, justify="left" if heading in ("operation", "shape", "dtype", "implementation") else "right"
-        )
-    for r in rows:
-        table.add_row(
-            r.operation,
-            r.shape,
-            r.dtype,
-            r.implementation,
-            f"{r.median_us:,.1f}",
-            f"{r.spread:.0%}",
-            f"{r.gflops:,.1f}" if r.gflops else "",
-            f"{r.gbytes:,.1f}" if r.gbytes else "",
-            f"{r.ratio_to_peer:.2f} x {r.peer}" if r.peer else "",
-        )
-    Console(width=150).print(table)
+def _row(
+    case: Case, implementation: Implementation, prepared: Any, times: Sequence[float], clock: Clock, extension: Any
+) -> Row:
+    median = statistics.median(times)
+    low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (median, median, median)
+    row = Row(
+        case.operation,
+        case.shape,
+        case.dtype,
+        implementation.name,
+        device_name(),
+        commit(),
+        today(),
+        round(median, 3),
+        round((high - low) / median, 4),
+        tflops=round(case.flops / median / 1e6, 4),
+        gbytes_per_s=round(case.bytes / median / 1e3, 3),
+        ceiling=case.ceiling,
+        flop_per_byte=round(case.flops / case.bytes, 3) if case.bytes else 0.0,
+        timing=prepared.mode,
+    )
+    if isinstance(clock, CudaClock):
+        row.l2 = "cold" if clock.is_cold(case.bytes) else "warm"
+    if implementation.library == "fastnet" and extension is not None:
+        if case.config is not None:
+            row.config = str(case.config(extension))
+        if case.estimate is not None:
+            row.predicted_us = round(float(case.estimate(extension, "").get("microseconds", 0.0)), 3)
+    return row
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Rows as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as f:
-        writer = csv.DictWriter(f, fieldnames=COLUMNS)
-        writer.writeheader()
-        writer.writerows(asdict(r) for r in rows)
+def _ratios(rows: Sequence[Row]) -> None:
+    """Of every implementation to the fastest other that is not ours."""
+    for row in rows:
+        others = [r for r in rows if r is not row and r.implementation != OURS]
+        if others:
+            best = min(others, key=lambda r: r.median_us)
+            row.ratio_to_best_peer, row.best_peer = round(best.median_us / row.median_us, 4), best.implementation
+
+
+def finish(rows: Iterable[Row], ceilings: dict[str, float]) -> None:
+    """Each row's share of the ceiling that bounds it.
+
+    Args:
+        ceilings: GB/s by ``"copy"``, TFLOP/s by ``"matmul <dtype>"``, as measured in this run. A peer's product that
+            was faster than the one measured for the ceiling is the ceiling.
+    """
+    rows = list(rows)
+    best = dict(ceilings)
+    for row in rows:
+        key = f"matmul {row.dtype}"
+        if row.ceiling == "matmul" and row.implementation != OURS and key in best:
+            best[key] = max(best[key], row.tflops)
+    for row in rows:
+        key = f"matmul {row.dtype}" if row.ceiling == "matmul" else row.ceiling
+        value = row.tflops if row.ceiling == "matmul" else row.gbytes_per_s
+        if best.get(key):
+            row.percent_of_ceiling = round(100 * value / best[key], 2)
+
+
+def measure_ceilings(clock: CudaClock, source: Source, dtypes: Sequence[str], samples: int = 11) -> dict[str, float]:
+    """What this GPU reaches now: GB/s of a copy (bytes read + written), TFLOP/s of the vendor's best square product."""
+    import cupy
+
+    from . import bench_matmul
+    from .shapes import Product
+
+    def best(calls: dict[str, Callable[[], None]], work: float) -> float:
+        found = 0.0
+        for call in calls.values():
+            call()
+            found = max(found, work / statistics.median(clock.elapsed(call) for _ in range(samples)))
+        return found
+
+    size = 1 << 29
+    pair = cupy.zeros((2, size), np.uint8)
+    result = {"copy": best({"memcpy": lambda: cupy.copyto(pair[1], pair[0])}, 2 * size) / 1e9}
+    for dtype in dtypes:
+        for side in (4096, 8192):
+            case = bench_matmul.product_case(Product(side, side, side, "NT"), dtype, ("cupy", "torch"))
+            inputs = case.make(source)
+            calls = {}
+            for i in case.implementations:
+                if i.library in ("cupy", "torch"):
+                    given = _for(i, inputs)
+                    try:
+                        i.run(*given)
+                    except Exception:  # CuPy has no product of this dtype; the rows' notes say so
+                        continue
+                    calls[i.name] = lambda run=i.run, given=given: run(*given)
+            key = f"matmul {dtype}"
+            result[key] = max(result.get(key, 0.0), best(calls, case.flops) / 1e12)
+    return result

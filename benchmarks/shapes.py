@@ -1,12 +1,82 @@
-"""Problem sizes, as data. Small ones finish in seconds on a CPU; large ones are for a GPU."""
+"""Problem sizes, as data. Small ones finish in seconds on a CPU; the others are for a GPU."""
 
-MATMUL = {  # (M, N, K)
-    "small": [(64, 64, 64), (256, 256, 256), (32, 128, 64)],
-    "square": [(512,) * 3, (1024,) * 3, (2048,) * 3, (4096,) * 3, (8192,) * 3],
-    "gpt2": [(8192, 2304, 768), (8192, 768, 768), (8192, 3072, 768), (8192, 768, 3072)],
-    "skinny": [(1, 4096, 4096), (16, 4096, 4096), (128, 4096, 4096)],
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Product(NamedTuple):
+    """out (M, N) = a @ b. The layout says how the operands lie in memory, as BLAS does for column vectors of rows: the
+    first letter is a's, the second b's; N as the product reads it, T transposed (a is stored (K, M), b (N, K))."""
+
+    m: int
+    n: int
+    k: int
+    layout: str = "NN"
+
+    def __str__(self) -> str:
+        return f"{self.m}x{self.n}x{self.k} {self.layout}"
+
+
+def linear(rows: int, inputs: int, outputs: int) -> list[Product]:
+    """The three products of a linear layer with weight (outputs, inputs): the result, the gradient of the input, the
+    gradient of the weight."""
+    return [
+        Product(rows, outputs, inputs, "NT"),
+        Product(rows, inputs, outputs, "NN"),
+        Product(outputs, inputs, rows, "TN"),
+    ]
+
+
+def _gpt2() -> list[Product]:
+    """Attention's input and output projections and both layers of the MLP, at 124M (768 wide) and 1.5B (1600), and the
+    124M model's head (50257 tokens, padded to 50304)."""
+    products = []
+    for tokens in (8192, 16384, 32768, 65536):
+        for width in (768, 1600):
+            for inputs, outputs in ((1, 3), (1, 1), (1, 4), (4, 1)):
+                products += linear(tokens, inputs * width, outputs * width)
+    return products + linear(8192, 768, 50304)
+
+
+def _resnet50(images: int = 256) -> list[Product]:
+    """The 1x1 convolutions of ResNet-50 (v1.5) on channels-last images, each shape once: side of the image, channels in
+    and out."""
+    layers = [
+        (56, 64, 64), (56, 64, 256), (56, 256, 64), (56, 256, 128),
+        (28, 128, 512), (28, 256, 512), (28, 512, 128), (28, 512, 256),
+        (14, 256, 1024), (14, 512, 1024), (14, 1024, 256), (14, 1024, 512),
+        (7, 512, 2048), (7, 1024, 2048), (7, 2048, 512),
+    ]  # fmt: skip
+    return [p for side, inputs, outputs in layers for p in linear(images * side * side, inputs, outputs)]
+
+
+MATMUL: dict[str, list[Product]] = {
+    "small": [Product(64, 64, 64), Product(256, 256, 256), Product(32, 128, 64, "NT")],
+    "square": [Product(s, s, s) for s in (512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384)],
+    "gpt2": _gpt2(),
+    "resnet50": _resnet50(),
+    "skinny": [
+        Product(m, n, k, "NT")
+        for m in (1, 2, 4, 8, 16, 32, 64, 128)
+        for n, k in ((4096, 4096), (16384, 4096), (4096, 16384))
+    ],
 }
-ROWS = {  # (rows, columns) of row-wise and elementwise operations
+
+ROWS: dict[str, list[tuple[int, int]]] = {  # (rows, columns) of row-wise and elementwise operations
     "small": [(32, 128), (256, 1024)],
     "large": [(4096, 1024), (8192, 4096), (65536, 512), (1024, 50304)],
+    "gpt2": [(8192, 768), (8192, 3072), (65536, 768)],
 }
+
+SETS = sorted({*MATMUL, *ROWS})
+
+
+def products(sets: list[str]) -> list[Product]:
+    """The matrix products of some sets, each once."""
+    return list(dict.fromkeys(p for name in sets for p in MATMUL.get(name, [])))
+
+
+def rows(sets: list[str]) -> list[tuple[int, int]]:
+    """The sizes of row-wise operations of some sets, each once."""
+    return list(dict.fromkeys(r for name in sets for r in ROWS.get(name, [])))

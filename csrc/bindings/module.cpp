@@ -12,6 +12,7 @@
     X(reduction) \
     X(softmax)
 
+void register_device(py::module_&);
 #define DECLARE(op) void register_##op(py::module_&);
 FASTNET_OPERATIONS(DECLARE)
 #ifdef FASTNET_EMULATED
@@ -19,6 +20,7 @@ void register_emulator(py::module_&);
 #endif
 
 PYBIND11_MODULE(FASTNET_MODULE, m) {
+    register_device(m);
 #define REGISTER(op) register_##op(m);
     FASTNET_OPERATIONS(REGISTER)
 #ifdef FASTNET_EMULATED

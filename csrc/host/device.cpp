@@ -14,10 +14,18 @@ const DeviceProperties& current_device() {
     if (found == devices.end()) {
         cudaDeviceProp p{};
         cuda_check(cudaGetDeviceProperties(&p, index));
+        const auto kilohertz = [index](cudaDeviceAttr attribute) {
+            int value = 0;
+            cuda_check(cudaDeviceGetAttribute(&value, attribute, index));
+            return value * 1e3;
+        };
         found = devices
                     .emplace(index, DeviceProperties{p.name, p.major, p.minor, p.multiProcessorCount,
                                                      int(p.sharedMemPerBlockOptin), int(p.sharedMemPerMultiprocessor),
-                                                     p.l2CacheSize})
+                                                     p.l2CacheSize, kilohertz(cudaDevAttrClockRate),
+                                                     2 * kilohertz(cudaDevAttrMemoryClockRate) * p.memoryBusWidth /
+                                                         8,  // two transfers a clock
+                                                     p.maxThreadsPerMultiProcessor, p.regsPerMultiprocessor})
                     .first;
     }
     return found->second;
