@@ -7,14 +7,17 @@ from typing import Any
 from fastnet import _methods as _methods
 from fastnet import autograd, kernels
 from fastnet._checks import checked as _checked
-from fastnet._device import device
+from fastnet._device import device, get_default_device, set_default_device
 from fastnet._dtypes import (
     bfloat16,
+    can_cast,
     dtype,
+    finfo,
     float16,
     float32,
     float64,
     get_default_dtype,
+    iinfo,
     int32,
     int64,
     promote_types,
@@ -22,25 +25,39 @@ from fastnet._dtypes import (
     uint8,
 )
 from fastnet._dtypes import bool_ as bool
+from fastnet._printing import set_printoptions
 from fastnet._random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from fastnet._serialization import load, save
 from fastnet._tensor import Size, Tensor
 from fastnet._version import __version__
-from fastnet.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from fastnet.autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from fastnet.errors import OutOfMemoryError
 from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import conv as _conv
 from fastnet.ops import creation as _creation
+from fastnet.ops import cumulative as _cumulative
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import einsum as _einsum
 from fastnet.ops import indexing as _indexing
+from fastnet.ops import linalg as _linalg
 from fastnet.ops import matmul as _matmul
 from fastnet.ops import pointwise as _pointwise
 from fastnet.ops import random as _random_ops
+from fastnet.ops import rearrange as _rearrange
 from fastnet.ops import reductions as _reductions
+from fastnet.ops import scatter as _scatter
 from fastnet.ops import shape as _shape
 from fastnet.ops import softmax as _softmax
+from fastnet.ops import special as _special
+from fastnet.ops import statistics as _statistics
 
 float = float32
 double = float64
@@ -59,20 +76,44 @@ _FUNCTIONS = {
     ),
     _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
     _creation: (
-        "arange as_tensor asarray empty empty_like eye from_dlpack from_numpy full full_like is_tensor linspace "
-        "logspace ones ones_like tensor zeros zeros_like"
+        "arange as_tensor asarray blackman_window empty empty_like empty_strided eye from_dlpack from_numpy frombuffer "
+        "full full_like hamming_window hann_window is_tensor linspace logspace ones ones_like range scalar_tensor "
+        "tensor zeros zeros_like"
     ),
+    _cumulative: ("cummax cummin cumprod cumsum cumulative_trapezoid diff logcumsumexp trapezoid"),
     _einsum: "einsum outer",
     _indexing: (
-        "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique"
+        "argsort argwhere bincount bucketize gather index_select masked_select msort nonzero scatter scatter_add "
+        "searchsorted sort take_along_dim topk unique unique_consecutive"
+    ),
+    _linalg: (
+        "addbmm addmv addr baddbmm cdist chain_matmul cholesky cross det inner kron logdet lstsq matrix_power pdist "
+        "pinv qr slogdet svd tensordot trace vdot"
+    ),
+    _rearrange: (
+        "adjoint as_strided atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes broadcast_tensors "
+        "cartesian_prod column_stack combinations diag_embed diagflat dsplit dstack fliplr flipud hsplit narrow_copy "
+        "ravel rot90 split_with_sizes swapdims tensor_split tril_indices triu_indices unravel_index vander vsplit"
+    ),
+    _scatter: (
+        "diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter put scatter_reduce "
+        "select_scatter slice_scatter take"
+    ),
+    _special: (
+        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma dist "
+        "erf erfc erfinv float_power fmax fmin frac frexp gcd heaviside hypot i0 is_complex is_floating_point "
+        "is_nonzero is_same_size is_signed isin isneginf isposinf isreal lcm ldexp lgamma logaddexp logaddexp2 logit "
+        "mvlgamma nan_to_num nextafter numel polygamma positive rad2deg real rsub sgn signbit sinc threshold xlogy"
+    ),
+    _statistics: (
+        "aminmax corrcoef cov histc histogram kthvalue median mode nanmean nanmedian nanquantile nansum quantile "
+        "std_mean var_mean"
     ),
     _dropout: "dropout",
     _matmul: "addmm bmm dot linear_activation matmul mm mv",
     _pointwise: "relu sigmoid tanh",
     _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
-    _reductions: (
-        "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var"
-    ),
+    _reductions: ("all amax amin any argmax argmin count_nonzero logsumexp max mean min norm prod std sum var"),
     _shape: (
         "broadcast_to cat chunk clone concat concatenate diag diagonal flatten flip hstack meshgrid movedim narrow "
         "permute repeat_interleave reshape roll select split squeeze stack t tile transpose tril triu unbind unflatten "
@@ -83,6 +124,7 @@ _FUNCTIONS = {
 for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():
         globals()[_name] = _checked(getattr(_module, _name))
+linalg_inv = _checked(_linalg.inv)
 for _alias, _name in {
     "multiply": "mul",
     "subtract": "sub",
@@ -95,11 +137,46 @@ for _alias, _name in {
     "less": "lt",
     "swapaxes": "transpose",
     "moveaxis": "movedim",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "fix": "trunc",
+    "ger": "outer",
+    "greater_equal": "ge",
+    "inverse": "linalg_inv",
+    "less_equal": "le",
+    "not_equal": "ne",
+    "row_stack": "vstack",
+    "trapz": "trapezoid",
 }.items():
     globals()[_alias] = globals()[_name]
+del linalg_inv
+
+# Older names of constructors: FloatTensor(3, 4), LongTensor([1, 2]).
+FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, IntTensor, LongTensor, ByteTensor, BoolTensor = _creation.LEGACY
+newaxis = None
+contiguous_format, preserve_format, channels_last = "contiguous_format", "preserve_format", "channels_last"
+strided = "strided"
 
 # Loaded when first asked for: they bring libraries that a small script does not need.
-_LAZY = {"cuda", "data", "models", "nn", "optim", "recipes", "reference", "train", "utils"}
+_LAZY = {
+    "cuda",
+    "data",
+    "linalg",
+    "models",
+    "nn",
+    "optim",
+    "random",
+    "recipes",
+    "reference",
+    "special",
+    "train",
+    "utils",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,18 +12,66 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 
+# NumPy's names of arguments, which PyTorch takes too.
+_ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
+
 
 def checked(function: Callable) -> Callable:
-    """The function, with AttributeErrors from arguments that are no tensors explained."""
+    """The function, with AttributeErrors from arguments that are no tensors explained; with ``out=``, a tensor that
+    takes the result; and with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's."""
+    code = getattr(function, "__code__", None)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+    aliases = {alias: name for alias, name in _ALIASES.items() if name in names and alias not in names}
+    takes_out = "out" not in names
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        out = None
+        if kwargs:
+            for alias in aliases.keys() & kwargs.keys():
+                if aliases[alias] not in kwargs:
+                    kwargs[aliases[alias]] = kwargs.pop(alias)
+            if takes_out and "out" in kwargs:
+                out = kwargs.pop("out")
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
         except (AttributeError, AssertionError) as error:
             raise _explained(function, args, kwargs, error) from error
+        return result if out is None else _into(out, result, function.__name__)
 
     return call
+
+
+def _into(out: Any, result: Any, name: str) -> Any:
+    """Write results into the tensors given as ``out=``, which take the results' shapes."""
+    if isinstance(result, tuple):
+        if not isinstance(out, (tuple, list)) or len(out) != len(result):
+            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors")
+        for o, r in zip(out, result, strict=True):
+            _into(o, r, name)
+        return type(result)(*out) if hasattr(result, "_fields") else tuple(out)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if not isinstance(result, Tensor):
+        raise TypeError(f"{name}(): takes no argument 'out'")
+    from fastnet.autograd import is_grad_enabled
+
+    if is_grad_enabled() and (out.requires_grad or result.requires_grad):
+        raise RuntimeError(
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            "arguments requires grad."
+        )
+    if result.dtype.category > out.dtype.category:
+        raise RuntimeError(f"result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}")
+    if out._data.shape != result._data.shape:
+        from fastnet.ops.rearrange import resize_
+
+        resize_(out, *result._data.shape)
+    from fastnet.ops.arithmetic import writeable
+
+    writeable(out)[...] = result._data.astype(out._data.dtype, copy=False)
+    out._version_counter[0] += 1
+    return out
 
 
 def _explained(function: Callable, args: tuple, kwargs: dict, error: Exception) -> TypeError:

@@ -25,6 +25,9 @@ def why_no_cuda() -> str | None:
     return _why  # type: ignore[return-value]
 
 
+_entered: list = []
+
+
 class device:
     """A device, as ``torch.device``: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``, ``device("cuda",
     1)``."""
@@ -58,6 +61,18 @@ class device:
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
+    def __enter__(self) -> device:
+        """``with device("cuda"): ...`` makes tensors there that name no device."""
+        _entered.append(_default)
+        set_default_device(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        set_default_device(_entered.pop())
+
+    def __reduce__(self) -> tuple:
+        return (device, (self.type,) if self.index is None else (self.type, self.index))
+
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
 
@@ -67,12 +82,26 @@ class device:
 
 
 CPU = device("cpu")
+_default: device = CPU
+
+
+def get_default_device() -> device:
+    """Where tensors are made that name no device."""
+    return _default
+
+
+def set_default_device(where: Any) -> None:
+    """Make tensors that name no device on this one; None is the CPU."""
+    global _default
+    chosen = CPU if where is None else device(where)
+    array_module(chosen)
+    _default = chosen
 
 
 def array_module(where: Any) -> Any:
     """numpy for the CPU, cupy for a GPU; RuntimeError, saying why, if there is none."""
     if where is None:
-        return np
+        where = _default
     if device(where).type == "cpu":
         return np
     why = why_no_cuda()

@@ -25,14 +25,26 @@ class dtype:
     def is_complex(self) -> bool:
         return False
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether it has negative numbers."""
+        return self.category == 2 or self.numpy.kind == "i"
+
+    def to_real(self) -> dtype:
+        """Itself: fastnet has no complex dtypes."""
+        return self
+
     def __repr__(self) -> str:
         return f"fastnet.{self.name}"
+
+    def __copy__(self) -> dtype:
+        return self
 
     def __deepcopy__(self, memo: dict) -> dtype:
         return self
 
     def __reduce__(self) -> str:
-        return self.name
+        return "bool_" if self.category == 0 else self.name
 
 
 bool_ = dtype("bool", np.bool_, 0)
@@ -129,3 +141,51 @@ def result_type_of(operands: list[tuple[dtype, int]]) -> dtype:
                 result = _default if priority == 0 and group.is_floating_point else group
     assert result is not None
     return result
+
+
+class finfo:
+    """The limits of a floating-point dtype, as ``torch.finfo``.
+
+    >>> finfo(float32).eps
+    1.1920928955078125e-07
+    """
+
+    def __init__(self, type: dtype | None = None):
+        type = _default if type is None else as_dtype(type)
+        if not type.is_floating_point:
+            raise TypeError(f"fastnet.finfo() requires a floating point input type. Use iinfo to handle '{type}'")
+        info = ml_dtypes.finfo(type.numpy)
+        self.bits = 8 * type.itemsize
+        self.dtype = type.name
+        self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
+        self.tiny = self.smallest_normal = float(info.smallest_normal)
+        self.resolution = float(info.resolution)
+
+    def __repr__(self) -> str:
+        return (
+            f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, eps={self.eps:g}, "
+            f"smallest_normal={self.smallest_normal:g}, tiny={self.tiny:g}, dtype={self.dtype})"
+        )
+
+
+class iinfo:
+    """The limits of an integer dtype, as ``torch.iinfo``.
+
+    >>> iinfo(int32).max
+    2147483647
+    """
+
+    def __init__(self, type: dtype):
+        type = as_dtype(type)
+        if type.category != 1:
+            raise TypeError(f"fastnet.iinfo() requires an integer input type. Use finfo to handle '{type}'")
+        info = np.iinfo(type.numpy)
+        self.bits, self.max, self.min, self.dtype = info.bits, int(info.max), int(info.min), type.name
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"
+
+
+def can_cast(from_: dtype, to: dtype) -> bool:
+    """Whether an operation in place may convert: not from a higher category (bool < integer < float)."""
+    return not (from_.category > to.category or (from_.category != 0 and to.category == 0))

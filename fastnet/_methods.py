@@ -10,7 +10,24 @@ from fastnet._checks import checked
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, creation, einsum, indexing, matmul, pointwise, random, reductions, shape, softmax
+from fastnet.ops import (
+    arithmetic,
+    creation,
+    cumulative,
+    einsum,
+    indexing,
+    linalg,
+    matmul,
+    pointwise,
+    random,
+    rearrange,
+    reductions,
+    scatter,
+    shape,
+    softmax,
+    special,
+    statistics,
+)
 
 _Class: Any = Tensor  # to which attributes are added: checkers of types know none of them
 
@@ -21,14 +38,27 @@ METHODS = {
         "isnan le lerp log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum "
         "minimum mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt square sub tan trunc zero_"
     ),
+    cumulative: "cummax cummin cumprod cumsum diff logcumsumexp",
+    einsum: "outer",
     indexing: (
-        "argsort bincount gather index_select masked_select nonzero scatter scatter_add sort take_along_dim topk unique"
+        "argsort argwhere bincount gather index_select masked_select msort nonzero scatter scatter_add sort "
+        "take_along_dim topk unique unique_consecutive"
+    ),
+    linalg: (
+        "addbmm addmv addr baddbmm cholesky cross det inner kron logdet matrix_power pinv qr slogdet svd trace vdot"
     ),
     matmul: "addmm bmm dot matmul mm mv",
     pointwise: "relu sigmoid tanh",
-    random: "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
-    reductions: (
-        "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean min norm prod std sum var"
+    random: ("bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal_ random_ uniform_"),
+    rearrange: (
+        "adjoint as_strided as_strided_ diag_embed diagflat dsplit fill_diagonal_ fliplr flipud hsplit narrow_copy "
+        "ravel resize_ resize_as_ rot90 set_ split_with_sizes squeeze_ sum_to_size swapaxes_ swapdims swapdims_ t_ "
+        "tensor_split transpose_ unfold unsqueeze_ vsplit"
+    ),
+    reductions: "all amax amin any argmax argmin count_nonzero logsumexp max mean min norm prod std sum var",
+    scatter: (
+        "diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter put scatter_reduce "
+        "select_scatter slice_scatter take"
     ),
     shape: (
         "broadcast_to chunk clone contiguous diag diagonal expand expand_as flatten flip movedim narrow permute repeat "
@@ -36,47 +66,75 @@ METHODS = {
         "view view_as"
     ),
     softmax: "log_softmax softmax",
+    special: (
+        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma dist "
+        "erf erfc erfinv float_power fmax fmin frac frexp gcd heaviside hypot i0 isneginf isposinf isreal lcm ldexp "
+        "lgamma logaddexp logaddexp2 logit mvlgamma nan_to_num nextafter positive rad2deg sgn signbit sinc xlogy"
+    ),
+    statistics: (
+        "aminmax corrcoef cov histc histogram kthvalue median mode nanmean nanmedian nanquantile nansum quantile"
+    ),
 }
-IN_PLACE = (
-    "abs add ceil clamp cos div exp expm1 floor lerp log masked_fill mul neg pow reciprocal round rsqrt sin sqrt "
-    "square sub addcmul addcdiv remainder floor_divide trunc"
-)
+IN_PLACE = {
+    arithmetic: (
+        "abs acos add addcdiv addcmul asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos "
+        "cosh div eq exp exp2 expm1 floor floor_divide fmod ge gt le lerp log log10 log1p log2 logical_and logical_not "
+        "logical_or logical_xor lt masked_fill mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt "
+        "square sub tan trunc"
+    ),
+    cumulative: "cumprod cumsum",
+    indexing: "scatter scatter_add",
+    linalg: "addbmm addmv addr baddbmm",
+    matmul: "addmm",
+    pointwise: "relu sigmoid tanh",
+    scatter: "index_add index_copy index_fill index_put index_reduce masked_scatter put scatter_reduce",
+    shape: "tril triu",
+    special: (
+        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma erf erfc "
+        "erfinv float_power frac gcd heaviside hypot i0 lcm ldexp lgamma logit mvlgamma nan_to_num nextafter rad2deg "
+        "sgn sinc xlogy"
+    ),
+}
+ALIASES = {
+    "absolute": "abs",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "clip": "clamp",
+    "divide": "div",
+    "fix": "trunc",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "subtract": "sub",
+    "true_divide": "div",
+}
 
 for _module, _names in METHODS.items():
     for _name in _names.split():
         setattr(Tensor, _name, checked(getattr(_module, _name)))
-for _name in IN_PLACE.split():
-    setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(arithmetic, _name), f"{_name}_")))
-for _name, _module in (
-    ("relu", pointwise),
-    ("sigmoid", pointwise),
-    ("tanh", pointwise),
-    ("scatter", indexing),
-    ("scatter_add", indexing),
-    ("tril", shape),
-    ("triu", shape),
-):
-    setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(_module, _name), f"{_name}_")))
-for _alias, _name in {
-    "multiply": "mul",
-    "subtract": "sub",
-    "divide": "div",
-    "true_divide": "div",
-    "absolute": "abs",
-    "negative": "neg",
-    "clip": "clamp",
-    "greater": "gt",
-    "less": "lt",
-    "swapaxes": "transpose",
-    "multiply_": "mul_",
-    "sub_": "sub_",
-    "clip_": "clamp_",
-    "moveaxis": "movedim",
-}.items():
+for _module, _names in IN_PLACE.items():
+    for _name in _names.split():
+        setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(_module, _name), f"{_name}_")))
+for _alias, _name in ALIASES.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
+    setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
+_Class.ger = _Class.outer
+_Class.inverse = checked(linalg.inv)
+_Class.moveaxis = _Class.movedim
+_Class.swapaxes = _Class.transpose
+_Class.where = lambda self, condition, other: arithmetic.where(condition, self, other)
 
-Tensor.__getitem__ = indexing.getitem
-Tensor.__setitem__ = indexing.setitem
+_Class.__getitem__ = indexing.getitem
+_Class.__setitem__ = indexing.setitem
 
 
 def _operator(function: Any, reflected: bool = False) -> Any:
@@ -103,9 +161,11 @@ _ARITHMETIC = {
     "and": "bitwise_and",
     "or": "bitwise_or",
     "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
 }
 for _symbol, _name in _ARITHMETIC.items():
-    _function = getattr(arithmetic, _name)
+    _function = getattr(special if "shift" in _name else arithmetic, _name)
     setattr(Tensor, f"__{_symbol}__", _operator(_function))
     setattr(Tensor, f"__r{_symbol}__", _operator(_function, reflected=True))
     _in_place = arithmetic.in_place(_function, f"{_name}_")
@@ -113,14 +173,26 @@ for _symbol, _name in _ARITHMETIC.items():
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _operator(getattr(arithmetic, _name)))
 _Class.__matmul__ = lambda self, other: matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+_Class.__imatmul__ = _Class.__matmul__
+_Class.__long__ = _Class.__int__
 _Class.__neg__ = arithmetic.neg
-_Class.__pos__ = lambda self: self
+_Class.__pos__ = special.positive
 _Class.__abs__ = arithmetic.abs
 _Class.__invert__ = lambda self: (
     arithmetic.logical_not(self) if self.dtype is _dtypes.bool_ else arithmetic.bitwise_not(self)
 )
 _Class.T = property(lambda self: shape.permute(self, *range(self._data.ndim - 1, -1, -1)))
 _Class.mT = property(lambda self: shape.transpose(self, -2, -1))
+_Class.H = property(lambda self: shape.transpose(self, 0, 1) if self._data.ndim else self)
+_Class.mH = property(lambda self: rearrange.adjoint(self))
+_Class.real = property(lambda self: self)
+_Class.conj = _Class.resolve_conj = _Class.resolve_neg = _Class.conj_physical = lambda self: self
+_Class.layout = "strided"
+_Class.is_coalesced = lambda self: True
+_Class.ndimension = _Class.dim
+_Class.share_memory_ = lambda self: self
+_Class.reshape_as = lambda self, other: shape.reshape(self, other._data.shape)
+_Class.unsafe_chunk, _Class.unsafe_split = _Class.chunk, _Class.split
 
 
 # ---- moves ---------------------------------------------------------------------------------------------------------
@@ -191,8 +263,6 @@ for _name, _dtype in {
 _Class.to = to
 _Class.cpu = lambda self: to(self, "cpu")
 _Class.cuda = lambda self, device=None, non_blocking=False: to(self, creation.cuda_device(device))
-_Class.outer = checked(einsum.outer)
-_Class.ger = _Class.outer
 _Class.pin_memory = lambda self: self
 _Class.numpy_dtype = property(lambda self: self._data.dtype)
 
@@ -219,14 +289,58 @@ _Class.type_as = lambda self, other: to(self, other)
 
 
 def _new(name: str) -> Any:
-    def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    def method(
+        self: Tensor,
+        *size: Any,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        layout: Any = None,
+        pin_memory: bool = False,
+        **named: Any,
+    ) -> Tensor:
+        if "size" in named:
+            size = (named.pop("size"),)
         return getattr(creation, name)(
-            *size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
+            *size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad, **named
         )
 
+    method.__name__ = method.__qualname__ = f"new_{name}"
     method.__doc__ = f"``fastnet.{name}`` with this tensor's dtype and device."
     return method
 
 
-for _name in ("zeros", "ones", "empty", "full", "tensor"):
+for _name in ("zeros", "ones", "empty", "full", "empty_strided"):
     setattr(Tensor, f"new_{_name}", _new(_name))
+
+
+def new_tensor(
+    self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A copy of the data with this tensor's dtype and device."""
+    return creation.tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+_Class.new_tensor = new_tensor
+_Class.new = lambda self, *data, device=None: creation.legacy("new", data, self.dtype, device or self.device)
+
+
+def apply_(self: Tensor, callable: Any) -> Tensor:
+    """Replace every element by what a Python function makes of it; on the CPU only, and slow."""
+    if self.requires_grad:
+        raise RuntimeError("apply_: cannot be used on a tensor that requires a gradient")
+    if self.is_cuda:
+        raise TypeError("apply_ is only implemented on CPU tensors")
+    flat = [callable(v) for v in self.reshape(-1).tolist()]
+    arithmetic.writeable(self)[...] = creation.tensor(flat, dtype=self.dtype)._data.reshape(self._data.shape)
+    self._version_counter[0] += 1
+    return self
+
+
+def map_(self: Tensor, tensor: Tensor, callable: Any) -> Tensor:
+    """Replace every element by what a Python function makes of it and ``tensor``'s; on the CPU only, and slow."""
+    other = iter(tensor.expand(*self._data.shape).reshape(-1).tolist())
+    return apply_(self, lambda v: callable(v, next(other)))
+
+
+_Class.apply_, _Class.map_ = apply_, map_

@@ -10,20 +10,63 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnet import _dtypes, autograd
+from fastnet import _dlpack, _dtypes, autograd
 from fastnet._device import device as Device
 from fastnet._device import synchronise
+from fastnet.autograd.views import refresh
 
 _hook_keys = count()
 
 
 class Size(tuple):
-    """A shape: a tuple that prints as PyTorch's and knows its number of elements."""
+    """A shape: a tuple of ints that prints as PyTorch's, stays a Size when sliced or joined, and knows its number of
+    elements.
+
+    >>> Size([2, 3, 4])[1:].numel()
+    12
+    """
+
+    def __new__(cls, sizes: Any = ()) -> Size:
+        made = tuple.__new__(cls, sizes)
+        for i, n in enumerate(made):
+            if not isinstance(n, int):
+                if not hasattr(n, "__index__"):
+                    raise TypeError(f"Size() takes an iterable of 'int' (item {i} is '{type(n).__name__}')")
+                return tuple.__new__(cls, [m.__index__() for m in made])
+        return made
+
+    @classmethod
+    def _of(cls, shape: tuple) -> Size:
+        """Of an array's shape, which needs no checks."""
+        return tuple.__new__(cls, shape)
 
     def __repr__(self) -> str:
         return f"fastnet.Size([{', '.join(map(str, self))}])"
 
+    def __getitem__(self, index: Any) -> Any:
+        item = tuple.__getitem__(self, index)
+        return tuple.__new__(Size, item) if isinstance(index, slice) else item
+
+    def __add__(self, other: Any) -> Any:
+        if not isinstance(other, tuple):
+            return NotImplemented
+        return Size(tuple.__add__(self, other))
+
+    def __radd__(self, other: Any) -> Any:
+        if not isinstance(other, tuple):
+            return NotImplemented
+        return Size(tuple.__add__(other, self))
+
+    def __mul__(self, n: Any) -> Any:
+        return tuple.__new__(Size, tuple.__mul__(self, n))
+
+    __rmul__ = __mul__
+
+    def __reduce__(self) -> tuple:
+        return (Size, (tuple(self),))
+
     def numel(self) -> int:
+        """The product of the sizes."""
         n = 1
         for d in self:
             n *= d
@@ -57,15 +100,15 @@ class Tensor:
     __slots__ = (
         "__weakref__",
         "_accumulate",
-        "_base",
         "_data",
+        "_grad",
         "_hooks",
         "_node",
         "_output_index",
         "_requires_grad",
         "_retains_grad",
         "_version_counter",
-        "grad",
+        "_view",
     )
     __array_priority__ = 1000  # NumPy arrays leave mixed arithmetic to us
 
@@ -91,21 +134,20 @@ class Tensor:
         def __gt__(self, other: Any) -> Tensor: ...
         def __ge__(self, other: Any) -> Tensor: ...
 
-    def __init__(self, data: Any = ()):
-        from fastnet.ops.creation import tensor
+    def __init__(self, *data: Any, device: Any = None):
+        from fastnet.ops.creation import legacy
 
-        made = tensor(data, dtype=_dtypes.get_default_dtype())
-        self._initialise(made._data)
+        self._initialise(legacy("Tensor", data, _dtypes.get_default_dtype(), device)._data)
 
     def _initialise(self, array: Any) -> None:
         self._data = array
         self._requires_grad = False
-        self.grad = None
+        self._grad = None
         self._node = None
         self._output_index = 0
         self._accumulate = None
         self._hooks = None
-        self._base = None
+        self._view = None
         self._retains_grad = False
         self._version_counter = [0]
 
@@ -117,12 +159,12 @@ class Tensor:
             array = np.asarray(array)
         t._data = array
         t._requires_grad = requires_grad
-        t.grad = None
+        t._grad = None
         t._node = None
         t._output_index = 0
         t._accumulate = None
         t._hooks = None
-        t._base = None
+        t._view = None
         t._retains_grad = False
         t._version_counter = [0]
         return t
@@ -131,12 +173,12 @@ class Tensor:
 
     @property
     def shape(self) -> Size:
-        return Size(self._data.shape)
+        return Size._of(self._data.shape)
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or its entry ``dim``."""
         if dim is None:
-            return Size(self._data.shape)
+            return Size._of(self._data.shape)
         n = self._data.ndim
         if not -n <= dim < n:
             raise IndexError(
@@ -201,7 +243,39 @@ class Tensor:
         return self.dtype.is_floating_point
 
     def is_complex(self) -> bool:
+        """False: fastnet has no complex dtypes."""
         return False
+
+    def is_signed(self) -> bool:
+        """Whether the dtype has negative numbers."""
+        return self.dtype.is_signed
+
+    def is_nonzero(self) -> bool:
+        """The truth of a tensor of one element."""
+        return bool(self)
+
+    def is_same_size(self, other: Tensor) -> bool:
+        """Whether both have one shape."""
+        return self._data.shape == other._data.shape
+
+    def get_device(self) -> int:
+        """The GPU's number, -1 for the CPU."""
+        return self._data.device.id if self.is_cuda else -1
+
+    def storage_offset(self) -> int:
+        """Elements between the start of the memory that this tensor is a view of and its own first one."""
+        base = self._base
+        return 0 if base is None else (self.data_ptr() - base.data_ptr()) // self._data.itemsize
+
+    is_cpu = property(lambda self: not self.is_cuda)
+    is_sparse = is_quantized = is_mkldnn = is_mps = is_xpu = is_meta = is_nested = property(lambda self: False)
+    is_sparse_csr = is_vulkan = is_xla = is_ipu = property(lambda self: False)
+
+    def is_conj(self) -> bool:
+        """False: nothing is lazily conjugated."""
+        return False
+
+    is_neg = is_inference = is_distributed = is_shared = is_pinned = is_conj
 
     def __len__(self) -> int:
         if self._data.ndim == 0:
@@ -214,7 +288,43 @@ class Tensor:
     # ---- autograd --------------------------------------------------------------------------------------------------
 
     @property
+    def _base(self) -> Tensor | None:
+        """The tensor whose memory this one is a view of."""
+        return None if self._view is None else self._view.base
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward has added up so far."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value)}")
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+            if value._data.dtype != self._data.dtype:
+                raise RuntimeError(
+                    f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}"
+                )
+            if value._data.shape != self._data.shape:
+                raise RuntimeError(
+                    f"assigned grad has data of a different size: expected {list(self.shape)}, got {list(value.shape)}"
+                )
+            if value.is_cuda != self.is_cuda:
+                raise RuntimeError(f"assigned grad has data located on a different device: {value.device}")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    @property
     def requires_grad(self) -> bool:
+        """Whether gradients are computed for this tensor."""
+        if self._view is not None:
+            refresh(self)
         return self._requires_grad
 
     @requires_grad.setter
@@ -222,7 +332,10 @@ class Tensor:
         if value and not _dtypes.of_array(self._data).is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if not value and self._node is not None:
-            raise RuntimeError("you can only change requires_grad flags of leaf variables.")
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
+                "a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+            )
         self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -232,10 +345,14 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        return self._node is None
+        """Whether no recorded operation made this tensor."""
+        return self.grad_fn is None
 
     @property
     def grad_fn(self) -> Any:
+        """The node of the graph that made this tensor, or None."""
+        if self._view is not None:
+            refresh(self)
         return self._node
 
     @property
@@ -274,6 +391,8 @@ class Tensor:
 
     def detach_(self) -> Tensor:
         """Forget this tensor's history, in place."""
+        if self._view is not None and self._node is not None:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
         self._node = None
         self._output_index = 0
         self._requires_grad = False
@@ -299,6 +418,19 @@ class Tensor:
             self._watch_node()
         handle = RemovableHandle(self._hooks)
         self._hooks[handle._key] = hook
+        return handle
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call ``hook(tensor)`` whenever backward has added to this leaf's ``grad``."""
+        if not self.requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        if self._node is not None:
+            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+        node, _ = autograd.engine.edge_of(self)
+        if node.after is None:
+            node.after = {}
+        handle = RemovableHandle(node.after)
+        node.after[handle._key] = hook
         return handle
 
     def _watch_node(self) -> None:
@@ -332,13 +464,7 @@ class Tensor:
         if self._data.size != 1:
             raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
         value = self._host().reshape(())
-        return (
-            value[()].astype(np.float32).item()
-            if self._data.dtype.kind == "V"
-            else value.item()
-            if self.dtype is not _dtypes.bfloat16
-            else float(value)
-        )
+        return float(value) if self.dtype is _dtypes.bfloat16 else value.item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -362,13 +488,19 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"Unable to avoid copy while creating an array of {dtype} from a {self.dtype} tensor")
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Any:
+        """What NumPy's functions of tensors give: tensors."""
+        return Tensor._wrap(array) if np.asarray(array).dtype in _dtypes.FROM_NUMPY else array
+
+    def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-        return self._data.__dlpack__(**kwargs)
+        return _dlpack.export(self._data, **options)
 
     def __dlpack_device__(self) -> tuple:
         return self._data.__dlpack_device__()
@@ -397,6 +529,9 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
     def __index__(self) -> int:
         if self._data.size != 1 or self.dtype.category == 2:
             raise TypeError("only integer tensors of a single element can be converted to an index")
@@ -407,11 +542,25 @@ class Tensor:
             raise TypeError("iteration over a 0-d tensor")
         return iter([self[i] for i in range(len(self))])
 
+    def __reversed__(self) -> Tensor:
+        from fastnet.ops.shape import flip
+
+        return flip(self, 0) if self._data.ndim else self
+
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("Tensor does not support deleting items")
+
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, int, float, bool, np.generic)):
+            raise RuntimeError(
+                f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
+            )
         return bool((self == element).any())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self._data.ndim == 0 and spec else format(str(self), spec)
+        if self._data.ndim == 0:  # as PyTorch: a number, printed as such
+            return format(self.item(), spec)
+        return format(str(self), spec)
 
     def __repr__(self) -> str:
         from fastnet._printing import tensor_text
@@ -429,7 +578,7 @@ class Tensor:
         copy = type(self).__new__(type(self))
         copy._initialise(self._data.copy())
         copy._requires_grad = self._requires_grad
-        if self.grad is not None:
+        if self._grad is not None:
             copy.grad = self.grad.__deepcopy__(memo)
         memo[id(self)] = copy
         return copy

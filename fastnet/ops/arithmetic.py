@@ -17,6 +17,7 @@ from fastnet._device import namespace
 from fastnet._dtypes import bool_
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, is_grad_enabled
+from fastnet.autograd.views import check_overlap, rebase, recorded_in_place
 from fastnet.ops._numeric import is_short, rounded, unbroadcast, wide
 
 # ---- operands ------------------------------------------------------------------------------------------------------
@@ -24,6 +25,8 @@ from fastnet.ops._numeric import is_short, rounded, unbroadcast, wide
 
 class Cast(ArrayFunction):
     """x in another dtype."""
+
+    node_name = "ToCopyBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Any, dtype: Any) -> Any:
@@ -135,6 +138,8 @@ class Add(ArrayFunction):
 
 class Subtract(ArrayFunction):
     """a - b."""
+
+    node_name = "SubBackward0"
 
     @staticmethod
     def forward(ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
@@ -516,6 +521,8 @@ isfinite = _predicate("isfinite", np.isfinite, "Which elements are neither infin
 class Clamp(ArrayFunction):
     """Limited to [low, high]; the gradient passes where nothing was cut."""
 
+    node_name = "ClampBackward1"
+
     @staticmethod
     def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
         ctx.save(x)
@@ -614,7 +621,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             )
         value = cast(value, input.dtype)
     check_broadcast("masked_fill", input._data.shape, mask._data.shape)
-    return Where.apply(mask, value, input, input._data.dtype)
+    return MaskedFill.apply(mask, value, input, input._data.dtype)
+
+
+class MaskedFill(Where):
+    """A value where the mask is true, else x."""
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
@@ -656,8 +667,8 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
 
     Raises:
         RuntimeError: a leaf that requires a gradient, or a view of one, is modified while operations are recorded; or
-        the
-            result does not have the target's shape or a dtype that it can hold.
+            the result has a dtype that the target cannot hold.
+        ValueError: the result does not have the target's shape.
     """
     data = target._data
     if result._data.shape != data.shape:
@@ -670,45 +681,36 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
                 f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name}"
             )
         result = cast(result, target.dtype)
-    recorded = is_grad_enabled() and (result.requires_grad or target.requires_grad)
-    if recorded:
-        check_in_place(target)
-    data[...] = result._data
+    recorded = recorded_in_place(target, result)
+    writeable(target)[...] = result._data
     target._version_counter[0] += 1
     if recorded:
-        target._node, target._output_index, target._requires_grad = (
-            result._node,
-            result._output_index,
-            result._requires_grad,
-        )
-        if target._hooks is not None:
-            target._watch_node()
+        rebase(target, result, name)
     return target
 
 
-def check_in_place(target: Tensor) -> None:
-    """RuntimeError where a recorded modification in place has no meaning."""
-    if target.requires_grad and target.is_leaf:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    if target._base is not None:
-        base = (
-            "a view of a leaf Variable that requires grad"
-            if target._base.is_leaf and target._base.requires_grad
-            else "a view"
-        )
-        raise RuntimeError(
-            f"{base} is being used in an in-place operation while gradients are recorded. Assign to the tensor itself "
-            "(x[i] = value), work on a clone, or use no_grad()"
-        )
+def writeable(target: Tensor) -> Any:
+    """The tensor's array, to be written; RuntimeError where several elements are one place in memory."""
+    data = target._data
+    if not data.flags.writeable if isinstance(data, np.ndarray) else 0 in data.strides:
+        check_overlap(target)
+        if isinstance(data, np.ndarray):
+            from fastnet._dlpack import writeable_view
+
+            data = writeable_view(data)
+    return data
 
 
-def old_value(target: Tensor) -> Tensor:
+def old_value(target: Tensor, recorded: bool | None = None) -> Tensor:
     """What an operation in place reads: the tensor itself, or when recorded a copy with its history, since what
     backward needs of the old value would be overwritten."""
-    if not (is_grad_enabled() and (target.requires_grad or target._base is not None)):
+    if recorded is None:
+        recorded = is_grad_enabled() and target.requires_grad
+    if not recorded:
         return target
+    requires_grad = target.requires_grad  # brings the history of a view up to date
     copy = Tensor._wrap(target._data.copy())
-    copy._node, copy._output_index, copy._requires_grad = target._node, target._output_index, target._requires_grad
+    copy._node, copy._output_index, copy._requires_grad = target._node, target._output_index, requires_grad
     return copy
 
 
@@ -716,9 +718,8 @@ def in_place(function: Callable, name: str) -> Callable:
     """The in-place form of an operation."""
 
     def operation(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if is_grad_enabled() and (self.requires_grad or any(isinstance(a, Tensor) and a.requires_grad for a in args)):
-            check_in_place(self)
-        return assign(self, function(old_value(self), *args, **kwargs), name)
+        recorded = recorded_in_place(self, *args, *kwargs.values())
+        return assign(self, function(old_value(self, recorded), *args, **kwargs), name)
 
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = f"In-place form of ``{function.__name__}``."
@@ -748,13 +749,26 @@ def fill_(self: Tensor, value: Any) -> Tensor:
             )
         return copy_(self, value)
     _dtypes.of_scalar(value)
-    if is_grad_enabled() and self.requires_grad:
-        check_in_place(self)
-        self._node, self._output_index, self._requires_grad = None, 0, False
+    recorded = recorded_in_place(self)
     with np.errstate(all="ignore"):
-        self._data.fill(np.asarray(value).astype(self._data.dtype) if isinstance(self._data, np.ndarray) else value)
+        data = writeable(self)
+        data.fill(np.asarray(value).astype(data.dtype) if isinstance(data, np.ndarray) else value)
     self._version_counter[0] += 1
+    if recorded:
+        rebase(self, Fill.apply(old_value(self, True)), "fill_")
     return self
+
+
+class Fill(ArrayFunction):
+    """The history of a tensor all of whose elements were replaced: no gradient goes on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return namespace(grad).zeros_like(grad)
 
 
 def zero_(self: Tensor) -> Tensor:

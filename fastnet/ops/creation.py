@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import _dtypes
-from fastnet._device import array_module, why_no_cuda
+from fastnet import _dlpack, _dtypes
+from fastnet._device import array_module, get_default_device, why_no_cuda
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.ops.shape import sizes
@@ -19,6 +19,8 @@ _WARNED_COMPLEX = "fastnet has no complex dtypes"
 def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
     if device is not None:
         array = to_device(array, Device(device))
+    elif get_default_device().type != "cpu":
+        array = to_device(array, get_default_device())
     t = Tensor._wrap(array)
     if requires_grad:
         t.requires_grad = True
@@ -121,6 +123,24 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return _finish(array, device, requires_grad)
 
 
+def legacy(name: str, data: tuple, dtype: _dtypes.dtype, device: Any = None) -> Tensor:
+    """What ``Tensor(...)``, ``FloatTensor(...)`` and their kin make: of values, or of sizes, uninitialised."""
+    if len(data) == 1 and isinstance(data[0], Tensor):
+        source = data[0]
+        if source.dtype is not dtype:
+            raise TypeError(f"{name}(): expected a tensor of dtype {dtype}, got {source.dtype}")
+        return source.detach()
+    if len(data) == 1 and not isinstance(data[0], (int, np.integer)):
+        if isinstance(data[0], tuple) and hasattr(data[0], "numel"):  # a Size
+            return empty(*data[0], dtype=dtype, device=device)
+        if isinstance(data[0], (float, bool)):
+            raise TypeError(f"{name}(): argument must be a sequence or sizes, got {type(data[0]).__name__}")
+        return tensor(data[0], dtype=dtype, device=device)
+    if not data:
+        return empty(0, dtype=dtype, device=device)
+    return empty(*data, dtype=dtype, device=device)
+
+
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of the data, sharing memory where dtype and device allow it."""
     if isinstance(data, Tensor):
@@ -152,11 +172,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 def from_dlpack(external: Any) -> Tensor:
-    """A tensor that shares the memory of another library's array, by DLPack."""
-    kind = external.__dlpack_device__()[0]
-    array = np.from_dlpack(external) if kind == 1 else array_module("cuda").from_dlpack(external)
-    _dtypes.of_array(array)
-    return Tensor._wrap(array)
+    """A tensor that shares the memory of another library's array, or of a DLPack capsule, bfloat16 included."""
+    return Tensor._wrap(_dlpack.take(external))
 
 
 def _shaped(name: str, size: tuple, dtype: Any, device: Any, requires_grad: bool, make: Any) -> Tensor:
@@ -307,3 +324,109 @@ def cuda_device(index: Any = None) -> Device:
     if why:
         raise RuntimeError(f"cuda: {why}")
     return Device("cuda") if index is None else Device(index)
+
+
+def empty_strided(
+    size: Any, stride: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """An uninitialised tensor of a shape with given strides, in elements."""
+    from fastnet.ops.rearrange import as_strided
+
+    n = 1 + sum((k - 1) * s for k, s in zip(size, stride, strict=True)) if math.prod(size) else 0
+    out = as_strided(empty(n, dtype=dtype, device=device), size, stride)
+    return Tensor._wrap(out._data, requires_grad)
+
+
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A number as a tensor without dimensions, of the default dtype unless one is named."""
+    return full((), s, dtype=dtype or _dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
+
+
+def range(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Numbers from start to end, which is included: the older form of ``arange``."""
+    if end is None:
+        start, end = 0, start
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    count = math.floor((end - start) / step) + 1
+    values = start + step * array_module(device).arange(count)
+    return _finish(values.astype((dtype or _dtypes.get_default_dtype()).numpy), device, False)
+
+
+def frombuffer(
+    buffer: Any, *, dtype: _dtypes.dtype, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
+    """A vector that shares the memory of an object with Python's buffer interface."""
+    view = memoryview(buffer)
+    size = view.nbytes
+    if not 0 <= offset < size:
+        raise ValueError(
+            f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) - 1"
+        )
+    if count == 0 or count < -1:
+        raise ValueError("count must be non-zero")
+    if count == -1 and (size - offset) % dtype.itemsize:
+        raise ValueError(
+            f"buffer length ({size - offset} bytes) after offset must be a multiple of element size ({dtype.itemsize})"
+        )
+    raw = np.frombuffer(view.cast("B"), np.uint8)[offset:]
+    n = len(raw) // dtype.itemsize if count == -1 else count
+    if n * dtype.itemsize > len(raw):
+        raise ValueError(
+            f"requested buffer length ({n} * {dtype.itemsize} bytes) after offset must not be greater than actual buffer length ({size} bytes)"
+        )
+    array = raw[: n * dtype.itemsize].view(dtype.numpy)
+    return _finish(array if array.flags.writeable else array.copy(), None, requires_grad)
+
+
+def _window(name: str, coefficients: tuple[float, ...]) -> Any:
+    def operation(
+        window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Tensor:
+        if window_length < 0:
+            raise RuntimeError(f"{name} requires non-negative window_length, got window_length={window_length}")
+        n = window_length - (not periodic)
+        angle = 2 * np.pi * np.arange(window_length) / max(n, 1)
+        values = sum((-1) ** k * a * np.cos(k * angle) for k, a in enumerate(coefficients))
+        values = np.ones(1) if window_length == 1 else np.asarray(values)
+        d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
+        return _finish(values.astype(d.numpy), device, requires_grad)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = f"The {name.split('_')[0].capitalize()} window, periodic or symmetric."
+    return operation
+
+
+hann_window = _window("hann_window", (0.5, 0.5))
+hamming_window = _window("hamming_window", (0.54, 0.46))
+blackman_window = _window("blackman_window", (0.42, 0.5, 0.08))
+
+
+def _legacy_class(name: str, dtype: _dtypes.dtype) -> Any:
+    """``FloatTensor`` and its kin: a constructor, and a class that tensors of the dtype are instances of."""
+
+    class Meta(type):
+        def __instancecheck__(cls, x: Any) -> bool:
+            return isinstance(x, Tensor) and x.dtype is dtype
+
+        def __call__(cls, *data: Any, device: Any = None) -> Tensor:
+            return legacy(name, data, dtype, device)
+
+    return Meta(
+        name, (), {"__doc__": f"Tensors of dtype {dtype.name}: of values, or of sizes, uninitialised.", "dtype": dtype}
+    )
+
+
+LEGACY = tuple(
+    _legacy_class(name, dtype)
+    for name, dtype in (
+        ("FloatTensor", _dtypes.float32),
+        ("DoubleTensor", _dtypes.float64),
+        ("HalfTensor", _dtypes.float16),
+        ("BFloat16Tensor", _dtypes.bfloat16),
+        ("IntTensor", _dtypes.int32),
+        ("LongTensor", _dtypes.int64),
+        ("ByteTensor", _dtypes.uint8),
+        ("BoolTensor", _dtypes.bool_),
+    )
+)

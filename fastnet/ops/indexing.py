@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,11 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.autograd import ArrayFunction, is_grad_enabled
+from fastnet.autograd import ArrayFunction
+from fastnet.autograd.views import rebase, recorded_in_place
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
-from fastnet.ops.arithmetic import cast, check_in_place, check_tensor, old_value
+from fastnet.ops._results import result
+from fastnet.ops.arithmetic import cast, check_tensor, old_value, writeable
 
 
 def add_at(out: Any, index: Any, values: Any) -> None:
@@ -38,9 +39,16 @@ def add_at(out: Any, index: Any, values: Any) -> None:
         out.reshape(-1)[flat[starts]] += total
 
 
+_PLAIN = (int, type(None))
+
+
 def _plain_index(index: Any) -> tuple[Any, bool]:
     """An index of arrays, slices and numbers, and whether it is basic (gives a view)."""
     items = index if isinstance(index, tuple) else (index,)
+    if type(index) is int or (type(index) is slice and index.step is None):
+        start, stop = (None, None) if type(index) is int else (index.start, index.stop)
+        if type(start) in _PLAIN and type(stop) in _PLAIN:
+            return items, True
     basic = True
     out = []
     for item in items:
@@ -49,13 +57,19 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
                 item = Tensor._wrap(item._data.astype(bool))
             if item._data.dtype.kind not in "iub":
                 raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, got {item.dtype}")
+            if not item._data.ndim and item._data.dtype.kind in "iu":  # a number: a view, as PyTorch
+                out.append(int(item._data))
+                continue
             basic = False
             out.append(item._data)
-        elif isinstance(item, (list, np.ndarray)):
+        elif isinstance(item, np.ndarray) and not item.ndim and item.dtype.kind in "iu":
+            out.append(int(item))
+        elif isinstance(item, (list, np.ndarray, range)):
+            item = list(item) if isinstance(item, range) else item
             array = (
                 np.asarray(item)
                 if not isinstance(item, list) or not any(isinstance(i, Tensor) for i in item)
-                else np.array([int(i) for i in item])
+                else np.array([i.tolist() if isinstance(i, Tensor) else i for i in item])
             )
             if array.size == 0 and array.dtype.kind == "f":
                 array = array.astype(np.int64)
@@ -93,11 +107,14 @@ def _check_index(x: Any, index: tuple) -> None:
     )
     if dims > x.ndim:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
-    if Ellipsis in [i for i in index if not hasattr(i, "dtype")] or not any(hasattr(i, "dtype") for i in index):
+    if not any(hasattr(i, "dtype") for i in index):
         return
     axis = 0
     for i in index:
         if i is None:
+            continue
+        if i is Ellipsis:
+            axis += x.ndim - dims
             continue
         if hasattr(i, "dtype"):
             if i.dtype == np.bool_:
@@ -143,6 +160,47 @@ class BasicIndex(Index):
     """x[index] by numbers and slices: a view."""
 
     view = True
+    node_name = "SelectBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, index: tuple, basic: bool) -> Any:
+        ctx.shape, ctx.index, ctx.basic = x.shape, index, basic
+        out = x[index]
+        return x[(*index, Ellipsis)] if isinstance(out, np.generic) else out  # NumPy's scalars are no views
+
+    @classmethod
+    def _node_name(cls, ctx: Any) -> str:
+        kinds = {type(i) for i in ctx.index}
+        return "SliceBackward0" if slice in kinds else "UnsqueezeBackward0" if kinds == {type(None)} else cls.node_name
+
+
+def _numbers_first(ndim: int, index: tuple) -> tuple[tuple, tuple] | None:
+    """Numbers among arrays are taken first, as PyTorch does, which leaves the arrays' dimension elsewhere than NumPy
+    would: the index without arrays, and the arrays' index into what that gives. None where there are no numbers."""
+    if not any(type(i) is int or isinstance(i, np.integer) for i in index):
+        return None
+    used = sum(
+        i.ndim if hasattr(i, "dtype") and i.dtype.kind == "b" else 1
+        for i in index
+        if i is not None and i is not Ellipsis and not (hasattr(i, "dtype") and i.dtype.kind == "b" and i.ndim == 0)
+    )
+    filled: list = []
+    for i in index:
+        if i is Ellipsis:
+            filled += [slice(None)] * max(0, ndim - used)
+        else:
+            filled.append(i)
+    first: list = []
+    then: list = []
+    for i in filled:
+        if hasattr(i, "dtype") and not isinstance(i, np.integer):
+            first += [slice(None)] * (i.ndim if i.dtype.kind == "b" else 1)
+            then.append(i)
+        else:
+            first.append(i)
+            if i is None or isinstance(i, slice):
+                then.append(slice(None))
+    return tuple(first), tuple(then)
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:
@@ -150,6 +208,10 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     plain, basic = _plain_index(index)
     try:
         _check_index(self._data, plain)
+        if not basic and len(plain) > 1:
+            two = _numbers_first(self._data.ndim, plain)
+            if two is not None:
+                return Index.apply(BasicIndex.apply(self, two[0], True), two[1], False)
         return (BasicIndex if basic else Index).apply(self, plain, basic)
     except IndexError as error:
         raise IndexError(str(error).replace("array", "tensor")) from None
@@ -157,6 +219,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
 
 class SetIndex(ArrayFunction):
     """A copy of x with x[index] = value."""
+
+    node_name = "CopySlices"
 
     @staticmethod
     def forward(ctx: Any, x: Any, index: tuple, value: Any) -> Any:
@@ -185,9 +249,14 @@ class SetIndex(ArrayFunction):
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """``self[index] = value``, recorded when gradients are."""
-    plain, _ = _plain_index(index)
+    plain, basic = _plain_index(index)
     try:
         _check_index(self._data, plain)
+        if not basic and len(plain) > 1:
+            two = _numbers_first(self._data.ndim, plain)
+            if two is not None:
+                setitem(BasicIndex.apply(self, two[0], True), two[1], value)
+                return
         if isinstance(value, Tensor):
             if value.is_cuda != self.is_cuda:
                 value = value.to(self.device)
@@ -196,24 +265,17 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             from fastnet.ops.creation import as_tensor
 
             value = cast(as_tensor(value, device=self.device), self.dtype)
-        if is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
-            check_in_place(self)
-            result = SetIndex.apply(old_value(self), plain, value)
-            self._data[plain] = value._data if isinstance(value, Tensor) else value
-            self._node, self._output_index, self._requires_grad = (
-                result._node,
-                result._output_index,
-                result._requires_grad,
-            )
-            if self._hooks is not None:
-                self._watch_node()
-        else:
-            self._data[plain] = value._data if isinstance(value, Tensor) else value
+        history = None
+        if recorded_in_place(self, value):
+            history = SetIndex.apply(old_value(self, True), plain, value)
+        writeable(self)[plain] = value._data if isinstance(value, Tensor) else value
+        self._version_counter[0] += 1
+        if history is not None:
+            rebase(self, history, "setitem")
     except IndexError as error:
         raise IndexError(str(error).replace("array", "tensor")) from None
     except ValueError as error:
         raise ValueError(f"setitem: shape mismatch: {error}".replace("array", "tensor")) from None
-    self._version_counter[0] += 1
 
 
 # ---- along one axis ------------------------------------------------------------------------------------------------
@@ -384,9 +446,6 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
 # ---- order ---------------------------------------------------------------------------------------------------------
 
-SortResult = namedtuple("SortResult", ["values", "indices"])
-TopK = namedtuple("TopK", ["values", "indices"])
-
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices that sort along ``dim``; equal elements keep their order; NaN counts as the greatest."""
@@ -405,7 +464,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Values in order along ``dim`` and where they stood."""
     order = argsort(input, dim, descending)
-    return SortResult(gather(input, dim, order), order)
+    return result("sort", "values indices")(gather(input, dim, order), order)
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
@@ -416,18 +475,143 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     order = argsort(input, dim, largest)
     if input._data.ndim:
         order = Tensor._wrap(order._data[(slice(None),) * a + (slice(k),)])
-    return TopK(gather(input, dim, order), order)
+    return result("topk", "values indices")(gather(input, dim, order), order)
 
 
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    """The distinct elements in order, with their inverse indices and counts if asked for."""
-    values, inverse, counts = namespace(input._data).unique(input._data, return_inverse=True, return_counts=True)
-    out = [Tensor._wrap(values)]
-    if return_inverse:
-        out.append(Tensor._wrap(inverse.reshape(input._data.shape).astype(np.int64)))
-    if return_counts:
-        out.append(Tensor._wrap(counts.astype(np.int64)))
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements in order (or slices along ``dim``), with inverse indices and counts if asked for."""
+    check_tensor("unique", input)
+    xp = namespace(input._data)
+    axis = None if dim is None else axis_of(dim, input._data.ndim, "unique")
+    x = input._data
+    values, inverse, counts = xp.unique(
+        wide(x),
+        return_inverse=True,
+        return_counts=True,
+        axis=axis,
+        **({"equal_nan": False} if xp is np and axis is None else {}),
+    )
+    inverse = inverse.reshape(x.shape) if dim is None else inverse.reshape(-1)
+    return _with(values.astype(x.dtype), inverse if return_inverse else None, counts if return_counts else None)
+
+
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """Runs of equal elements (or slices along ``dim``) made one, with inverse indices and counts if asked for."""
+    check_tensor("unique_consecutive", input)
+    xp = namespace(input._data)
+    x = (
+        input._data.reshape(-1)
+        if dim is None
+        else xp.moveaxis(input._data, axis_of(dim, input._data.ndim, "unique"), 0)
+    )
+    rows = x.reshape(x.shape[0], -1)
+    new = xp.ones(x.shape[0], bool)
+    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    out = x[new] if dim is None else xp.moveaxis(x[new], 0, dim)
+    inverse = xp.cumsum(new) - 1
+    if dim is None:
+        inverse = inverse.reshape(input._data.shape)
+    starts = xp.flatnonzero(new)
+    counts = xp.diff(xp.concatenate([starts, xp.asarray([x.shape[0]])]))
+    return _with(out, inverse if return_inverse else None, counts if return_counts else None)
+
+
+def _with(values: Any, *more: Any) -> Any:
+    """A tensor, or a tuple of it and those of the int64 arrays that are not None."""
+    out = [Tensor._wrap(values), *[Tensor._wrap(m.astype(np.int64)) for m in more if m is not None]]
     return out[0] if len(out) == 1 else tuple(out)
+
+
+def argwhere(input: Tensor) -> Tensor:
+    """The indices of the elements that are not zero, (count, dims)."""
+    return nonzero(input)
+
+
+def msort(input: Tensor) -> Tensor:
+    """Sorted along the first dimension."""
+    return sort(input, 0)[0]
+
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Where values would go into sequences sorted along their last dimension: before equal ones, or with ``right``
+    (``side="right"``) behind them.
+
+    Args:
+        sorted_sequence: (..., N), or (N,) for all values.
+        input: a number, or values (..., M) with the sequence's leading dimensions.
+        out_int32: int32 in place of int64.
+        sorter: the indices that sort ``sorted_sequence``.
+    """
+    check_tensor("searchsorted", sorted_sequence, "sorted_sequence")
+    if side is not None:
+        if side not in ("left", "right"):
+            raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
+        if right and side == "left":
+            raise RuntimeError(
+                "searchsorted(): side and right can't be set to opposites, got side of left while right was True"
+            )
+        right = side == "right"
+    xp = namespace(sorted_sequence._data)
+    sequence = wide(sorted_sequence._data)
+    if isinstance(input, Tensor):
+        if input.dtype is not sorted_sequence.dtype:
+            raise RuntimeError(
+                f"searchsorted(): boundary tensor and input value tensor should have same dtype, got "
+                f"{sorted_sequence.dtype} and {input.dtype}"
+            )
+        values = wide(input._data)
+    else:
+        _dtypes.of_scalar(input)
+        values = xp.asarray(input)
+    if not sequence.ndim:
+        raise RuntimeError("searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
+    if sorter is not None:
+        sequence = xp.take_along_axis(sequence, sorter._data, -1)
+    where = "right" if right else "left"
+    if sequence.ndim == 1:
+        found = xp.asarray(xp.searchsorted(sequence, values, where))
+    else:
+        if values.shape[:-1] != sequence.shape[:-1] or not values.ndim:
+            raise RuntimeError(
+                "searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
+                f"tensor and input value tensor must match, got {list(sequence.shape)} and {list(values.shape)}"
+            )
+        rows = sequence.reshape(-1, sequence.shape[-1])
+        columns = values.reshape(-1, values.shape[-1])
+        found = xp.empty(columns.shape, np.int64)
+        for i in range(len(rows)):
+            found[i] = xp.searchsorted(rows[i], columns[i], where)
+        found = found.reshape(values.shape)
+    return Tensor._wrap(found.astype(np.int32 if out_int32 else np.int64))
+
+
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """The bucket of each value: how many of the sorted ``boundaries`` lie below it (or with ``right`` are not above)."""
+    check_tensor("bucketize", boundaries, "boundaries")
+    if boundaries._data.ndim != 1:
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._data.ndim})")
+    if isinstance(input, Tensor) and input.dtype is not boundaries.dtype:
+        from fastnet.ops.arithmetic import result_type
+
+        common = result_type(input, boundaries)
+        input, boundaries = cast(input, common), cast(boundaries, common)
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:

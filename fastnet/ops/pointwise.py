@@ -7,6 +7,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.autograd.views import recorded_in_place
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import unbroadcast
 from fastnet.ops.arithmetic import assign, cast, check_tensor, old_value
@@ -14,6 +15,10 @@ from fastnet.ops.arithmetic import assign, cast, check_tensor, old_value
 
 class Activate(ArrayFunction):
     """activation(x)."""
+
+    @classmethod
+    def _node_name(cls, ctx: Any) -> str:
+        return "".join(word.capitalize() for word in ctx.activation.split("_")) + "Backward0"
 
     @staticmethod
     def forward(ctx: Any, x: Any, activation: str, parameter: float | None) -> Any:
@@ -63,7 +68,8 @@ def check_floating(name: str, input: Any) -> None:
 def _apply(name: str, input: Any, activation: str, parameter: float | None, inplace: bool) -> Tensor:
     check_floating(name, input)
     if inplace:
-        return assign(input, Activate.apply(old_value(input), activation, parameter), name)
+        recorded = recorded_in_place(input)
+        return assign(input, Activate.apply(old_value(input, recorded), activation, parameter), name)
     return Activate.apply(input, activation, parameter)
 
 

@@ -11,8 +11,9 @@ from fastnet._device import array_module, namespace
 from fastnet._device import device as Device
 from fastnet._random import Generator, default_generator
 from fastnet._tensor import Tensor
+from fastnet.autograd.views import rebase, recorded_in_place
 from fastnet.kernels._runtime import implementation
-from fastnet.ops.arithmetic import check_in_place, check_tensor
+from fastnet.ops.arithmetic import Fill, check_tensor, old_value, writeable
 from fastnet.ops.shape import sizes
 
 
@@ -202,12 +203,11 @@ def multinomial(
 
 
 def _refill(self: Tensor, array: Any) -> Tensor:
-    from fastnet.autograd import is_grad_enabled
-
-    if is_grad_enabled() and self.requires_grad:
-        check_in_place(self)
-    self._data[...] = array
+    recorded = recorded_in_place(self)
+    writeable(self)[...] = array
     self._version_counter[0] += 1
+    if recorded:
+        rebase(self, Fill.apply(old_value(self, True)), "random numbers")
     return self
 
 
@@ -252,6 +252,29 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     """Fill with exponentially distributed numbers of rate ``lambd``."""
     u = _draw("uniform", tuple(self._data.shape), generator, self.device)
     return _refill(self, -namespace(u).log1p(-u) / lambd)
+
+
+def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill with numbers whose logarithms are normal."""
+    if not std > 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+    return _refill(self, np.exp(_draw("normal", tuple(self._data.shape), generator, self.device, mean=mean, std=std)))
+
+
+def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill with numbers of the Cauchy distribution."""
+    if not sigma > 0:
+        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
+    u = _draw("uniform", tuple(self._data.shape), generator, self.device)
+    return _refill(self, median + sigma * np.tan(np.pi * (u - 0.5)))
+
+
+def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Fill with the number of trials until one of probability p succeeds."""
+    if not 0 < p < 1:
+        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+    u = _draw("uniform", tuple(self._data.shape), generator, self.device)
+    return _refill(self, np.ceil(np.log1p(-u) / np.log1p(-p)).clip(1))
 
 
 def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None) -> Tensor:

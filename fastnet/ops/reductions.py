@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +13,9 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axes_of, axis_of, is_short, rounded, wide
+from fastnet.ops._results import result
 from fastnet.ops.arithmetic import abs as abs_
 from fastnet.ops.arithmetic import cast, check_tensor, ne
-
-ValuesAndIndices = namedtuple("ValuesAndIndices", ["values", "indices"])
 
 
 def _spread(grad: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> Any:
@@ -29,6 +27,10 @@ def _spread(grad: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim: b
 
 class Sum(ArrayFunction):
     """Sum over axes; 16-bit types are summed in float32."""
+
+    @classmethod
+    def _node_name(cls, ctx: Any) -> str:
+        return f"{cls.__name__}Backward{int(ctx.keepdim or len(ctx.axes) < len(ctx.shape))}"
 
     @staticmethod
     def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
@@ -70,6 +72,10 @@ def _floating(name: str, input: Tensor, dtype: Any) -> Tensor:
 
 class Mean(ArrayFunction):
     """Mean over axes."""
+
+    @classmethod
+    def _node_name(cls, ctx: Any) -> str:
+        return f"{cls.__name__}Backward{int(ctx.keepdim or len(ctx.axes) < len(ctx.shape))}"
 
     @staticmethod
     def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
@@ -247,7 +253,7 @@ def _extreme(name: str, greatest: bool) -> Callable:
             return Extreme.apply(input, tuple(range(input._data.ndim)), False, greatest)
         axis = axis_of(dim, input._data.ndim, name)
         _require_elements(name, input._data, axis)
-        return ValuesAndIndices(*ExtremeAlong.apply(input, axis, keepdim, greatest))
+        return result(name, "values indices")(*ExtremeAlong.apply(input, axis, keepdim, greatest))
 
     operation.__name__ = operation.__qualname__ = name
     which = "greatest" if greatest else "smallest"
@@ -327,7 +333,7 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     return Tensor._wrap((input._data != 0).sum(axis=axes_of(dim, input._data.ndim, "count_nonzero"), dtype=np.int64))
 
 
-# ---- norms, logsumexp, cumulative sums -----------------------------------------------------------------------------
+# ---- norms, logsumexp ----------------------------------------------------------------------------------------------
 
 
 class Norm2(ArrayFunction):
@@ -352,22 +358,54 @@ class Norm2(ArrayFunction):
         return rounded(wide(_spread(grad, x.shape, ctx.axes, ctx.keepdim)) * direction, grad.dtype), None, None
 
 
+class NormP(ArrayFunction):
+    """(sum |x|^p)^(1/p) over axes for p other than 0, 1, 2 and the infinities; its gradient at 0 is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool, p: float) -> Any:
+        w = wide(x)
+        with np.errstate(all="ignore"):
+            out = namespace(x).asarray(
+                (np.abs(w) ** w.dtype.type(p)).sum(axis=axes, keepdims=keepdim) ** w.dtype.type(1 / p)
+            )
+        ctx.axes, ctx.keepdim, ctx.p, ctx.norm = axes, keepdim, p, out
+        ctx.save(x)
+        return rounded(out, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (x,) = ctx.saved
+        xp = namespace(x)
+        w, p = wide(x), ctx.p
+        norm = _spread(ctx.norm, x.shape, ctx.axes, ctx.keepdim)
+        with np.errstate(all="ignore"):
+            if p < 1:
+                rate = xp.where(w == 0, 0, xp.sign(w) * xp.abs(w) ** (p - 1)) * norm ** (1 - p)
+            else:
+                rate = w * xp.where(w == 0, 0, xp.abs(w) ** (p - 2)) / norm ** (p - 1)
+            rate = xp.where(norm == 0, 0, rate)
+        g = wide(_spread(grad, x.shape, ctx.axes, ctx.keepdim)) * rate
+        return rounded(g.astype(w.dtype), grad.dtype), None, None, None
+
+
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The p-norm of the elements over ``dim``: (sum |x|^p)^(1/p); "fro" is 2; infinities give the extremes of |x|."""
     input = _floating("norm", input, dtype)
-    if p in ("fro", 2, 2.0, None):
+    if isinstance(p, str) and p == "nuc":
+        from fastnet.ops.linalg import matrix_norm
+
+        return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim)
+    if p is None or p in ("fro", 2):
         return Norm2.apply(input, axes_of(dim, input._data.ndim, "norm"), keepdim)
     if isinstance(p, str):
         raise RuntimeError(f"norm: p is {p!r}, expected a number or 'fro'")
-    if p == float("inf"):
-        return amax(abs_(input), dim, keepdim)
-    if p == float("-inf"):
-        return amin(abs_(input), dim, keepdim)
+    if p in (float("inf"), float("-inf")):
+        return (amax if p > 0 else amin)(abs_(input), () if dim is None else dim, keepdim)
     if p == 0:
         return sum(cast(ne(input, 0), input.dtype), dim, keepdim)
     if p == 1:
         return sum(abs_(input), dim, keepdim)
-    return sum(abs_(input) ** p, dim, keepdim) ** (1.0 / p)
+    return NormP.apply(input, axes_of(dim, input._data.ndim, "norm"), keepdim, float(p))
 
 
 class LogSumExp(ArrayFunction):
@@ -398,38 +436,3 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     check_tensor("logsumexp", input)
     input = input if input.dtype.is_floating_point else cast(input, _dtypes.get_default_dtype())
     return LogSumExp.apply(input, axes_of(dim, input._data.ndim, "logsumexp"), keepdim)
-
-
-class CumSum(ArrayFunction):
-    """Running sums along an axis."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any, axis: int) -> Any:
-        ctx.axis = axis
-        return rounded(wide(x).cumsum(axis=axis), x.dtype) if x.ndim else x.copy()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
-        if not grad.ndim:
-            return grad, None
-        xp = namespace(grad)
-        return rounded(xp.flip(xp.flip(wide(grad), ctx.axis).cumsum(axis=ctx.axis), ctx.axis), grad.dtype), None
-
-
-def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
-    """Running sums along ``dim``. Integers and bools as int64."""
-    check_tensor("cumsum", input)
-    if dtype is not None:
-        input = cast(input, _dtypes.as_dtype(dtype))
-    elif input.dtype.category < 2:
-        input = cast(input, _dtypes.int64)
-    return CumSum.apply(input, axis_of(dim, input._data.ndim, "cumsum"))
-
-
-def cumprod(input: Tensor, dim: int) -> Tensor:
-    """Running products along ``dim``, without a gradient where one would be needed: see ``prod``."""
-    check_tensor("cumprod", input)
-    if input.requires_grad:
-        raise RuntimeError("cumprod: not differentiable in fastnet; use exp(cumsum(log(x))) for positive values")
-    x = input._data if input.dtype.category == 2 else input._data.astype(np.int64)
-    return Tensor._wrap(rounded(wide(x).cumprod(axis=axis_of(dim, x.ndim, "cumprod")), x.dtype))

@@ -32,6 +32,7 @@ class Reshape(ArrayFunction):
     """The same elements in C order in another shape; a view where memory allows it."""
 
     view = True
+    node_name = "ViewBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Any, shape: tuple[int, ...]) -> Any:
@@ -77,7 +78,19 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     """As ``reshape``: it copies where PyTorch would refuse (a listed deviation), and with a dtype it reinterprets
     memory."""
     if len(shape) == 1 and isinstance(shape[0], _dtypes.dtype):
-        return Tensor._wrap(input._data.view(shape[0].numpy))
+        wanted = shape[0]
+        if wanted.itemsize != input.dtype.itemsize and (
+            not input._data.ndim
+            or input._data.strides[-1] != input._data.itemsize
+            or (input._data.shape[-1] * input._data.itemsize) % wanted.itemsize
+        ):
+            raise RuntimeError(
+                f"view: {input.dtype} {list(input.shape)} cannot be viewed as {wanted}: the last dimension must be "
+                "contiguous, and its bytes a multiple of the new size"
+            )
+        out = Tensor._wrap(input._data.view(wanted.numpy))
+        out._version_counter = input._version_counter
+        return out
     return reshape(input, *shape)
 
 
@@ -99,6 +112,14 @@ class Permute(ArrayFunction):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         return grad.transpose(ctx.inverse), None
+
+
+class Transpose(Permute):
+    """Two axes exchanged."""
+
+
+class T(Permute):
+    """The axes of a matrix exchanged."""
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
@@ -125,14 +146,14 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
         return Permute.apply(input, ())
     axes = list(range(n))
     axes[a], axes[b] = axes[b], axes[a]
-    return Permute.apply(input, tuple(axes))
+    return Transpose.apply(input, tuple(axes))
 
 
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; tensors of fewer dimensions as they are."""
     if input._data.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input._data.ndim}D")
-    return transpose(input, 0, 1) if input._data.ndim == 2 else input
+    return T.apply(input, (1, 0)) if input._data.ndim == 2 else input
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -174,11 +195,23 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return reshape(input, (*input._data.shape[:a], *filled, *input._data.shape[a + 1 :]))
 
 
+class Unsqueeze(Reshape):
+    """An axis of size 1 more."""
+
+    node_name = None
+
+
+class Squeeze(Reshape):
+    """Axes of size 1 fewer."""
+
+    node_name = None
+
+
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A dimension of size 1 inserted at ``dim``."""
     check_tensor("unsqueeze", input)
     a = axis_of(dim, input._data.ndim + 1, "unsqueeze")
-    return Reshape.apply(input, (*input._data.shape[:a], 1, *input._data.shape[a:]))
+    return Unsqueeze.apply(input, (*input._data.shape[:a], 1, *input._data.shape[a:]))
 
 
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
@@ -189,7 +222,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
         drop = set(range(len(shape)))
     else:
         drop = {axis_of(d, len(shape), "squeeze") for d in ([dim] if isinstance(dim, (int, np.integer)) else dim)}
-    return Reshape.apply(input, tuple(n for i, n in enumerate(shape) if n != 1 or i not in drop))
+    return Squeeze.apply(input, tuple(n for i, n in enumerate(shape) if n != 1 or i not in drop))
 
 
 class Expand(ArrayFunction):
@@ -286,6 +319,8 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
 class Concatenate(ArrayFunction):
     """Tensors one after another along an axis."""
 
+    node_name = "CatBackward0"
+
     @staticmethod
     def forward(ctx: Any, axis: int, *xs: Any) -> Any:
         ctx.axis, ctx.lengths = axis, [x.shape[axis] for x in xs]
@@ -348,7 +383,13 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
                 f"{list(x._data.shape)} at entry {i}"
             )
     a = axis_of(dim, xs[0]._data.ndim + 1, "stack")
-    return Concatenate.apply(a, *[unsqueeze(x, a) for x in xs])
+    return Stack.apply(a, *[unsqueeze(x, a) for x in xs])
+
+
+class Stack(Concatenate):
+    """Tensors of one shape along a new axis, which they have already."""
+
+    node_name = None
 
 
 def hstack(tensors: Any) -> Tensor:
@@ -419,6 +460,8 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 class Contiguous(ArrayFunction):
     """A copy in C order."""
 
+    node_name = "CloneBackward0"
+
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
         return x.copy(order="C")
@@ -442,10 +485,15 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 class Diagonal(ArrayFunction):
     """The elements whose two indices differ by an offset."""
 
+    view = True
+
     @staticmethod
     def forward(ctx: Any, x: Any, offset: int, axis1: int, axis2: int) -> Any:
         ctx.shape, ctx.how = x.shape, (offset, axis1, axis2)
-        return x.diagonal(offset, axis1, axis2).copy()
+        out = x.diagonal(offset, axis1, axis2)
+        if isinstance(out, np.ndarray) and not out.flags.writeable and x.flags.writeable:
+            out.flags.writeable = True
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
@@ -459,7 +507,7 @@ class Diagonal(ArrayFunction):
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of two dimensions, as the last dimension (a copy; PyTorch's is a view)."""
+    """The diagonal of two dimensions, as the last dimension: a view."""
     n = input._data.ndim
     return Diagonal.apply(input, offset, axis_of(dim1, n, "diagonal"), axis_of(dim2, n, "diagonal"))
 
@@ -467,7 +515,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or the matrix with a vector as its diagonal."""
     if input._data.ndim == 2:
-        return Diagonal.apply(input, diagonal, 0, 1)
+        return Diagonal.apply(input, diagonal, 0, 1).clone()
     if input._data.ndim != 1:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input._data.ndim}D")
     n = input._data.shape[0] + abs(diagonal)
@@ -553,8 +601,30 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         tensors = tuple(tensors[0])
     for x in tensors:
         check_tensor("meshgrid", x)
-    xp = namespace(tensors[0]._data)
-    return tuple(Tensor._wrap(g) for g in xp.meshgrid(*[x._data for x in tensors], indexing=indexing))
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    if not tensors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for x in tensors:
+        if x._data.ndim > 1:
+            raise RuntimeError(f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x.shape)}")
+        if x.dtype is not tensors[0].dtype:
+            raise RuntimeError("meshgrid expects all tensors to have the same dtype")
+    swap = indexing == "xy" and len(tensors) > 1
+    order = [1, 0, *range(2, len(tensors))] if swap else list(range(len(tensors)))
+    shape = [tensors[i]._data.size for i in order]
+    return tuple(
+        expand(
+            reshape(
+                x,
+                [-1 if order[k] == i else 1 for k in range(len(order))]
+                if x._data.size
+                else [0 if order[k] == i else 1 for k in range(len(order))],
+            ),
+            *shape,
+        )
+        for i, x in enumerate(tensors)
+    )
 
 
 class Pad(ArrayFunction):
