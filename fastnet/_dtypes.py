@@ -188,4 +188,5 @@ class iinfo:
 
 def can_cast(from_: dtype, to: dtype) -> bool:
     """Whether an operation in place may convert: not from a higher category (bool < integer < float)."""
+    from_, to = as_dtype(from_), as_dtype(to)
     return not (from_.category > to.category or (from_.category != 0 and to.category == 0))

@@ -90,9 +90,9 @@ IN_PLACE = {
     scatter: "index_add index_copy index_fill index_put index_reduce masked_scatter put scatter_reduce",
     shape: "tril triu",
     special: (
-        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma erf erfc "
-        "erfinv float_power frac gcd heaviside hypot i0 lcm ldexp lgamma logit mvlgamma nan_to_num nextafter rad2deg "
-        "sgn sinc xlogy"
+        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma erf "
+        "erfc erfinv float_power frac gcd heaviside hypot i0 lcm ldexp lgamma logit mvlgamma nan_to_num nextafter "
+        "rad2deg sgn sinc xlogy"
     ),
 }
 ALIASES = {
@@ -131,7 +131,7 @@ _Class.ger = _Class.outer
 _Class.inverse = checked(linalg.inv)
 _Class.moveaxis = _Class.movedim
 _Class.swapaxes = _Class.transpose
-_Class.where = lambda self, condition, other: arithmetic.where(condition, self, other)
+_Class.where = checked(lambda self, condition, other: arithmetic.where(condition, self, other))
 
 _Class.__getitem__ = indexing.getitem
 _Class.__setitem__ = indexing.setitem
@@ -189,9 +189,10 @@ _Class.real = property(lambda self: self)
 _Class.conj = _Class.resolve_conj = _Class.resolve_neg = _Class.conj_physical = lambda self: self
 _Class.layout = "strided"
 _Class.is_coalesced = lambda self: True
-_Class.ndimension = _Class.dim
+_Class.ndimension = Tensor.dim
+_Class.is_same_size = special.is_same_size
 _Class.share_memory_ = lambda self: self
-_Class.reshape_as = lambda self, other: shape.reshape(self, other._data.shape)
+_Class.reshape_as = shape.view_as
 _Class.unsafe_chunk, _Class.unsafe_split = _Class.chunk, _Class.split
 
 
@@ -343,4 +344,4 @@ def map_(self: Tensor, tensor: Tensor, callable: Any) -> Tensor:
     return apply_(self, lambda v: callable(v, next(other)))
 
 
-_Class.apply_, _Class.map_ = apply_, map_
+_Class.apply_, _Class.map_ = checked(apply_), checked(map_)

@@ -46,6 +46,13 @@ def set_printoptions(
         if profile not in _PROFILES:
             raise ValueError(f"set_printoptions: profile is {profile!r}, expected one of {', '.join(_PROFILES)}")
         _options.precision, _options.threshold, _options.edgeitems, _options.linewidth = _PROFILES[profile]
+    for name, value in (("precision", precision), ("edgeitems", edgeitems), ("linewidth", linewidth)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise TypeError(f"set_printoptions: {name} is {value!r}, expected a non-negative int or None")
+    if threshold is not None and not isinstance(threshold, (int, float)):
+        raise TypeError(f"set_printoptions: threshold is {threshold!r}, expected a number or None")
+    if sci_mode is not None and not isinstance(sci_mode, bool):
+        raise TypeError(f"set_printoptions: sci_mode is {sci_mode!r}, expected a bool or None")
     if precision is not None:
         _options.precision = precision
     if threshold is not None:

@@ -254,10 +254,6 @@ class Tensor:
         """The truth of a tensor of one element."""
         return bool(self)
 
-    def is_same_size(self, other: Tensor) -> bool:
-        """Whether both have one shape."""
-        return self._data.shape == other._data.shape
-
     def get_device(self) -> int:
         """The GPU's number, -1 for the CPU."""
         return self._data.device.id if self.is_cuda else -1

@@ -373,7 +373,8 @@ def frombuffer(
     n = len(raw) // dtype.itemsize if count == -1 else count
     if n * dtype.itemsize > len(raw):
         raise ValueError(
-            f"requested buffer length ({n} * {dtype.itemsize} bytes) after offset must not be greater than actual buffer length ({size} bytes)"
+            f"requested buffer length ({n} * {dtype.itemsize} bytes) after offset must not be greater than actual "
+            f"buffer length ({size} bytes)"
         )
     array = raw[: n * dtype.itemsize].view(dtype.numpy)
     return _finish(array if array.flags.writeable else array.copy(), None, requires_grad)

@@ -602,7 +602,7 @@ def searchsorted(
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """The bucket of each value: how many of the sorted ``boundaries`` lie below it (or with ``right`` are not above)."""
+    """The bucket of each value: how many of the sorted ``boundaries`` lie below it (with ``right``: not above)."""
     check_tensor("bucketize", boundaries, "boundaries")
     if boundaries._data.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._data.ndim})")

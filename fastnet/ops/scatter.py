@@ -242,7 +242,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """``input`` with a value in the slices that a vector of indices names."""
-    a, places = _checked_index_negative("index_fill", input, dim, index)
+    places = _places("index_fill", input, dim, index)
     if isinstance(value, Tensor):
         if value._data.ndim:
             raise RuntimeError(
@@ -255,8 +255,8 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return _set("index_fill", input, places, value)
 
 
-def _checked_index_negative(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[int, tuple]:
-    """As ``_checked_index``; indices may count from the end."""
+def _places(name: str, input: Tensor, dim: int, index: Tensor) -> tuple:
+    """The index of a vector of places along a dimension, which may count from the end."""
     check_tensor(name, input)
     check_tensor(name, index, "index")
     a = axis_of(dim, input._data.ndim, name)
@@ -264,7 +264,7 @@ def _checked_index_negative(name: str, input: Tensor, dim: int, index: Tensor) -
         raise IndexError(f"{name}(): Expected dtype int64 for index.")
     if index._data.ndim > 1:
         raise RuntimeError("Index has to be a vector/scalar")
-    return a, (*[slice(None)] * a, reshape(index, -1))
+    return (*[slice(None)] * a, reshape(index, -1))
 
 
 def index_reduce(
@@ -391,7 +391,10 @@ select_scatter.__doc__ = (
     "``input`` with ``src`` at one index of a dimension: ``select_scatter(input, src, dim, index)``."
 )
 slice_scatter = _scattered("slice_scatter", _slice)
-slice_scatter.__doc__ = "``input`` with ``src`` in a slice of a dimension: ``slice_scatter(input, src, dim=0, start=None, end=None, step=1)``."
+slice_scatter.__doc__ = (
+    "``input`` with ``src`` in a slice of a dimension: ``slice_scatter(input, src, dim=0, start=None, end=None, "
+    "step=1)``."
+)
 diagonal_scatter = _scattered("diagonal_scatter", diagonal)
 diagonal_scatter.__doc__ = (
     "``input`` with ``src`` along a diagonal: ``diagonal_scatter(input, src, offset=0, dim1=0, dim2=1)``."

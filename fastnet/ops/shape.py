@@ -96,6 +96,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
 def view_as(input: Tensor, other: Tensor) -> Tensor:
     """``input`` in the shape of ``other``."""
+    check_tensor("view_as", other, "other")
     return reshape(input, other._data.shape)
 
 

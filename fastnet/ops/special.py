@@ -426,6 +426,8 @@ def is_nonzero(input: Tensor) -> bool:
 
 def is_same_size(input: Tensor, other: Tensor) -> bool:
     """Whether both have one shape."""
+    check_tensor("is_same_size", input)
+    check_tensor("is_same_size", other, "other")
     return input._data.shape == other._data.shape
 
 

@@ -277,10 +277,7 @@ def cov(
         divisor = total - correction * reductions.sum(weights * aweights) / total
     else:
         divisor = total - correction
-    if isinstance(divisor, Tensor):
-        divisor = arithmetic.clamp(divisor, min=0)
-    else:
-        divisor = float(builtins.max(0, divisor))
+    divisor = arithmetic.clamp(divisor, min=0) if isinstance(divisor, Tensor) else float(builtins.max(0, divisor))
     from fastnet.ops.matmul import mm
 
     return squeeze(arithmetic.div(mm(cast(weighted, x.dtype), centred.t()), divisor))
