@@ -45,6 +45,19 @@ def problem(extension: Any, p: Product, dtype: str) -> Any:
     )
 
 
+def _dispatch(p: Product, dtype: str) -> dict[str, Any]:
+    """What dispatch chooses, and what the cost model says of the choice."""
+
+    def config(extension: Any) -> Any:
+        return extension.matmul_config(problem(extension, p, dtype))
+
+    def estimate(extension: Any, device: str) -> dict[str, Any]:
+        posed = problem(extension, p, dtype)
+        return extension.matmul_estimate(extension.matmul_config(posed, device), posed, device)
+
+    return {"config": config, "estimate": estimate, "kernels": KERNELS, "counted": "matmul"}
+
+
 def _bounds(p: Product, dtype: str) -> dict[str, Any]:
     # A sum in float32 lies within 2^-21 sum|a b| of the exact one (the contract), of another such sum twice as far;
     # for N(0, 1) the mean of |a b| is 2 / pi. Then each result is rounded once.
@@ -73,10 +86,8 @@ def product_case(p: Product, dtype: str, wanted: tuple[str, ...]) -> Case:
         flops=2 * p.m * p.n * p.k,
         bytes=nbytes(p, dtype),
         ceiling="matmul",
-        config=lambda extension: extension.matmul_config(problem(extension, p, dtype)),
-        kernels=KERNELS,
-        counted="matmul",
         notes=notes,
+        **_dispatch(p, dtype),
         **_bounds(p, dtype),
     )
 
@@ -109,10 +120,8 @@ def linear_gelu_case(p: Product, dtype: str, wanted: tuple[str, ...]) -> Case:
         flops=2 * p.m * p.n * p.k,
         bytes=nbytes(p, dtype),
         ceiling="matmul",
-        config=lambda extension: extension.matmul_config(problem(extension, p, dtype)),
-        kernels=KERNELS,
-        counted="matmul",
         notes=notes,
+        **_dispatch(p, dtype),
         **bounds,
     )
 

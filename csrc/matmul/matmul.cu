@@ -1,5 +1,6 @@
 // Configs of matrix products: their check, their choice, and the launch of the family that a config names.
 #include "matmul.h"
+#include "matmul_cost.h"
 #include "matmul_general_config.h"
 
 namespace {
@@ -57,7 +58,7 @@ int matmul_shared_bytes(const MatmulConfig& config, const MatmulProblem& problem
 int64_t matmul_workspace_bytes(const MatmulConfig&, const MatmulProblem&) { return 0; }
 
 MatmulConfig matmul_config(const MatmulProblem& problem, const DeviceProperties& device) {
-    return matmul_general_config(problem, device);
+    return matmul_cheapest(problem, device);
 }
 
 void matmul(const MatmulArguments& arguments, DType dtype, const MatmulConfig& config, cudaStream_t stream) {

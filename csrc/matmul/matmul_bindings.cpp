@@ -1,5 +1,6 @@
 #include "../bindings/array_view.h"
 #include "matmul.h"
+#include "matmul_cost.h"
 
 namespace {
 
@@ -100,6 +101,27 @@ void register_matmul(py::module_& m) {
     }, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("tf32") = false);
     m.def("matmul_config", [](const MatmulProblem& p, const std::string& device) { return matmul_config(p, device_from_name(device)); },
           py::arg("problem"), py::arg("device") = "");
+    m.def("matmul_candidates", [](const MatmulProblem& p, const std::string& device) {
+        std::vector<MatmulConfig> found;
+        matmul_candidates(p, device_from_name(device), [&](const MatmulConfig& c) { found.push_back(c); });
+        return found;
+    }, py::arg("problem"), py::arg("device") = "");
+    m.def("matmul_estimate", [](const MatmulConfig& c, const MatmulProblem& p, const std::string& device) {
+        const MatmulEstimate e = matmul_estimate(c, p, device_from_name(device));
+        const MatmulLoop loop = matmul_loop(c, p, device_from_name(device));
+        py::dict found;
+        found["microseconds"] = e.seconds * 1e6;
+        found["compute_microseconds"] = e.compute * 1e6;
+        found["memory_microseconds"] = e.memory * 1e6;
+        found["overhead_microseconds"] = e.overhead * 1e6;
+        found["blocks"] = e.blocks;
+        found["waves"] = e.waves;
+        found["memory_bytes"] = e.memory_bytes;
+        found["bound"] = e.bound;
+        found["threads"] = loop.threads;         // of a block
+        found["registers"] = loop.registers;     // of a thread, at most
+        return found;
+    }, py::arg("config"), py::arg("problem"), py::arg("device") = "");
     m.def("matmul_check", [](const MatmulConfig& c, const MatmulProblem& p, const std::string& device) {
         matmul_check(c, p, device_from_name(device));
     }, py::arg("config"), py::arg("problem"), py::arg("device") = "");

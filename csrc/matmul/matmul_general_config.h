@@ -2,8 +2,6 @@
 #pragma once
 #include "matmul_config.h"
 #include <algorithm>
-#include <cmath>
-#include <utility>
 
 // A block computes rows x columns of one product; a thread computes thread_rows x thread_columns of them, and loads four
 // elements of each operand a step of eight along k.
@@ -60,22 +58,4 @@ inline MatmulConfig matmul_general_config(MatmulTile tile) {
     MatmulConfig c;
     c.rows = s.rows, c.columns = s.columns, c.k_step = kMatmulStep, c.stages = 2, c.fold = kMatmulFold;
     return c;
-}
-
-inline MatmulConfig matmul_general_config(const MatmulProblem& p, const DeviceProperties& device) {
-    MatmulTile best = MatmulTile::medium;
-    double best_time = 0;
-    // Time ~ waves of blocks x work of one block / how near that tile comes to the peak (from its ratio of products to
-    // shared-memory loads: 64 to 4, 32 to 3, 16 to 2; an estimate until a GPU has been measured).
-    const std::pair<MatmulTile, double> candidates[] = {
-        {MatmulTile::large, 0.9}, {MatmulTile::medium, 0.7}, {MatmulTile::small, 0.5}};
-    for (auto [tile, efficiency] : candidates) {
-        if (tile == MatmulTile::large && !matmul_general_has_large(p.dtype)) continue;
-        const MatmulTileShape s = kMatmulTiles[int(tile)];
-        const double tiles = double(p.batch) * double((p.m + s.rows - 1) / s.rows) * double((p.n + s.columns - 1) / s.columns);
-        const double waves = std::max(1.0, std::ceil(tiles / device.sm_count));
-        const double time = waves * s.rows * s.columns / efficiency;
-        if (best_time == 0 || time < best_time) best_time = time, best = tile;
-    }
-    return matmul_general_config(best);
 }
