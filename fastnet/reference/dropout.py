@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet.reference.pointwise import activate, activate_gradient, biased, rounded, wide
-from fastnet.reference.random import words
+from fastnet.reference.random import words_from
 
 
 def threshold_of(p: float) -> int:
@@ -25,9 +25,13 @@ def scale_of(p: float) -> float:
     return 1 / (1 - p) if p < 1 else 1.0
 
 
+def _kept(shape: tuple[int, ...], p: float, state: Any, offset: int) -> Any:
+    return words_from(math.prod(shape), threshold_of(p) << 8, state, offset).reshape(shape)
+
+
 def dropout_mask(shape: tuple[int, ...], p: float, state: Any, offset: int = 0, *, config: Any = None) -> Any:
     """Which elements are kept, bool: those whose draw has upper 24 bits of at least p * 2^24."""
-    return (words(math.prod(shape), state, offset) >> np.uint32(8) >= np.uint32(threshold_of(p))).reshape(shape)
+    return _kept(shape, p, state, offset).copy()
 
 
 def dropout(
@@ -45,7 +49,7 @@ def dropout(
     """residual + (kept ? activation(x + bias) / (1 - p) : 0)."""
     y = activate(biased(x, bias), activation, parameter)
     with np.errstate(all="ignore"):
-        y = namespace(x).where(dropout_mask(x.shape, p, state, offset), y * y.dtype.type(scale_of(p)), y.dtype.type(0))
+        y = namespace(x).where(_kept(x.shape, p, state, offset), y * y.dtype.type(scale_of(p)), y.dtype.type(0))
     if residual is not None:
         y = y + wide(residual)
     return rounded(y, x.dtype)
@@ -69,4 +73,4 @@ def dropout_backward(
         g = g * g.dtype.type(scale_of(p))
         if activation != "none":
             g = g * activate_gradient(biased(x, bias), activation, parameter)
-    return rounded(namespace(grad).where(dropout_mask(grad.shape, p, state, offset), g, g.dtype.type(0)), grad.dtype)
+    return rounded(namespace(grad).where(_kept(grad.shape, p, state, offset), g, g.dtype.type(0)), grad.dtype)

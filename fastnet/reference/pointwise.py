@@ -17,7 +17,7 @@ SQRT_2_OVER_PI, CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 def wide(x: Any) -> Any:
     """16-bit floats as float32, in which they are computed."""
-    return x.astype(np.float32) if x.dtype.name in SHORT else x
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x
 
 
 def rounded(x: Any, dtype: Any) -> Any:
@@ -141,7 +141,7 @@ def bias_activation_backward(
     grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None, config: Any = None
 ) -> Any:
     """grad * activation'(x + bias)."""
-    if activation == "relu" and grad.dtype == x.dtype and x.dtype.name not in SHORT:
+    if activation == "relu" and grad.dtype == x.dtype and x.dtype.itemsize > 2:
         return grad * ~(biased(x, bias) <= 0)
     with np.errstate(all="ignore"):
         return rounded(wide(grad) * activate_gradient(biased(x, bias), activation, parameter), grad.dtype)

@@ -7,6 +7,8 @@ offset), low words first; word = index % 4; index is an element's place in C ord
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,52 @@ from fastnet.reference.pointwise import rounded
 
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
+FACTORS = np.array([[0xD2511F53], [0xCD9E8D57]], np.uint64)
+
+
+@lru_cache(maxsize=64)
+def _keys_on_host(seed: int) -> tuple[np.ndarray, ...]:
+    """The keys of the ten rounds: words 0 and 1 as a column, uint64."""
+    words = [(seed & 0xFFFFFFFF, 0x9E3779B9), (seed >> 32, 0xBB67AE85)]
+    return tuple(np.array([[(w + i * step) & 0xFFFFFFFF] for w, step in words], np.uint64) for i in range(10))
+
+
+def _keys(seed: Any) -> Any:
+    if isinstance(seed, np.ndarray):
+        return _keys_on_host(int(seed[0]))
+    xp = namespace(seed)
+    rounds = xp.arange(10, dtype=np.uint64)
+    keys = xp.stack(
+        [(seed & LOW) + rounds * np.uint64(0x9E3779B9), (seed >> HALF) + rounds * np.uint64(0xBB67AE85)], axis=1
+    )
+    return (keys & LOW)[:, :, None]
+
+
+def _rounds(blocks: Any, seed: Any, offset: Any) -> tuple[Any, Any]:
+    """Words 0 and 2 of each counter, and words 1 and 3: (2, len(blocks)) uint64 below 2^32."""
+    xp = namespace(blocks)
+    # What is multiplied stands in rows of one array, the other words in rows of another: a round is then five calls of
+    # the array library, not a dozen.
+    n = len(blocks)
+    multiplied, others = xp.empty((2, n), np.uint64), xp.empty((2, n), np.uint64)
+    multiplied[0], multiplied[1] = blocks & LOW, offset & LOW
+    others[0], others[1] = blocks >> HALF, offset >> HALF
+    factors = xp.asarray(FACTORS)
+    for key in _keys(seed):
+        product = multiplied * factors
+        others ^= key
+        multiplied = (product >> HALF)[::-1]
+        multiplied ^= others
+        product &= LOW
+        others = product[::-1]
+    return multiplied, others
+
+
+def _pieces(n: int, xp: Any) -> Iterator[tuple[int, int]]:
+    """Ranges of counters that are drawn at once: on the CPU as many as its caches hold the rounds of."""
+    step = 4096 if xp is np else max(n, 1)
+    for start in range(0, n, step):
+        yield start, min(n, start + step)
 
 
 def philox(blocks: Any, seed: Any, offset: Any) -> Any:
@@ -26,32 +74,46 @@ def philox(blocks: Any, seed: Any, offset: Any) -> Any:
         seed, offset: uint64 arrays of one element: the key, and the high half.
     """
     xp = namespace(blocks)
-    # Words 0 and 2 of every counter, which are multiplied, as rows of one array, words 1 and 3 of another: a round is
-    # then three calls of the array library, not a dozen.
-    n = len(blocks)
-    multiplied, others = xp.empty((2, n), np.uint32), xp.empty((2, n), np.uint32)
-    multiplied[0], multiplied[1] = blocks & LOW, offset & LOW
-    others[0], others[1] = blocks >> HALF, offset >> HALF
-    rounds = xp.arange(10, dtype=np.uint64)
-    keys = xp.stack(
-        [(seed & LOW) + rounds * np.uint64(0x9E3779B9), (seed >> HALF) + rounds * np.uint64(0xBB67AE85)], axis=1
-    )
-    keys = (keys & LOW).astype(np.uint32)[:, :, None]  # (round, 2, 1)
-    factors = xp.asarray(np.array([[0xD2511F53], [0xCD9E8D57]], np.uint64))
-    for key in keys:
-        product = (multiplied * factors).view(np.uint32).reshape(2, n, 2)  # low and high halves, little-endian
-        multiplied = product[::-1, :, 1] ^ others
-        multiplied ^= key
-        others = product[::-1, :, 0]
-    return xp.stack([multiplied[0], others[0], multiplied[1], others[1]], axis=-1)
+    out = xp.empty((len(blocks), 4), np.uint32)
+    for start, end in _pieces(len(blocks), xp):
+        even, odd = _rounds(blocks[start:end], seed, offset)
+        out[start:end, 0::2], out[start:end, 1::2] = even.T, odd.T
+    return out
 
 
 def words(n: int, state: Any, offset: int) -> Any:
     """The draws of elements 0 to n - 1: uint32."""
-    xp = namespace(state)
-    with np.errstate(over="ignore"):
-        position = state[1:2] + np.uint64(offset)
-        return philox(xp.arange((n + 3) // 4, dtype=np.uint64), state[0:1], position).reshape(-1)[:n]
+    position = state[1:2] + np.uint64(offset)
+    return philox(namespace(state).arange((n + 3) // 4, dtype=np.uint64), state[0:1], position).reshape(-1)[:n]
+
+
+def words_from(n: int, least: int, state: Any, offset: int) -> Any:
+    """Which of the draws of elements 0 to n - 1 are at least ``least``, bool: ``words(n, state, offset) >= least``. The
+    result is not to be written to."""
+    position = state[1:2] + np.uint64(offset)
+    if isinstance(state, np.ndarray) and n <= 2**16:
+        return _words_from_on_host(n, least, int(state[0]), int(position[0]))
+    return _words_from(n, least, state[0:1], position)
+
+
+# A backward pass asks for the draws of its forward pass again, a moment later: for small layers they would be most of a
+# training step in array code. At most 1 MiB is kept.
+@lru_cache(maxsize=16)
+def _words_from_on_host(n: int, least: int, seed: int, position: int) -> np.ndarray:
+    found = _words_from(n, least, np.array([seed], np.uint64), np.array([position], np.uint64))
+    found.flags.writeable = False
+    return found
+
+
+def _words_from(n: int, least: int, seed: Any, position: Any) -> Any:
+    xp = namespace(seed)
+    blocks = xp.arange((n + 3) // 4, dtype=np.uint64)
+    out = xp.empty((len(blocks), 4), np.bool_)
+    for start, end in _pieces(len(blocks), xp):
+        even, odd = _rounds(blocks[start:end], seed, position)
+        out[start:end, 0::2] = (even >= np.uint64(least)).T
+        out[start:end, 1::2] = (odd >= np.uint64(least)).T
+    return out.reshape(-1)[:n]
 
 
 def random_bits(shape: tuple[int, ...], state: Any, offset: int = 0, *, config: Any = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.kernels._arrays import FLOATING, check_array
+from fastnet.kernels._arrays import FLOATING, check_array, name_of
 
 
 def column_sum(x: Any, *, out_dtype: Any = None, config: Any = None) -> Any:
@@ -28,6 +28,6 @@ def check_column_sum(x: Any, out_dtype: Any) -> np.dtype:
     """The result's dtype; ValueError or TypeError for what cannot be summed so."""
     check_array("column_sum", "x", x, ndim=2)
     dtype = x.dtype if out_dtype is None else np.dtype(out_dtype)
-    if dtype.name not in FLOATING:
+    if name_of(dtype) not in FLOATING:
         raise TypeError(f"column_sum: out_dtype is {dtype.name}, expected {' or '.join(FLOATING)}")
     return dtype
