@@ -269,7 +269,7 @@ def batch_norm(
     """
     name = "batch_norm"
     check_norm(name, x, 1, eps, {"weight": weight, "bias": bias})
-    check_like(name, "residual", residual, x)
+    check_like(name, "residual", residual, x, optional=True)
     check_running(name, x, running_mean, running_var)
     check_activation(name, activation)
     ext = extension_for(x)
@@ -333,7 +333,7 @@ def batch_norm_inference(
     name = "batch_norm_inference"
     check_norm(name, x, 1, eps, {"weight": weight, "bias": bias})
     check_running(name, x, running_mean, running_var, needed=True)
-    check_like(name, "residual", residual, x)
+    check_like(name, "residual", residual, x, optional=True)
     check_activation(name, activation)
     ext = extension_for(x)
     view = _three(x)
@@ -398,7 +398,7 @@ def batch_norm_backward(
     name = "batch_norm_backward"
     check_norm(name, x, 1, None, {"weight": weight})
     check_like(name, "grad", grad, x)
-    check_like(name, "y", y, x)
+    check_like(name, "y", y, x, optional=True)
     check_statistics(name, x, (x.shape[1],), {"mean": mean, "rstd": rstd})
     ext = extension_for(x)
     view = _three(x)

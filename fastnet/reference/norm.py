@@ -51,9 +51,9 @@ def check_norm(
         raise TypeError(f"{name}: {' and '.join(parameters)} have different dtypes, {given[0]} and {given[1]}")
 
 
-def check_like(name: str, argument: str, x: Any, like: Any) -> None:
-    """Unless x is None: like's shape, dtype and device."""
-    if x is None:
+def check_like(name: str, argument: str, x: Any, like: Any, optional: bool = False) -> None:
+    """like's shape, dtype and device; or None, if ``optional``."""
+    if x is None and optional:
         return
     check_array(name, argument, x, dtypes=(like.dtype.name,), like=like)
     if x.shape != like.shape:
@@ -61,10 +61,8 @@ def check_like(name: str, argument: str, x: Any, like: Any) -> None:
 
 
 def check_statistics(name: str, x: Any, shape: tuple[int, ...], statistics: dict[str, Any]) -> None:
-    """Each of ``statistics`` is None or has this shape and the dtype of sums."""
+    """Each of ``statistics`` has this shape and the dtype of sums."""
     for argument, s in statistics.items():
-        if s is None:
-            continue
         check_array(name, argument, s, dtypes=(accumulator(x).name,), like=x)
         if s.shape != shape:
             raise ValueError(f"{name}: {argument} has shape {tuple(s.shape)}, expected {shape}")
@@ -243,7 +241,7 @@ def batch_norm(
     """
     name = "batch_norm"
     check_norm(name, x, 1, eps, {"weight": weight, "bias": bias})
-    check_like(name, "residual", residual, x)
+    check_like(name, "residual", residual, x, optional=True)
     check_running(name, x, running_mean, running_var)
     check_activation(name, activation)
     xp, acc = namespace(x), accumulator(x)
@@ -304,7 +302,7 @@ def batch_norm_inference(
     name = "batch_norm_inference"
     check_norm(name, x, 1, eps, {"weight": weight, "bias": bias})
     check_running(name, x, running_mean, running_var, needed=True)
-    check_like(name, "residual", residual, x)
+    check_like(name, "residual", residual, x, optional=True)
     check_activation(name, activation)
     xp, acc = namespace(x), accumulator(x)
     with np.errstate(all="ignore"):
@@ -330,7 +328,7 @@ def batch_norm_backward(
     name = "batch_norm_backward"
     check_norm(name, x, 1, None, {"weight": weight})
     check_like(name, "grad", grad, x)
-    check_like(name, "y", y, x)
+    check_like(name, "y", y, x, optional=True)
     check_statistics(name, x, (x.shape[1],), {"mean": mean, "rstd": rstd})
     acc = accumulator(x)
     with np.errstate(all="ignore"):
