@@ -6,6 +6,7 @@ so they are array code for NumPy and CuPy; what a training step spends time in i
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -209,6 +210,15 @@ def _pow_base(g: Any, a: Any, b: Any, r: Any) -> Any:
     return namespace(g).where(b == 0, 0, g * b * a ** (b - 1)).astype(g.dtype)
 
 
+def _power(a: Any, b: Any) -> Any:
+    """a to the power b; of integers to negative powers the whole part."""
+    if b.dtype.kind != "i" or not (b < 0).any():
+        return np.power(a, b)
+    xp = np if isinstance(a, (np.ndarray, np.generic)) else namespace(a)
+    inverse = xp.where(a == 1, 1, xp.where(a == -1, xp.where(b % 2 == 0, 1, -1), 0)).astype(b.dtype)
+    return xp.where(b < 0, inverse, np.power(a, xp.maximum(b, 0)))
+
+
 def _half_ties(g: Any, chosen: Any, tied: Any) -> Any:
     xp = namespace(g)
     return xp.where(chosen, g, xp.where(tied, g / 2, 0)).astype(g.dtype)
@@ -216,7 +226,11 @@ def _half_ties(g: Any, chosen: Any, tied: Any) -> Any:
 
 Multiply = _binary("Mul", np.multiply, lambda g, a, b, r: g * b, lambda g, a, b, r: g * a)
 Divide = _binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * r / b, saves_result=True)
-Power = _binary("Pow", np.power, _pow_base, _pow_exponent, saves_result=True)
+DivideFloor = _binary("Div", np.floor_divide, lambda g, a, b, r: 0 * g, lambda g, a, b, r: 0 * g)
+DivideTrunc = _binary(
+    "Div", lambda a, b: np.trunc(np.true_divide(a, b)), lambda g, a, b, r: 0 * g, lambda g, a, b, r: 0 * g
+)
+Power = _binary("Pow", _power, _pow_base, _pow_exponent, saves_result=True)
 Maximum = _binary(
     "Maximum",
     np.maximum,
@@ -243,22 +257,41 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     >>> fastnet.tensor([1.0, 2.0]) + 1
     tensor([2., 3.])
     """
-    if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
     a, b, dtype = operands("add", input, other)
-    return Add.apply(a, b, dtype)
+    return Add.apply(a, b if alpha == 1 and alpha is not True else _times(b, alpha, dtype), dtype)
+
+
+def _times(b: Any, alpha: Any, dtype: np.dtype) -> Any:
+    """alpha times an operand, in the dtype that both are in already."""
+    if isinstance(alpha, bool) and dtype != np.bool_:
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if isinstance(alpha, float) and dtype.kind in "iub":
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if not isinstance(b, Tensor):
+        return b * alpha
+    return Multiply.apply(
+        b,
+        dtype.type(alpha)
+        if dtype.kind == "b"
+        else _wrapped(alpha, _dtypes.FROM_NUMPY[dtype])
+        if dtype.kind in "iu"
+        else alpha,
+        dtype,
+    )
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input - alpha * other``, broadcast."""
-    if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
     a, b, dtype = operands("sub", input, other)
-    if dtype == np.bool_:
+    if dtype == np.bool_ or _is_bool(input) or _is_bool(other):
         raise RuntimeError(
             "Subtraction, the `-` operator, with a bool tensor is not supported; use `^` or logical_xor()"
         )
-    return Subtract.apply(a, b, dtype)
+    return Subtract.apply(a, b if alpha == 1 and alpha is not True else _times(b, alpha, dtype), dtype)
+
+
+def _is_bool(x: Any) -> bool:
+    return x._data.dtype == np.bool_ if isinstance(x, Tensor) else isinstance(x, bool)
 
 
 def mul(input: Any, other: Any) -> Tensor:
@@ -270,7 +303,11 @@ def mul(input: Any, other: Any) -> Tensor:
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """``input / other``; integers give the default float dtype. ``rounding_mode`` is None, "trunc" or "floor"."""
     if rounding_mode == "floor":
-        return floor_divide(input, other)
+        a, b, dtype = operands("div", input, other)
+        if dtype.kind in "iub":
+            return floor_divide(input, other)
+        with np.errstate(all="ignore"):
+            return DivideFloor.apply(a, b, dtype)
     if rounding_mode not in (None, "trunc"):
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
@@ -278,25 +315,33 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     common = result_type(input, other)
     a, b, dtype = operands("div", input, other, floating=True)
     with np.errstate(all="ignore"):
-        result = Divide.apply(a, b, dtype)
-    return result if rounding_mode is None else cast(trunc(result), common)
+        if rounding_mode is None:
+            return Divide.apply(a, b, dtype)
+        if not common.is_floating_point:
+            _integer_zero("div", input, other)
+        return cast(DivideTrunc.apply(a, b, dtype), common)
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input`` to the power ``exponent``."""
     a, b, dtype = operands("pow", input, exponent)
-    if dtype.kind in "iu" and (
-        (isinstance(b, Tensor) and (b._data < 0).any()) or (not isinstance(b, Tensor) and b < 0)
-    ):
+    if dtype == np.bool_:
+        raise NotImplementedError("pow: not implemented for bool")
+    if dtype.kind in "iu" and not isinstance(b, Tensor) and b < 0:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     with np.errstate(all="ignore"):
         return Power.apply(a, b, dtype)
 
 
-def _plain_binary(name: str, function: Callable, doc: str, *, result: Any = None) -> Callable:
-    """A function of two operands without a gradient; ``result`` is its dtype if not the operands'."""
+def _plain_binary(name: str, function: Callable, doc: str, *, result: Any = None, tensors: int = 0) -> Callable:
+    """A function of two operands without a gradient; ``result`` is its dtype if not the operands'. The first
+    ``tensors`` operands may not be numbers."""
 
     def operation(input: Any, other: Any) -> Tensor:
+        if tensors:
+            check_tensor(name, input)
+            if tensors == 2:
+                check_tensor(name, other, "other")
         a, b, dtype = operands(name, input, other)
         a, b = (x._data if isinstance(x, Tensor) else x for x in (a, b))
         with np.errstate(all="ignore"):
@@ -311,16 +356,18 @@ def _plain_binary(name: str, function: Callable, doc: str, *, result: Any = None
     return operation
 
 
-eq = _plain_binary("eq", np.equal, "Elementwise ``input == other``, as bool.", result=bool)
-ne = _plain_binary("ne", np.not_equal, "Elementwise ``input != other``, as bool.", result=bool)
-lt = _plain_binary("lt", np.less, "Elementwise ``input < other``, as bool.", result=bool)
-le = _plain_binary("le", np.less_equal, "Elementwise ``input <= other``, as bool.", result=bool)
-gt = _plain_binary("gt", np.greater, "Elementwise ``input > other``, as bool.", result=bool)
-ge = _plain_binary("ge", np.greater_equal, "Elementwise ``input >= other``, as bool.", result=bool)
+eq = _plain_binary("eq", np.equal, "Elementwise ``input == other``, as bool.", result=bool, tensors=1)
+ne = _plain_binary("ne", np.not_equal, "Elementwise ``input != other``, as bool.", result=bool, tensors=1)
+lt = _plain_binary("lt", np.less, "Elementwise ``input < other``, as bool.", result=bool, tensors=1)
+le = _plain_binary("le", np.less_equal, "Elementwise ``input <= other``, as bool.", result=bool, tensors=1)
+gt = _plain_binary("gt", np.greater, "Elementwise ``input > other``, as bool.", result=bool, tensors=1)
+ge = _plain_binary("ge", np.greater_equal, "Elementwise ``input >= other``, as bool.", result=bool, tensors=1)
 _floor_divide_float = _plain_binary("floor_divide", np.floor_divide, "")
-logical_and = _plain_binary("logical_and", np.logical_and, "Elementwise and of truth values.", result=bool)
-logical_or = _plain_binary("logical_or", np.logical_or, "Elementwise or of truth values.", result=bool)
-logical_xor = _plain_binary("logical_xor", np.logical_xor, "Elementwise exclusive or of truth values.", result=bool)
+logical_and = _plain_binary("logical_and", np.logical_and, "Elementwise and of truth values.", result=bool, tensors=2)
+logical_or = _plain_binary("logical_or", np.logical_or, "Elementwise or of truth values.", result=bool, tensors=2)
+logical_xor = _plain_binary(
+    "logical_xor", np.logical_xor, "Elementwise exclusive or of truth values.", result=bool, tensors=2
+)
 _and = _plain_binary("bitwise_and", np.bitwise_and, "Elementwise and of the bits of integers or bools.")
 _or = _plain_binary("bitwise_or", np.bitwise_or, "Elementwise or of the bits of integers or bools.")
 _xor = _plain_binary("bitwise_xor", np.bitwise_xor, "Elementwise exclusive or of the bits of integers or bools.")
@@ -340,6 +387,11 @@ def _bits(name: str, function: Callable) -> Callable:
 bitwise_and, bitwise_or, bitwise_xor = _bits("bitwise_and", _and), _bits("bitwise_or", _or), _bits("bitwise_xor", _xor)
 
 
+def _check_not_bools(name: str, input: Any, other: Any) -> None:
+    if _is_bool(input) and _is_bool(other):
+        raise NotImplementedError(f"{name}: not implemented for bool")
+
+
 def _integer_zero(name: str, input: Any, other: Any) -> None:
     """Integer division by zero raises, as PyTorch's does on the CPU."""
     if not result_type(input, other).is_floating_point:
@@ -350,12 +402,14 @@ def _integer_zero(name: str, input: Any, other: Any) -> None:
 
 def floor_divide(input: Any, other: Any) -> Tensor:
     """``input // other``, rounded down."""
+    _check_not_bools("floor_divide", input, other)
     _integer_zero("floor_divide", input, other)
     return _floor_divide_float(input, other)
 
 
 def remainder(input: Any, other: Any) -> Tensor:
     """``input % other`` with the sign of ``other``, as Python's."""
+    _check_not_bools("remainder", input, other)
     _integer_zero("remainder", input, other)
     a, b, dtype = operands("remainder", input, other)
     with np.errstate(all="ignore"):
@@ -364,6 +418,7 @@ def remainder(input: Any, other: Any) -> Tensor:
 
 def fmod(input: Any, other: Any) -> Tensor:
     """The remainder with the sign of ``input``, as C's."""
+    _check_not_bools("fmod", input, other)
     _integer_zero("fmod", input, other)
     a, b, dtype = operands("fmod", input, other)
     with np.errstate(all="ignore"):
@@ -372,16 +427,24 @@ def fmod(input: Any, other: Any) -> Tensor:
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The greater of two tensors, elementwise; NaN if either is; equal operands share the gradient."""
+    _check_both("maximum", input, other)
     return Maximum.apply(*operands("maximum", input, other))
 
 
 def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two tensors, elementwise; NaN if either is; equal operands share the gradient."""
+    _check_both("minimum", input, other)
     return Minimum.apply(*operands("minimum", input, other))
+
+
+def _check_both(name: str, input: Any, other: Any) -> None:
+    check_tensor(name, input)
+    check_tensor(name, other, "other")
 
 
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """The angle of the point (other, input)."""
+    _check_both("atan2", input, other)
     return Atan2.apply(*operands("atan2", input, other, floating=True))
 
 
@@ -429,8 +492,10 @@ def _unary(
         if input._data.dtype.kind in "iub":
             if integers == "float":
                 input = cast(input, _dtypes.get_default_dtype())
+            elif input._data.dtype.kind == "b" and name != "sign":
+                raise NotImplementedError(f"{name}: not implemented for bool")
             elif integers == "keep":
-                return Tensor._wrap(value(input._data) if input._data.dtype.kind != "b" else input._data.copy())
+                return Tensor._wrap(value(input._data))
         return cls.apply(input)
 
     operation.__name__ = operation.__qualname__ = name
@@ -466,14 +531,24 @@ acos = _unary("acos", np.arccos, lambda g, x, r: -g / np.sqrt(1 - x * x), "The i
 atan = _unary("atan", np.arctan, lambda g, x, r: g / (1 + x * x), "The inverse tangent.")
 sinh = _unary("sinh", np.sinh, lambda g, x, r: g * np.cosh(x), "The hyperbolic sine.")
 cosh = _unary("cosh", np.cosh, lambda g, x, r: g * np.sinh(x), "The hyperbolic cosine.")
-square = _unary("square", np.square, lambda g, x, r: 2 * g * x, "x * x.", integers="keep")
+_square = _unary("square", np.square, lambda g, x, r: 2 * g * x, "x * x.", integers="keep")
 abs = _unary("abs", np.abs, lambda g, x, r: g * np.sign(x), "The absolute value.", integers="keep")
-sign = _unary("sign", np.sign, _zero, "-1, 0 or 1.", saves="", integers="keep")
+sign = _unary("sign", lambda x: _sign(x), _zero, "-1, 0 or 1; 0 for NaN.", saves="", integers="keep")
 floor = _unary("floor", np.floor, _zero, "Rounded down.", saves="", integers="keep")
 ceil = _unary("ceil", np.ceil, _zero, "Rounded up.", saves="", integers="keep")
 trunc = _unary("trunc", np.trunc, _zero, "Rounded towards zero.", saves="", integers="keep")
 _round = _unary("round", np.round, _zero, "", saves="", integers="keep")
 _negative = _unary("neg", np.negative, lambda g, x, r: -g, "", saves="", integers="keep")
+
+
+def _sign(x: Any) -> Any:
+    return x.copy() if x.dtype.kind == "b" else ((x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)).astype(x.dtype)
+
+
+def square(input: Tensor) -> Tensor:
+    """x * x; of bools, int64."""
+    check_tensor("square", input)
+    return _square(cast(input, _dtypes.int64) if input.dtype is bool_ else input)
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
@@ -545,21 +620,67 @@ class Clamp(ArrayFunction):
         return grad * keep, None, None
 
 
+class ClampBetween(ArrayFunction):
+    """Limited to [low, high], which are tensors of x's dtype, or None."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
+        ctx.save(x, low, high)
+        out = wide(x)
+        if low is not None:
+            out = np.maximum(out, wide(low))
+        if high is not None:
+            out = np.minimum(out, wide(high))
+        return rounded(namespace(x).asarray(out), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, low, high = ctx.saved
+        under = x < low if low is not None else None
+        over = x > high if high is not None else None
+        if low is not None and high is not None:
+            over = over | (high < low)
+            under = under & (low < high)
+        kept = namespace(grad).ones(grad.shape, bool)
+        for cut in (under, over):
+            if cut is not None:
+                kept = kept & ~cut
+        need = ctx.needs_input_grad
+        return tuple(
+            unbroadcast(grad * chosen, source.shape) if wanted else None
+            for wanted, chosen, source in zip(need, (kept, under, over), (x, low, high), strict=True)
+        )
+
+
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Each element limited to [min, max]; either may be None, a number or a tensor."""
+    """Each element limited to [min, max]; either may be None, a number or, if both given are, a tensor."""
     check_tensor("clamp", input)
-    if min is None and max is None:
-        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None".replace("torch", "fastnet"))
-    if isinstance(min, Tensor) or isinstance(max, Tensor):
-        out = input
-        if min is not None:
-            out = maximum(out, min if isinstance(min, Tensor) else Tensor._wrap(np.asarray(min, out._data.dtype)))
-        if max is not None:
-            out = minimum(out, max if isinstance(max, Tensor) else Tensor._wrap(np.asarray(max, out._data.dtype)))
-        return out
-    if not input.dtype.is_floating_point and any(isinstance(x, float) for x in (min, max)):
-        input = cast(input, _dtypes.get_default_dtype())
-    return Clamp.apply(input, min, max)
+    limits = [x for x in (min, max) if x is not None]
+    if not limits:
+        raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
+    if len(limits) == 2 and isinstance(min, Tensor) is not isinstance(max, Tensor):
+        # A number beside a tensor: the tensor must be a number too.
+        min, max = (x.item() if isinstance(x, Tensor) and not x._data.ndim else x for x in (min, max))
+        if isinstance(min, Tensor) or isinstance(max, Tensor):
+            raise TypeError("clamp: min and max must both be numbers or both tensors")
+        limits = [min, max]
+    common = _dtypes.result_type_of([_priority(x) for x in (input, *limits)])
+    if common is bool_:
+        raise NotImplementedError("clamp: not implemented for bool")
+    input = cast(input, common)
+    if not isinstance(limits[0], Tensor):
+        if common.category == 1:
+            min, max = (None if x is None else _wrapped(x, common) for x in (min, max))
+        return Clamp.apply(input, min, max)
+    for x in limits:
+        _check_same_device("clamp", input, x)
+    low, high = (None if x is None else cast(x, common) for x in (min, max))
+    shape = np.broadcast_shapes(*[x._data.shape for x in (input, *limits)])
+    if input._data.shape != shape:
+        from fastnet.ops.shape import expand
+
+        input = expand(input, *shape)
+    return ClampBetween.apply(input, low, high)
 
 
 class Where(ArrayFunction):
@@ -629,22 +750,43 @@ class MaskedFill(Where):
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
-    """``input + weight * (end - input)``."""
-    return input + weight * (end - input)
+    """``input + weight * (end - input)``, computed from the nearer end."""
+    _check_both("lerp", input, end)
+    if not input.dtype.is_floating_point or input.dtype is not end.dtype:
+        raise RuntimeError(f"lerp: expected floating-point tensors of one dtype, got {input.dtype} and {end.dtype}")
+    difference = sub(end, input)
+    if not isinstance(weight, Tensor):
+        weight = float(weight)
+        if builtins.abs(weight) < 0.5:
+            return add(input, mul(difference, weight))
+        return sub(end, mul(difference, 1 - weight))
+    if weight.dtype is not input.dtype:
+        raise RuntimeError(f"lerp: expected dtype {input.dtype} for `weight` but got dtype {weight.dtype}")
+    return where(lt(abs(weight), 0.5), add(input, mul(difference, weight)), sub(end, mul(difference, sub(1, weight))))
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """``input + value * tensor1 * tensor2``."""
-    return input + value * tensor1 * tensor2
+    common = _dtypes.result_type_of([_priority(x) for x in (input, tensor1, tensor2)])
+    if common is bool_:
+        raise NotImplementedError("addcmul: not implemented for bool")
+    value = value if common.is_floating_point else int(value)
+    return add(input, mul(mul(tensor1, value), tensor2) if value != 1 else mul(tensor1, tensor2))
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    """``input + value * tensor1 / tensor2``."""
-    return input + value * (tensor1 / tensor2)
+    """``input + value * tensor1 / tensor2``, of floating-point tensors."""
+    if not result_type(tensor1, tensor2).is_floating_point:
+        raise RuntimeError("Integer division with addcdiv is not supported: use div and add")
+    quotient = div(tensor1, tensor2)
+    return add(input, quotient if value == 1 else mul(quotient, value))
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
+    _check_both("isclose", input, other)
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}")
     a, b, _ = operands("isclose", input, other)
     return Tensor._wrap(namespace(a._data).isclose(wide(a._data), wide(b._data), rtol, atol, equal_nan))
 
@@ -682,6 +824,10 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
             )
         result = cast(result, target.dtype)
     recorded = recorded_in_place(target, result)
+    if recorded and not result.requires_grad:  # a constant: the history goes on, but no gradient passes
+        history = Fill.apply(target)
+        history._data = result._data
+        result = history
     writeable(target)[...] = result._data
     target._version_counter[0] += 1
     if recorded:

@@ -278,6 +278,12 @@ def arange(
         )
     else:
         d = _dtypes.as_dtype(dtype)
+    if d is _dtypes.bool_:
+        raise NotImplementedError("arange: not implemented for bool")
+    if d is _dtypes.int64:
+        start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise RuntimeError("step must be nonzero")
     count = math.ceil((end - start) / step)
     xp = array_module(device)
     values = start + step * xp.arange(

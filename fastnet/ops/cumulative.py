@@ -77,8 +77,7 @@ def _cumulative(name: str, function: Any, doc: str) -> Callable:
             input = cast(input, _dtypes.int64)
         axis = axis_of(dim, input._data.ndim, name)
         if input.dtype is _dtypes.bool_:
-            out = function.apply(cast(input, _dtypes.int64), axis)
-            return cast(out, _dtypes.bool_)
+            return cast(function.apply(cast(input, _dtypes.int64), axis), _dtypes.bool_)
         with np.errstate(all="ignore"):
             return function.apply(input, axis)
 
@@ -201,6 +200,8 @@ def diff(
 def _steps(name: str, y: Tensor, x: Any, dx: Any, dim: int) -> Tensor:
     """The area of every trapezoid."""
     check_tensor(name, y, "y")
+    if y.dtype is _dtypes.bool_:
+        raise RuntimeError(f"{name}: received a bool input for `y`, but bool is not supported")
     a = axis_of(dim, y._data.ndim, name)
     n = y._data.shape[a]
     pairs = arithmetic.add(narrow(y, a, min(1, n), max(n - 1, 0)), narrow(y, a, 0, max(n - 1, 0)))
@@ -217,7 +218,14 @@ def _steps(name: str, y: Tensor, x: Any, dx: Any, dim: int) -> Tensor:
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """The integral along ``dim`` by the trapezoidal rule, at the places ``x`` or at a distance of ``dx`` (1)."""
     from fastnet.ops.reductions import sum as sum_over
+    from fastnet.ops.shape import select
 
+    check_tensor("trapezoid", y, "y")
+    if y.dtype is _dtypes.bool_:
+        raise RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported")
+    if x is None and y._data.shape[axis_of(dim, y._data.ndim, "trapezoid")]:
+        ends = arithmetic.mul(arithmetic.add(select(y, dim, 0), select(y, dim, -1)), 0.5)
+        return arithmetic.mul(arithmetic.sub(sum_over(y, dim), ends), 1 if dx is None else dx)
     return sum_over(_steps("trapezoid", y, x, dx, dim), dim)
 
 

@@ -351,6 +351,11 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         np.broadcast_shapes(*[[1 if i == a else n for i, n in enumerate(x._data.shape)] for x in (input, indices)])
     )
     shape[a] = indices._data.shape[a]
+    if indices.dtype is not _dtypes.int64:
+        raise RuntimeError(f"take_along_dim(): dtype of indices should be Long but got {indices.dtype}")
+    n = input._data.shape[a] if input._data.ndim else 1
+    if indices._data.size and bool((indices._data < 0).any()):  # counted from the end
+        indices = Tensor._wrap(namespace(indices._data).where(indices._data < 0, indices._data + n, indices._data))
     source = input.expand(*[input._data.shape[a] if i == a else n for i, n in enumerate(shape)])
     return gather(source, a, indices.expand(*shape))
 
@@ -406,8 +411,16 @@ def scatter(
     input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
 ) -> Tensor:
     """``input`` with elements replaced: ``out[index[i, j], j] = src[i, j]`` for dim 0."""
-    if reduce not in (None, "add"):
-        raise RuntimeError(f"scatter: reduce is {reduce!r}, expected None or 'add'")
+    if reduce not in (None, "add", "multiply"):
+        raise RuntimeError(f"scatter: reduce is {reduce!r}, expected None, 'add' or 'multiply'")
+    if reduce == "multiply":
+        from fastnet.ops.creation import full_like
+        from fastnet.ops.scatter import scatter_reduce
+
+        factor = src if value is None else value
+        if not isinstance(factor, Tensor):
+            factor = full_like(index, factor, dtype=input.dtype)
+        return scatter_reduce(input, dim, index, factor, "prod")
     return _scatter("scatter", input, dim, index, src if value is None else value, reduce == "add")
 
 
@@ -423,6 +436,10 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     _check_along("index_select", index, input._data.shape[a] if input._data.ndim else 1)
     if index._data.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
+    if not input._data.ndim:
+        if index._data.size != 1:
+            raise IndexError("index_select(): Index to scalar can have only 1 value")
+        return input.clone()
     return Index.apply(input, (slice(None),) * a + (index._data.reshape(-1),), False)
 
 
@@ -472,6 +489,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     a = axis_of(dim, input._data.ndim, "topk")
     if not 0 <= k <= (input._data.shape[a] if input._data.ndim else 1):
         raise RuntimeError("selected index k out of range")
+    if input.dtype is _dtypes.bool_:
+        raise RuntimeError("topk does not support bool dtypes")
     order = argsort(input, dim, largest)
     if input._data.ndim:
         order = Tensor._wrap(order._data[(slice(None),) * a + (slice(k),)])
@@ -615,12 +634,19 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each non-negative integer occurs."""
-    if input._data.ndim != 1 or input.dtype.category == 2 or (input._data.size and input._data.min() < 0):
+    """How often each non-negative integer occurs, or the sum of its weights (float32 of float32, else float64)."""
+    check_tensor("bincount", input)
+    if input._data.ndim != 1 or input.dtype.category != 1 or (input._data.size and input._data.min() < 0):
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    return Tensor._wrap(
-        namespace(input._data).bincount(input._data, None if weights is None else weights._data, minlength)
-    )
+    if minlength < 0:
+        raise RuntimeError("minlength should be >= 0")
+    if weights is None:
+        return Tensor._wrap(namespace(input._data).bincount(input._data, minlength=minlength))
+    check_tensor("bincount", weights, "weights")
+    if weights._data.shape != input._data.shape:
+        raise RuntimeError("weights should be 1-d and have the same length as input")
+    counts = namespace(input._data).bincount(input._data, weights._data.astype(np.float64), minlength)
+    return Tensor._wrap(counts.astype(np.float32 if weights._data.dtype == np.float32 else np.float64))
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

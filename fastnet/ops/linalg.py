@@ -21,9 +21,8 @@ from fastnet.ops.shape import diagonal, expand, movedim, permute, reshape, stack
 
 def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any, shape: tuple, name: str) -> Tensor:
     """``beta * input + alpha * product``; input is not looked at where beta is 0."""
-    for argument, factor in (("beta", beta), ("alpha", alpha)):
-        if not product.dtype.is_floating_point and factor != int(factor):
-            raise RuntimeError(f"For integral input tensors, argument {argument} must not be a floating point number.")
+    if not product.dtype.is_floating_point:
+        beta, alpha = int(beta), int(alpha)
     if input.dtype is not product.dtype:
         raise RuntimeError(f"{name}: expected input and matrices to have the same dtype, got {input.dtype}")
     out = product if alpha == 1 else arithmetic.mul(product, alpha)
@@ -125,6 +124,8 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal."""
     check_tensor("trace", input)
+    if input.dtype is _dtypes.bool_:
+        raise NotImplementedError("trace: not implemented for bool")
     if input._data.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input._data.ndim}")
     return reductions.sum(diagonal(input))
@@ -271,7 +272,7 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
         return matrix_norm(A, ord, dim if pair else (-2, -1), keepdim, dtype=dtype)
     if isinstance(ord, str):
         raise RuntimeError(f"linalg.norm: order {ord!r} needs a matrix")
-    if dim is None and A._data.ndim > 2:
+    if dim is None and A._data.ndim not in (1, 2):
         raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D.")
     return vector_norm(A, ord, dim, keepdim, dtype=dtype)
 
@@ -471,10 +472,28 @@ def svd(A: Tensor, full_matrices: bool = True) -> Any:
     return result("linalg_svd", "U S Vh")(*[Tensor._wrap(f) for f in found])
 
 
+class SingularValues(ArrayFunction):
+    """Singular values, whose gradients are the products of singular vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any) -> Any:
+        if not any(ctx.needs_input_grad):
+            return namespace(a).linalg.svd(a, compute_uv=False)
+        u, s, vh = namespace(a).linalg.svd(a, full_matrices=False)
+        ctx.u, ctx.vh = u, vh
+        return s
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return (ctx.u * grad[..., None, :]) @ ctx.vh
+
+
 def svdvals(A: Tensor) -> Tensor:
-    """Singular values, in descending order. Without gradients."""
-    x = _no_gradient("linalg.svdvals", A)
-    return Tensor._wrap(namespace(x).linalg.svd(x, compute_uv=False))
+    """Singular values, in descending order."""
+    check_tensor("linalg.svdvals", A, "A")
+    if not A.dtype.is_floating_point or A._data.ndim < 2:
+        raise RuntimeError(f"linalg.svdvals: expected floating-point matrices, got {A.dtype} {list(A.shape)}")
+    return SingularValues.apply(_full(A, "linalg.svdvals"))
 
 
 def eigh(A: Tensor, UPLO: str = "L") -> Any:

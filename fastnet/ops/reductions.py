@@ -35,7 +35,12 @@ class Sum(ArrayFunction):
     @staticmethod
     def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.shape, ctx.axes, ctx.keepdim = x.shape, axes, keepdim
-        out = wide(x).sum(axis=axes, keepdims=keepdim)
+        w = wide(x)
+        out = (
+            w.sum(axis=axes, keepdims=keepdim)
+            if x.dtype.kind == "f"
+            else w.sum(axis=axes, keepdims=keepdim, dtype=w.dtype)
+        )
         return rounded(out, x.dtype) if is_short(x) else out
 
     @staticmethod
@@ -135,10 +140,30 @@ def var(
 def std(
     input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
-    """The standard deviation over ``dim``: the root of ``var``."""
-    from fastnet.ops.arithmetic import sqrt
+    """The standard deviation over ``dim``: the root of ``var``; its gradient at 0 is 0."""
+    if isinstance(dim, bool):  # std(unbiased)
+        dim, unbiased = None, dim
+    input = _floating("std", input, None)
+    correction = float(unbiased) if correction is None else correction
+    return Std.apply(input, axes_of(dim, input._data.ndim, "std"), keepdim, correction)
 
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+
+class Std(ArrayFunction):
+    """The root of the variance."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool, correction: float) -> Any:
+        variance = namespace(x).asarray(Var.forward(ctx, wide(x), axes, keepdim, correction))
+        with np.errstate(all="ignore"):
+            ctx.root = np.sqrt(variance)
+        return rounded(namespace(x).asarray(ctx.root), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        xp = namespace(grad)
+        with np.errstate(all="ignore"):
+            half = xp.where(ctx.root == 0, 0, wide(grad) / (2 * ctx.root)).astype(wide(grad).dtype)
+        return rounded(Var.backward(ctx, half)[0], grad.dtype), None, None, None
 
 
 class Prod(ArrayFunction):
@@ -148,7 +173,7 @@ class Prod(ArrayFunction):
     def forward(ctx: Any, x: Any, axis: int | None, keepdim: bool) -> Any:
         ctx.axis, ctx.keepdim = axis, keepdim
         ctx.save(x)
-        return rounded(wide(x).prod(axis=axis, keepdims=keepdim), x.dtype)
+        return rounded(wide(x).prod(axis=axis, keepdims=keepdim, dtype=wide(x).dtype), x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
@@ -194,6 +219,16 @@ def _require_elements(name: str, x: Any, axis: int | None) -> None:
             if axis is None
             else f"{name}(): Expected reduction {what}"
         )
+
+
+def _nonempty_axes(name: str, x: Any, dim: Any) -> tuple[int, ...]:
+    """The axes of a reduction that needs elements; IndexError where there are none."""
+    axes = axes_of(dim, x.ndim, name)
+    if dim is None or dim == ():
+        _require_elements(name, x, None)
+    for axis in axes:
+        _require_elements(name, x, axis)
+    return axes
 
 
 class Extreme(ArrayFunction):
@@ -271,20 +306,22 @@ min = _extreme("min", False)
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The greatest over dimensions; equal ones share the gradient."""
     check_tensor("amax", input)
-    _require_elements("amax", input._data, None)
-    return Extreme.apply(input, axes_of(dim, input._data.ndim, "amax"), keepdim, True)
+    axes = _nonempty_axes("amax", input._data, dim)
+    return Extreme.apply(input, axes, keepdim, True)
 
 
 def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The smallest over dimensions; equal ones share the gradient."""
     check_tensor("amin", input)
-    _require_elements("amin", input._data, None)
-    return Extreme.apply(input, axes_of(dim, input._data.ndim, "amin"), keepdim, False)
+    axes = _nonempty_axes("amin", input._data, dim)
+    return Extreme.apply(input, axes, keepdim, False)
 
 
 def _arg(name: str) -> Callable:
     def operation(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         check_tensor(name, input)
+        if input.dtype is _dtypes.bool_:
+            raise RuntimeError(f"{name}(): does not support bool input")
         x = wide(input._data)
         axis = None if dim is None else axis_of(dim, x.ndim, name)
         _require_elements(name, x, axis)

@@ -165,6 +165,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
         raise RuntimeError(f"movedim: Invalid source or destination dims: source {source}, destination {destination}")
     order = [i for i in range(n) if i not in src]
+    if n == 0:
+        return input
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
     return permute(input, *order)
@@ -395,6 +397,9 @@ class Stack(Concatenate):
 
 def hstack(tensors: Any) -> Tensor:
     """Joined along the second dimension, vectors along the first."""
+    if not len(tensors):
+        raise RuntimeError("hstack expects a non-empty TensorList")
+    tensors = [reshape(x, 1) if x._data.ndim == 0 else x for x in tensors]
     return cat(tensors, 0 if tensors[0]._data.ndim <= 1 else 1)
 
 
@@ -570,7 +575,10 @@ class Flip(ArrayFunction):
 
 def flip(input: Tensor, *dims: Any) -> Tensor:
     """A copy with the order of elements reversed along dimensions."""
-    return Flip.apply(input, tuple(axis_of(d, input._data.ndim, "flip") for d in sizes(dims, "flip")))
+    axes = tuple(axis_of(d, input._data.ndim, "flip") for d in sizes(dims, "flip"))
+    if len(set(axes)) != len(axes):
+        raise RuntimeError("flip: a dim appears multiple times in the list of dims")
+    return Flip.apply(input, axes if input._data.ndim else ())
 
 
 class Roll(ArrayFunction):

@@ -22,7 +22,6 @@ from fastnet.ops.arithmetic import (
     _plain_binary,
     _predicate,
     _unary,
-    _zero,
     cast,
     check_tensor,
     operands,
@@ -56,8 +55,7 @@ erfinv = _unary(
 
 
 def _log_gamma(x: Any) -> Any:
-    out = _gammaln(x)
-    return namespace(out).where(np.isneginf(x), math.inf, out) if hasattr(out, "dtype") else out
+    return namespace(x).where(np.isneginf(x), math.inf, _gammaln(x)).astype(x.dtype)
 
 
 def _digamma(x: Any) -> Any:
@@ -76,7 +74,7 @@ atanh = _unary("atanh", np.arctanh, lambda g, x, r: g / (1 - x * x), "The invers
 deg2rad = _unary("deg2rad", np.deg2rad, lambda g, x, r: g * (math.pi / 180), "Degrees as radians.", saves="")
 rad2deg = _unary("rad2deg", np.rad2deg, lambda g, x, r: g * (180 / math.pi), "Radians as degrees.", saves="")
 i0 = _unary("i0", _i0, lambda g, x, r: g * _i1(x), "The modified Bessel function of the first kind of order 0.")
-frac = _unary("frac", lambda x: x - np.trunc(x), lambda g, x, r: g, "The part after the point.", saves="")
+_frac = _unary("frac", lambda x: x - np.trunc(x), lambda g, x, r: g, "", saves="")
 
 
 def _sinc_gradient(g: Any, x: Any, r: Any) -> Any:
@@ -86,7 +84,20 @@ def _sinc_gradient(g: Any, x: Any, r: Any) -> Any:
 
 
 sinc = _unary("sinc", np.sinc, _sinc_gradient, "sin(pi x) / (pi x), 1 at 0.")
-sgn = _unary("sgn", np.sign, _zero, "As ``sign``.", saves="", integers="keep")
+
+
+def sgn(input: Tensor) -> Tensor:
+    """As ``sign``."""
+    return arithmetic.sign(input)
+
+
+def frac(input: Tensor) -> Tensor:
+    """The part after the point."""
+    check_tensor("frac", input)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"frac: not implemented for {input.dtype}")
+    return _frac(input)
+
 
 isposinf = _predicate("isposinf", np.isposinf, "Which elements are positive infinity.")
 isneginf = _predicate("isneginf", np.isneginf, "Which elements are negative infinity.")
@@ -119,7 +130,11 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     return _logit(x)
 
 
-_logit = _unary("logit", lambda x: np.log(x / (1 - x)), lambda g, x, r: g / (x * (1 - x)), "")
+def _logit_gradient(g: Any, x: Any, r: Any) -> Any:
+    return namespace(x).where((x < 0) | (x > 1), math.nan, g / (x * (1 - x))).astype(g.dtype)
+
+
+_logit = _unary("logit", lambda x: np.log(x / (1 - x)), _logit_gradient, "")
 
 
 def nan_to_num(
@@ -219,8 +234,10 @@ def _floating_binary(name: str, function: Any, doc: str, *, scalars: bool = Fals
     """A function of two tensors in a floating-point dtype; ``scalars``: either may be a number."""
 
     def operation(input: Any, other: Any) -> Tensor:
+        check_tensor(
+            name, input if name == "copysign" or not scalars else other if isinstance(other, Tensor) else input
+        )
         if not scalars:
-            check_tensor(name, input)
             check_tensor(name, other, "other")
         a, b, dtype = operands(name, input, other, floating=True)
         with np.errstate(all="ignore"):
@@ -277,13 +294,16 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
+    check_tensor("rsub", input)
     return arithmetic.sub(other, input, alpha=alpha)
 
 
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """``input * 2 ** other``."""
     check_tensor("ldexp", input)
-    return arithmetic.mul(input, arithmetic.pow(2.0, other))
+    common = result_type(input, other)
+    common = common if common.is_floating_point else _dtypes.get_default_dtype()
+    return cast(arithmetic.mul(input, arithmetic.pow(2.0, other)), common)
 
 
 def frexp(input: Tensor) -> Any:
@@ -393,6 +413,8 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
         raise TypeError("isin(): at least one of the arguments must be a Tensor")
     a, b = (x if isinstance(x, Tensor) else Tensor._wrap(np.asarray(x)) for x in (elements, test_elements))
+    if _dtypes.bool_ in (a.dtype, b.dtype):
+        raise RuntimeError("isin: not implemented for bool")
     xp = namespace(a._data)
     return Tensor._wrap(
         xp.asarray(xp.isin(wide(a._data), wide(b._data).reshape(-1), invert=invert)).reshape(a._data.shape)
