@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import kernels
+from fastnet import cuda, kernels
 
 from . import counters, disassembly, rows
-from .cases import Case
+from .cases import Case, Source
+
+MOST_BYTES_COUNTED = 1 << 20  # the emulator takes seconds for a megabyte
 
 
 @dataclass
@@ -87,7 +89,7 @@ def know(case: Case, device: str) -> Known:
         peak = given["peaks"].get(case.dtype, 0.0) if case.ceiling == "matmul" else given["memory_bandwidth"]
         reached = found.tflops * 1e12 if case.ceiling == "matmul" else found.gbytes_per_s * 1e9
         found.percent_of_peak = round(100 * reached / peak, 1) if peak else 0.0
-    found.counters = counters.readable(counters.stored(case.counted, case.dtype))
+    found.counters = counters.readable(_counted(case, device) or counters.stored(case.counted, case.dtype))
     used = disassembly.usage()
     if not isinstance(used, str):
         built = {u.architecture for u in used}
@@ -96,6 +98,15 @@ def know(case: Case, device: str) -> Known:
         found.registers = max((u.registers for u in mine), default=0)
         found.spilled = max((u.local for u in mine), default=0)
     return found
+
+
+def _counted(case: Case, device: str) -> dict[str, float] | None:
+    """What the emulator counts of the case itself, if it counts and the case is small."""
+    mine = [i for i in case.implementations if i.library == "fastnet"]
+    if case.bytes > MOST_BYTES_COUNTED or not mine or cuda.is_available():
+        return None
+    inputs = case.make(Source())
+    return counters.counted(lambda: mine[0].run(*inputs), device)
 
 
 def ceilings(device: str) -> dict[str, float]:
@@ -148,5 +159,6 @@ def notes(cases: Iterable[Case]) -> list[str]:
         said.append(f"counters: none are stored for {', '.join(without)} at these dtypes")
     said.append(
         "counters: transactions over the fewest possible (read/write), of the golden aligned problem of each kernel"
+        " unless a counters build is in force"
     )
     return said

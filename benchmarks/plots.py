@@ -54,7 +54,7 @@ def roofline(rows: Sequence[Any], ceilings: dict[str, float], path: Path, *, wha
             s=26,
             alpha=0.75,
             linewidths=0,
-            color=COLOURS[names.index(name) % len(COLOURS)],
+            color=COLOURS[(names.index(name) if len(names) > 1 else dtypes.index(dtype)) % len(COLOURS)],
             marker=MARKERS[dtypes.index(dtype) % len(MARKERS)],
             label=f"{name}, {dtype}",
         )

@@ -69,7 +69,25 @@ ROWS: dict[str, list[tuple[int, int]]] = {  # (rows, columns) of row-wise and el
     "gpt2": [(8192, 768), (8192, 3072), (65536, 768)],
 }
 
-SETS = sorted({*MATMUL, *ROWS})
+
+class Image(NamedTuple):
+    """Images as they lie in memory: channels last."""
+
+    n: int
+    height: int
+    width: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.n}x{self.channels}x{self.height}x{self.width}"  # as callers see them
+
+
+IMAGES: dict[str, list[Image]] = {
+    "small": [Image(2, 6, 6, 8), Image(4, 7, 7, 64)],
+    "resnet50": [Image(256, side, side, c) for side, c in ((56, 64), (56, 256), (28, 512), (14, 1024), (7, 2048))],
+}
+
+SETS = sorted({*MATMUL, *ROWS, *IMAGES})
 
 
 def products(sets: list[str]) -> list[Product]:
@@ -80,3 +98,8 @@ def products(sets: list[str]) -> list[Product]:
 def rows(sets: list[str]) -> list[tuple[int, int]]:
     """The sizes of row-wise operations of some sets, each once."""
     return list(dict.fromkeys(r for name in sets for r in ROWS.get(name, [])))
+
+
+def images(sets: list[str]) -> list[Image]:
+    """The images of some sets, each once."""
+    return list(dict.fromkeys(i for name in sets for i in IMAGES.get(name, [])))

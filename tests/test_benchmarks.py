@@ -186,8 +186,15 @@ def test_ceilings_and_a_peer_that_beats_one():
     assert [r.percent_of_ceiling for r in found] == [75, 100, 75, 0, 50, 0]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize(
+    ("operation", "dtype"),
+    [
+        (o, d)
+        for o in sorted(OPERATIONS)
+        for d in ("float32", "float16", "bfloat16")
+        if o != "overhead" or d == "float32"
+    ],
+)
 def test_every_implementation_of_every_case_is_right(operation, dtype):
     """References, PyTorch, and our kernels, run by the emulator."""
     source, seen = cases.Source(pool=2**14 - 3), 0
@@ -433,7 +440,7 @@ def test_known_follows_the_device():
 
 
 def test_time_on_the_cpu(tmp_path):
-    done = run("benchmarks", "reduction", "overhead", "--cpu", "--samples", "3", "--out", str(tmp_path / "rows.csv"))
+    done = run("benchmarks", "reduction", "overhead", "--cpu", "--samples", "2", "--out", str(tmp_path / "rows.csv"))
     assert done.returncode == 0, done.stderr
     found = rows.read(tmp_path / "rows.csv")
     assert {r.operation for r in found} >= {"column_sum", "eager add recorded", "mlp step"}

@@ -3,7 +3,6 @@
 
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
-    X(attention) \
     X(dropout) \
     X(matmul) \
     X(norm) \

@@ -45,6 +45,5 @@ def Variable(data: Any, requires_grad: bool = False, volatile: bool = False) -> 
 
 
 def _set_tensor_class(cls: type) -> None:
-    modules: tuple[Any, ...] = (function, engine, differences)
-    for module in modules:
+    for module in (function, engine, differences):
         module._Tensor = cls
