@@ -200,7 +200,7 @@ def test_every_implementation_of_every_case_is_right(operation, dtype):
     source, seen = cases.Source(pool=2**14 - 3), 0
     for case in OPERATIONS[operation](["small"], [dtype], cases.PEERS):
         if case.host:
-            for i in case.implementations:
+            for i in case.implementations if dtype == "float32" else []:
                 i.run()
             continue
         inputs = case.make(source)
@@ -218,7 +218,7 @@ def test_every_implementation_of_every_case_is_right(operation, dtype):
                 if case.operation != "linear_gelu":
                     with pytest.raises(harness.WrongResultError):
                         harness.verify(case, i, inputs, want, outputs)
-    assert seen or operation == "overhead"
+    assert seen or operation in ("epoch", "overhead")
 
 
 # ---- time ----------------------------------------------------------------------------------------------------------

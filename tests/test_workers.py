@@ -54,7 +54,7 @@ def alive(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def gone(pids, seconds=10):
+def gone(pids, seconds=30):
     deadline = time.monotonic() + seconds
     while any(alive(p) for p in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -206,14 +206,14 @@ def test_a_batch_that_cannot_be_pickled_is_an_error():
 
 @pytest.mark.parametrize(("kind", "word"), [("kill", "killed by signal"), ("exit", "exit code 3")])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_worker_that_dies_raises_at_once(kind, word, method):
+def test_a_worker_that_dies_raises_at_once(kind, word, method, monkeypatch):
+    # By its pipe, that is, and not because somebody looked whether it is alive.
+    monkeypatch.setattr("fastnet.utils.data.processes.CHECK_SECONDS", 1000.0)
     loader = DataLoader(Trouble(kind), num_workers=2, multiprocessing_context=method)
     it = iter(loader)
     next(it)
-    began = time.monotonic()
     with pytest.raises(RuntimeError, match=word):
         list(it)
-    assert time.monotonic() - began < 4
     assert list(it) == []
 
 
@@ -228,10 +228,8 @@ def test_an_idle_worker_that_is_killed_is_noticed():
 
 def test_timeout():
     loader = DataLoader(Trouble("hang"), num_workers=1, timeout=0.5)
-    began = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"timed out after 0\.5 seconds"):
+    with pytest.raises(RuntimeError, match=r"timed out after 0\.5 seconds"):  # and not after the item's 1,000
         list(loader)
-    assert time.monotonic() - began < 5
 
 
 def test_leaving_early_ends_the_workers():
