@@ -26,6 +26,7 @@ SECONDS = 530.0  # of all parts together
 # What each part may take at least, whatever came before it; the last ones' share is what is left.
 LIMITS = {"build": 180.0, "ptx": 70.0, "suite": 90.0, "sanitizer": 60.0, "benchmarks": 90.0, "compiled": 40.0}
 PARTS = tuple(LIMITS)
+WITHOUT_CHECKOUT = ("benchmarks", "compiled")  # the other parts need what an installed package does not carry
 SANITIZER = ("memcheck", "racecheck", "synccheck", "initcheck")
 
 
@@ -85,6 +86,14 @@ def commands(part: str, out: Path, dry_run: bool, seconds: float) -> list[list[s
     return [_bench(out, "compiled", seconds, *passes, "--shapes", "large", "--peers", "torch,compile")]
 
 
+def _environment() -> dict[str, str]:
+    """What commands run in: where the extensions lie in the checkout, built in place, its package comes first."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if list((REPOSITORY / "fastnet").glob("_*.so")):
+        environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])])
+    return environment
+
+
 def execute(command: Sequence[str], out: Path, log: Path, seconds: float) -> int:
     """Run a command with its output added to a log; its exit status, 124 out of time, 127 not found."""
     with open(log, "a") as f:
@@ -97,7 +106,7 @@ def execute(command: Sequence[str], out: Path, log: Path, seconds: float) -> int
                 cwd=out,
                 stdout=f,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=_environment(),
                 start_new_session=True,
             )
         except FileNotFoundError as error:
@@ -162,7 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from fastnet._device import why_no_cuda
 
         parser.error(f"{why_no_cuda()}; --dry-run runs what goes without a GPU")
-    chosen = [p for p in PARTS if p in (given.only or PARTS)]
+    there = PARTS if (REPOSITORY / "tests").is_dir() else WITHOUT_CHECKOUT
+    if missing := [p for p in given.only or () if p not in there]:
+        parser.error(f"{', '.join(missing)}: only a checkout has the sources and tests; installed: {', '.join(there)}")
+    if there != PARTS:
+        print(f"the installed package has {', '.join(there)}; the other parts run in a checkout", flush=True)
+    chosen = [p for p in there if p in (given.only or there)]
     results = run(chosen, given.out, given.dry_run, seconds=given.seconds)
     return 0 if all(r["status"] == 0 for r in results.values()) else 1
 

@@ -654,6 +654,29 @@ def test_dry_run_of_the_gpu_command(tmp_path):
     assert (tmp_path / "compiled.csv").exists()
 
 
+def test_installed_without_a_checkout(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "REPOSITORY", tmp_path)
+    ran = []
+    monkeypatch.setattr(gpu, "execute", lambda command, *rest: ran.append(command) or 0)
+    monkeypatch.setattr(gpu.run, "__kwdefaults__", {**gpu.run.__kwdefaults__, "execute": gpu.execute})
+    assert gpu.main(["--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert list(json.loads((tmp_path / "out" / "results.json").read_text())) == ["benchmarks", "compiled"]
+    assert len(ran) == 2
+    assert "run in a checkout" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        gpu.main(["--only", "suite", "--dry-run", "--out", str(tmp_path / "out")])
+    assert "only a checkout" in capsys.readouterr().err
+
+
+def test_extensions_built_in_place_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.setattr(gpu, "REPOSITORY", tmp_path)
+    assert gpu._environment()["PYTHONPATH"] == "elsewhere"
+    (tmp_path / "fastnet").mkdir()
+    (tmp_path / "fastnet" / "_emulated.so").touch()
+    assert gpu._environment()["PYTHONPATH"] == os.pathsep.join([str(tmp_path), "elsewhere"])
+
+
 def test_one_part_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
     assert gpu.main(["--only", "build", "--dry-run", "--out", str(tmp_path)]) == 0
