@@ -113,9 +113,10 @@ class Tensor:
     __array_priority__ = 1000  # NumPy arrays leave mixed arithmetic to us
 
     if TYPE_CHECKING:  # fastnet._methods attaches these; checkers of types cannot see that
-        grad: Any
 
         def __getattr__(self, name: str) -> Any: ...
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __getitem__(self, index: Any) -> Tensor: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
         def __add__(self, other: Any) -> Tensor: ...
@@ -289,8 +290,8 @@ class Tensor:
         return None if self._view is None else self._view.base
 
     @property
-    def grad(self) -> Tensor | None:
-        """The gradient that backward has added up so far."""
+    def grad(self) -> Any:
+        """The gradient that backward has added up so far, a Tensor; None before."""
         return self._grad
 
     @grad.setter

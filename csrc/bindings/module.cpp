@@ -3,6 +3,7 @@
 
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
+    X(attention) \
     X(dropout) \
     X(matmul) \
     X(norm) \

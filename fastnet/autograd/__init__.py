@@ -45,5 +45,6 @@ def Variable(data: Any, requires_grad: bool = False, volatile: bool = False) -> 
 
 
 def _set_tensor_class(cls: type) -> None:
-    for module in (function, engine, differences):
+    modules: tuple[Any, ...] = (function, engine, differences)
+    for module in modules:
         module._Tensor = cls

@@ -1,6 +1,7 @@
 """The handwritten kernels as functions on arrays (CuPy, or NumPy under the emulator), without autograd."""
 
 from fastnet.kernels._runtime import available, trace, use
+from fastnet.kernels.attention import attention, attention_backward
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.matmul import matmul
 from fastnet.kernels.norm import (
@@ -23,6 +24,8 @@ from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_back
 __all__ = [
     "adagrad_step",
     "adam_step",
+    "attention",
+    "attention_backward",
     "available",
     "batch_norm",
     "batch_norm_backward",

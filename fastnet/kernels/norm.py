@@ -302,7 +302,7 @@ def batch_norm(
     for given, used in zip((running_mean, running_var), running, strict=True):
         if given is not None and not x.size:
             given[...] = math.nan
-        elif used is not given:
+        elif given is not None and used is not given:
             given[...] = used
     return y, mean, rstd
 

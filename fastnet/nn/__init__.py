@@ -31,6 +31,7 @@ from fastnet.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from fastnet.nn.attention import MultiheadAttention
 from fastnet.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from fastnet.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnet.nn.distance import CosineSimilarity, PairwiseDistance
@@ -94,6 +95,13 @@ from fastnet.nn.resampling import (
     ZeroPad1d,
     ZeroPad2d,
     ZeroPad3d,
+)
+from fastnet.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
 )
 from fastnet.nn.unfold import Fold, Unfold
 
@@ -161,6 +169,7 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PairwiseDistance",
@@ -194,6 +203,11 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",

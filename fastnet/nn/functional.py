@@ -21,6 +21,7 @@ from fastnet.ops.activations import (
     tanhshrink,
     threshold,
 )
+from fastnet.ops.attention import scaled_dot_product_attention
 from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
 from fastnet.ops.distances import cosine_similarity, normalize, pairwise_distance
 from fastnet.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
@@ -142,6 +143,7 @@ __all__ = [
     "relu6",
     "rms_norm",
     "rrelu",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

@@ -46,7 +46,7 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
     """An index of arrays, slices and numbers, and whether it is basic (gives a view)."""
     items = index if isinstance(index, tuple) else (index,)
     if type(index) is int or (type(index) is slice and index.step is None):
-        start, stop = (None, None) if type(index) is int else (index.start, index.stop)
+        start, stop = (index.start, index.stop) if isinstance(index, slice) else (None, None)
         if type(start) in _PLAIN and type(stop) in _PLAIN:
             return items, True
     basic = True
@@ -171,7 +171,9 @@ class BasicIndex(Index):
     @classmethod
     def _node_name(cls, ctx: Any) -> str:
         kinds = {type(i) for i in ctx.index}
-        return "SliceBackward0" if slice in kinds else "UnsqueezeBackward0" if kinds == {type(None)} else cls.node_name
+        return (
+            "SliceBackward0" if slice in kinds else "UnsqueezeBackward0" if kinds == {type(None)} else "SelectBackward0"
+        )
 
 
 def _numbers_first(ndim: int, index: tuple) -> tuple[tuple, tuple] | None:

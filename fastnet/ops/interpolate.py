@@ -86,7 +86,7 @@ class AreaMean(ArrayFunction):
         means = [w[(slice(None),) * axis + (slice(a, b),)].mean(axis=axis) for a, b in windows]
         return rounded(xp.stack(means, axis), x.dtype)
 
-    backward = Resample.backward
+    backward: Any = staticmethod(Resample.backward)
 
 
 def _resampled(x: Tensor, axis: int, mode: str, out: int, scale_factor: float | None, align_corners: bool) -> Tensor:

@@ -127,7 +127,7 @@ class ScatterReduce(ArrayFunction):
         )
 
 
-def where_shape(xp: Any, where: tuple) -> tuple[int, ...]:
+def where_shape(xp: Any, where: Any) -> tuple[int, ...]:
     """The shape that a full index gives."""
     return xp.broadcast(*where).shape if len(where) > 1 else where[0].shape
 

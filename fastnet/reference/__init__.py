@@ -1,5 +1,6 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
+from fastnet.reference.attention import attention, attention_backward
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.matmul import matmul
 from fastnet.reference.norm import (
@@ -22,6 +23,8 @@ from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_ba
 __all__ = [
     "adagrad_step",
     "adam_step",
+    "attention",
+    "attention_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",

@@ -53,7 +53,7 @@ def check_norm(
 
 def check_like(name: str, argument: str, x: Any, like: Any, optional: bool = False) -> None:
     """like's shape, dtype and device; or None, if ``optional``."""
-    if x is None and optional:
+    if optional and x is None:
         return
     check_array(name, argument, x, dtypes=(like.dtype.name,), like=like)
     if x.shape != like.shape:
@@ -262,7 +262,7 @@ def batch_norm(
 def check_running(name: str, x: Any, running_mean: Any, running_var: Any, needed: bool = False) -> None:
     """Running statistics are (C,) floating-point arrays, or None where not needed."""
     for argument, r in (("running_mean", running_mean), ("running_var", running_var)):
-        if r is None and not needed:
+        if not needed and r is None:
             continue
         check_array(name, argument, r, ndim=1, like=x)
         if r.shape != (x.shape[1],):

@@ -22,6 +22,11 @@ def _matmul(result: Any, a: Any, b: Any, **_: Any) -> int:
     return 2 * out.size * a.shape[-1]
 
 
+def _attention(q: Any, k: Any, v: Any, of_keys: int, of_values: int) -> int:
+    scores = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+    return 2 * scores * (of_keys * q.shape[3] + of_values * v.shape[3])
+
+
 def _per_element(operations: int) -> Callable[..., int]:
     def count_one(result: Any, *_: Any, **__: Any) -> int:
         out = result[0] if isinstance(result, tuple) else result
@@ -48,6 +53,9 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "log_softmax": _per_element(4),
     "log_softmax_backward": _per_element(4),
     "cross_entropy": lambda result, logits, *_, **__: 6 * logits.size,
+    # Two products of (Tq, D) and (Tk, D) for each head, and seven in backward, which makes the scores twice.
+    "attention": lambda result, q, k, v, *_, **__: _attention(q, k, v, 1, 1),
+    "attention_backward": lambda result, grad, q, k, v, *_, **__: _attention(q, k, v, 4, 3),
     "batch_norm": _per_element(8),
     "batch_norm_inference": _per_element(4),
     "batch_norm_backward": _per_element(12),

@@ -68,6 +68,34 @@ def aligned_column_sum(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (512, 256), dtype),), {}
 
 
+# ---- attention -----------------------------------------------------------------------------------------------------
+
+
+def attention_inputs(rng: np.random.Generator, dtype: Any, *sizes: int) -> list[np.ndarray]:
+    """grad, q, k, v, out and lse, of numbers that need not belong together."""
+    b, h, hk, tq, tk, d, dv = sizes
+    shapes = [(b, h, tq, dv), (b, h, tq, d), (b, hk, tk, d), (b, hk, tk, dv), (b, h, tq, dv)]
+    sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+    return [*(normal(rng, s, dtype) for s in shapes), normal(rng, (b, h, tq), sums) + 4]
+
+
+def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for sizes in [(1, 1, 1, 1, 1, 1, 1), (1, 4, 2, 5, 37, 9, 6), (2, 1, 1, 33, 3, 4, 40)]:
+        grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
+        mask = normal(rng, (1, 1, q.shape[2], k.shape[2]), dtype)
+        for kwargs in ({"causal": "top_left"}, {"mask": mask > 0, "dropout_p": 0.3, "state": state()}, {"mask": mask}):
+            q = misaligned(q)
+            if backward:
+                yield (grad, q, k, v, out, lse), {**kwargs, "mask_gradient": kwargs.get("mask") is mask}
+            else:
+                yield (q, k, v), kwargs
+
+
+def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    grad, q, k, v, out, lse = attention_inputs(rng, dtype, 1, 1, 1, 64, 96, 64, 64)
+    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), {}
+
+
 # ---- norm ----------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +317,8 @@ def aligned_optimizer(name: str) -> Callable[[np.random.Generator, Any], Call]:
 
 
 SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
+    "attention": partial(small_attention, False),
+    "attention_backward": partial(small_attention, True),
     "bias_activation": small_bias_activation,
     "bias_activation_backward": small_bias_activation_backward,
     "column_sum": small_column_sum,
@@ -311,6 +341,8 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
 }
 
 ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
+    "attention": partial(aligned_attention, False),
+    "attention_backward": partial(aligned_attention, True),
     "bias_activation": aligned_bias_activation,
     "bias_activation_backward": aligned_bias_activation_backward,
     "column_sum": aligned_column_sum,

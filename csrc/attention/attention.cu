@@ -1,0 +1,397 @@
+// The general attention kernels: one source for every dtype, layout and head dimension, on ordinary multiply-adds.
+//
+// Forward: a block has 32 queries of one head and walks over the keys, 32 at a time, with an online softmax. Backward: one
+// kernel has 32 queries and walks over keys for dq, another 32 keys and walks over queries for dk and dv; both compute
+// the probabilities again from q, k and lse. Every sum therefore has one owner.
+#include "../device/convert.cuh"
+#include "../device/philox.cuh"
+#include "../device/reduce.cuh"
+#include "attention.h"
+#include <algorithm>
+
+namespace {
+
+constexpr int kTile = kAttentionTile, kPitch = kAttentionPitch, kThreads = kAttentionThreads;
+constexpr int kRows = 2, kColumns = 4;     // of a tile, a thread's
+constexpr int kAcross = kTile / kColumns;  // threads that share a row of a tile
+constexpr int kTeam = kThreads / kTile;    // threads that share a row of the softmax
+
+// Rows of one head's matrix.
+template <class T>
+struct Matrix {
+    const T* data;  // element (0, 0)
+    int64_t rows, columns, row_stride, column_stride;
+};
+
+template <class T>
+__device__ __forceinline__ Matrix<T>
+head_of(const void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t rows, int64_t columns) {
+    return {static_cast<const T*>(base) + batch * s.batch + head * s.head, rows, columns, s.row, s.column};
+}
+
+// The block's shared memory.
+template <class A>
+struct Shared {
+    A *left, *right;        // (kTile, kPitch): operands of a product
+    A *p, *ds;              // (kTile, kPitch): probabilities and gradients of scores
+    A *max, *sum, *factor;  // (kTile,)
+    A* results;             // (kTile, columns)
+
+    __device__ explicit Shared(unsigned char* base) {
+        A* at = reinterpret_cast<A*>(base);
+        left = at, right = left + kTile * kPitch, p = right + kTile * kPitch, ds = p + kTile * kPitch;
+        max = ds + kTile * kPitch, sum = max + kTile, factor = sum + kTile, results = factor + kTile;
+    }
+};
+
+// A thread's part of a 32 x 32 tile: rows row(0), row(1), columns column(0) .. column(3).
+__device__ __forceinline__ int tile_row(int i) { return int(threadIdx.x) / kAcross * kRows + i; }
+__device__ __forceinline__ int tile_column(int j) { return int(threadIdx.x) % kAcross + j * kAcross; }
+
+// to[r][c] = element (row0 + r, column0 + c), zero outside. Neighbouring threads take neighbouring columns.
+template <class T, class A>
+__device__ __forceinline__ void load_tile(A* to, const Matrix<T>& from, int64_t row0, int64_t column0) {
+    for (int i = threadIdx.x; i < kTile * kTile; i += kThreads) {
+        const int r = i / kTile, c = i % kTile;
+        const int64_t row = row0 + r, column = column0 + c;
+        const bool inside = row < from.rows && column < from.columns;
+        to[r * kPitch + c] = inside ? convert<A>(from.data[row * from.row_stride + column * from.column_stride]) : A(0);
+    }
+}
+
+// tile = a[a0 ..] b[b0 ..]^T, both 32 rows of the same columns.
+template <class T, class A>
+__device__ __forceinline__ void row_products(A (&tile)[kRows][kColumns], const Matrix<T>& a, int64_t a0,
+                                             const Matrix<T>& b, int64_t b0, const Shared<A>& shared) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i)
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) tile[i][j] = 0;
+    for (int64_t c = 0; c < a.columns; c += kTile) {
+        __syncthreads();  // the operands before are done with
+        load_tile(shared.left, a, a0, c);
+        load_tile(shared.right, b, b0, c);
+        __syncthreads();
+#pragma unroll 8
+        for (int e = 0; e < kTile; ++e) {
+            A x[kRows], y[kColumns];
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) x[i] = shared.left[tile_row(i) * kPitch + e];
+#pragma unroll
+            for (int j = 0; j < kColumns; ++j) y[j] = shared.right[tile_column(j) * kPitch + e];
+#pragma unroll
+            for (int i = 0; i < kRows; ++i)
+#pragma unroll
+                for (int j = 0; j < kColumns; ++j) tile[i][j] += x[i] * y[j];
+        }
+    }
+}
+
+// results (kTile, b.columns) = factor[r] * results + w b[b0 ..], w (32, 32) in shared memory or, where kTransposed, its
+// transpose; no factor: 1.
+template <bool kTransposed, class T, class A>
+__device__ __forceinline__ void
+add_products(A* results, const A* factor, const A* w, const Matrix<T>& b, int64_t b0, const Shared<A>& shared) {
+    for (int64_t c = 0; c < b.columns; c += kTile) {
+        __syncthreads();  // the operand before is done with; w and factor are written
+        load_tile(shared.right, b, b0, c);
+        __syncthreads();
+        A sums[kRows][kColumns] = {};
+#pragma unroll 8
+        for (int e = 0; e < kTile; ++e) {
+            A x[kRows], y[kColumns];
+#pragma unroll
+            for (int i = 0; i < kRows; ++i)
+                x[i] = kTransposed ? w[e * kPitch + tile_row(i)] : w[tile_row(i) * kPitch + e];
+#pragma unroll
+            for (int j = 0; j < kColumns; ++j) y[j] = shared.right[e * kPitch + tile_column(j)];
+#pragma unroll
+            for (int i = 0; i < kRows; ++i)
+#pragma unroll
+                for (int j = 0; j < kColumns; ++j) sums[i][j] += x[i] * y[j];
+        }
+#pragma unroll
+        for (int i = 0; i < kRows; ++i)
+#pragma unroll
+            for (int j = 0; j < kColumns; ++j)
+                if (c + tile_column(j) < b.columns) {
+                    A& result = results[tile_row(i) * b.columns + c + tile_column(j)];
+                    result = (factor ? factor[tile_row(i)] * result : result) + sums[i][j];
+                }
+    }
+}
+
+template <class A>
+__device__ __forceinline__ void clear(A* results, int64_t columns) {
+    for (int64_t i = threadIdx.x; i < kTile * columns; i += kThreads) results[i] = 0;
+}
+
+// results (kTile, columns) times `scale` or, where given, over divisor[r], as rows row0 .. of one head's matrix.
+template <class T, class A>
+__device__ __forceinline__ void
+store_results(void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t row0, int64_t rows,
+              int64_t columns, const A* results, A scale, const A* divisor) {
+    T* const to = static_cast<T*>(base) + batch * s.batch + head * s.head;
+    for (int64_t i = threadIdx.x; i < kTile * columns; i += kThreads) {
+        const int64_t r = i / columns, c = i - r * columns;
+        if (row0 + r >= rows) continue;
+        // Nothing was attended to: a sum of 0.
+        const A value = divisor ? (divisor[r] == 0 ? A(0) : results[i] / divisor[r]) : results[i] * scale;
+        to[(row0 + r) * s.row + c * s.column] = convert<T>(value);
+    }
+}
+
+// The first key that query `row` may not attend to, and the first query that may attend to key `column`.
+__device__ __forceinline__ int64_t key_end(const AttentionProblem& p, int64_t row) {
+    const int64_t shift = p.causal == AttentionCausal::bottom_right ? p.keys - p.queries : 0;
+    return p.causal == AttentionCausal::none ? p.keys : max(int64_t(0), min(p.keys, row + shift + 1));
+}
+__device__ __forceinline__ int64_t query_start(const AttentionProblem& p, int64_t column) {
+    const int64_t shift = p.causal == AttentionCausal::bottom_right ? p.keys - p.queries : 0;
+    return p.causal == AttentionCausal::none ? 0 : max(int64_t(0), min(p.queries, column - shift));
+}
+
+// Score (row, column) from the product of its query and key: -inf where it may not be attended to.
+template <class T, class A>
+__device__ __forceinline__ A score(const AttentionProblem& p, int64_t batch, int64_t head, int64_t row, int64_t column,
+                                   A product) {
+    if (row >= p.queries || column >= key_end(p, row)) return -kInfinity<A>;
+    const A s = product * A(p.scale);
+    if (p.mask_kind == AttentionMask::none) return s;
+    const int64_t at = batch * p.mask_strides.batch + head * p.mask_strides.head + row * p.mask_strides.row +
+                       column * p.mask_strides.column;
+    if (p.mask_kind == AttentionMask::boolean) return static_cast<const bool*>(p.mask)[at] ? s : -kInfinity<A>;
+    if (p.mask_kind == AttentionMask::additive_wide) return s + A(static_cast<const float*>(p.mask)[at]);
+    return s + convert<A>(static_cast<const T*>(p.mask)[at]);
+}
+
+// What dropout multiplies probability (row, column) by.
+template <class A>
+__device__ __forceinline__ A keep(const AttentionProblem& p, int64_t batch, int64_t head, int64_t row, int64_t column) {
+    if (p.threshold == 0) return 1;
+    const uint64_t index = uint64_t(((batch * p.heads + head) * p.queries + row) * p.keys + column);
+    return philox_word(p.state[0], index, p.state[1] + p.offset) >> 8 >= p.threshold ? A(p.keep_scale) : A(0);
+}
+
+// The t-th of all tiles of 32 rows: of which head of which batch, from which row.
+struct Place { int64_t batch, head, row0; };
+
+__device__ __forceinline__ Place place_of(int64_t t, int64_t tiles, int64_t heads) {
+    const int64_t which = t / tiles;
+    return {which / heads, which % heads, (t - which * tiles) * kTile};
+}
+
+__host__ __device__ __forceinline__ int64_t tiles_of(int64_t rows) { return (rows + kTile - 1) / kTile; }
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_constant__ AttentionForward a) {
+    using A = accumulator_t<T>;
+    GPU_SHARED(memory);
+    const Shared<A> shared(memory);
+    const AttentionProblem& p = a.problem;
+    const int64_t tiles = tiles_of(p.queries), group = p.heads / p.key_heads;
+    const int row = int(threadIdx.x) / kTeam, lane = int(threadIdx.x) % kTeam;  // in the softmax
+    for (int64_t t = blockIdx.x; t < tiles * p.heads * p.batch; t += gridDim.x) {
+        const auto [batch, head, row0] = place_of(t, tiles, p.heads);
+        const auto q = head_of<T>(p.q, p.q_strides, batch, head, p.queries, p.d);
+        const auto k = head_of<T>(p.k, p.k_strides, batch, head / group, p.keys, p.d);
+        const auto v = head_of<T>(p.v, p.v_strides, batch, head / group, p.keys, p.dv);
+        __syncthreads();  // the results before are stored
+        clear(shared.results, p.dv);
+        if (threadIdx.x < kTile) shared.max[threadIdx.x] = -kInfinity<A>, shared.sum[threadIdx.x] = 0;
+        const int64_t end = key_end(p, min(row0 + kTile, p.queries) - 1);
+        for (int64_t column0 = 0; column0 < end; column0 += kTile) {
+            A tile[kRows][kColumns];
+            row_products(tile, q, row0, k, column0, shared);
+#pragma unroll
+            for (int i = 0; i < kRows; ++i)
+#pragma unroll
+                for (int j = 0; j < kColumns; ++j)
+                    shared.p[tile_row(i) * kPitch + tile_column(j)] =
+                        score<T>(p, batch, head, row0 + tile_row(i), column0 + tile_column(j), tile[i][j]);
+            __syncthreads();
+            // Each row: the new maximum, the probabilities above it, what the sums so far are multiplied by.
+            A high = shared.max[row];
+            const A before = high;
+            for (int j = lane; j < kTile; j += kTeam) {
+                const A s = shared.p[row * kPitch + j];
+                high = s > high ? s : high;  // passes over NaN
+            }
+            for (int with = kTeam / 2; with > 0; with /= 2) {
+                const A other = exchange(high, with);
+                high = other > high ? other : high;
+            }
+            A sum = 0;
+            for (int j = lane; j < kTile; j += kTeam) {
+                const A s = shared.p[row * kPitch + j];
+                const A e = s == -kInfinity<A> ? A(0) : exponential(s - high);
+                sum += e;
+                shared.p[row * kPitch + j] = e * keep<A>(p, batch, head, row0 + row, column0 + j);
+            }
+            sum = warp_reduce(sum, kTeam, Add());
+            if (lane == 0) {
+                const A factor = rescale(before, high);
+                shared.factor[row] = factor, shared.max[row] = high, shared.sum[row] = factor * shared.sum[row] + sum;
+            }
+            add_products<false>(shared.results, shared.factor, shared.p, v, column0, shared);
+        }
+        __syncthreads();
+        store_results<T>(a.out, a.out_strides, batch, head, row0, p.queries, p.dv, shared.results, A(1), shared.sum);
+        if (threadIdx.x < kTile && row0 + threadIdx.x < p.queries)
+            static_cast<A*>(a.lse)[(batch * p.heads + head) * p.queries + row0 + threadIdx.x] =
+                shared.sum[threadIdx.x] == 0 ? -kInfinity<A>
+                                             : shared.max[threadIdx.x] + logarithm(shared.sum[threadIdx.x]);
+    }
+}
+
+// delta[row] = sum of grad * out: a warp a row.
+template <class T>
+__global__ void __launch_bounds__(kThreads) attention_delta_kernel(const __grid_constant__ AttentionBackward a) {
+    using A = accumulator_t<T>;
+    const AttentionProblem& p = a.problem;
+    const int64_t rows = p.batch * p.heads * p.queries, warps = kThreads / 32;
+    for (int64_t row = blockIdx.x * warps + threadIdx.x / 32; row < rows; row += gridDim.x * warps) {
+        const int64_t which = row / p.queries;
+        const auto grad = head_of<T>(a.grad, a.grad_strides, which / p.heads, which % p.heads, p.queries, p.dv);
+        const auto out = head_of<T>(a.out, a.out_strides, which / p.heads, which % p.heads, p.queries, p.dv);
+        const T* const g = grad.data + (row - which * p.queries) * grad.row_stride;
+        const T* const o = out.data + (row - which * p.queries) * out.row_stride;
+        A sum = 0;
+        for (int64_t c = threadIdx.x % 32; c < p.dv; c += 32)
+            sum += convert<A>(g[c * grad.column_stride]) * convert<A>(o[c * out.column_stride]);
+        sum = warp_reduce(sum, 32, Add());
+        if (threadIdx.x % 32 == 0) static_cast<A*>(a.delta)[row] = sum;
+    }
+}
+
+// shared.p = the probabilities of 32 queries and keys after dropout, shared.ds = the gradients of their scores. Written
+// by the threads of row_products, read after the next barrier.
+template <class T, class A>
+__device__ __forceinline__ void score_gradients(const AttentionBackward& a, int64_t batch, int64_t head, int64_t row0,
+                                                int64_t column0, const Shared<A>& shared, bool write) {
+    const AttentionProblem& p = a.problem;
+    const int64_t key_head = head / (p.heads / p.key_heads);
+    const auto q = head_of<T>(p.q, p.q_strides, batch, head, p.queries, p.d);
+    const auto k = head_of<T>(p.k, p.k_strides, batch, key_head, p.keys, p.d);
+    const auto v = head_of<T>(p.v, p.v_strides, batch, key_head, p.keys, p.dv);
+    const auto grad = head_of<T>(a.grad, a.grad_strides, batch, head, p.queries, p.dv);
+    A products[kRows][kColumns], dp[kRows][kColumns];
+    row_products(products, q, row0, k, column0, shared);
+    row_products(dp, grad, row0, v, column0, shared);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+        const int64_t row = row0 + tile_row(i), at = (batch * p.heads + head) * p.queries + row;
+        const A lse = row < p.queries ? static_cast<const A*>(a.lse)[at] : -kInfinity<A>;
+        const A delta = row < p.queries ? static_cast<const A*>(a.delta)[at] : A(0);
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) {
+            const int64_t column = column0 + tile_column(j);
+            const A s = score<T>(p, batch, head, row, column, products[i][j]);
+            const A probability = s == -kInfinity<A> || lse == -kInfinity<A> ? A(0) : exponential(s - lse);
+            const A kept = keep<A>(p, batch, head, row, column);
+            const A ds = probability * (dp[i][j] * kept - delta);
+            shared.p[tile_row(i) * kPitch + tile_column(j)] = probability * kept;
+            shared.ds[tile_row(i) * kPitch + tile_column(j)] = ds;
+            if (write && a.ds && row < p.queries && column < p.keys) static_cast<A*>(a.ds)[at * p.keys + column] = ds;
+        }
+    }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) attention_dq_kernel(const __grid_constant__ AttentionBackward a) {
+    using A = accumulator_t<T>;
+    GPU_SHARED(memory);
+    const Shared<A> shared(memory);
+    const AttentionProblem& p = a.problem;
+    const int64_t tiles = tiles_of(p.queries), group = p.heads / p.key_heads;
+    for (int64_t t = blockIdx.x; t < tiles * p.heads * p.batch; t += gridDim.x) {
+        const auto [batch, head, row0] = place_of(t, tiles, p.heads);
+        const auto k = head_of<T>(p.k, p.k_strides, batch, head / group, p.keys, p.d);
+        __syncthreads();  // the results before are stored
+        clear(shared.results, p.d);
+        // Where gradients of scores are wanted, those that causality leaves out are written as well: as zeros.
+        const int64_t end = a.ds ? p.keys : key_end(p, min(row0 + kTile, p.queries) - 1);
+        for (int64_t column0 = 0; column0 < end; column0 += kTile) {
+            score_gradients<T>(a, batch, head, row0, column0, shared, true);
+            add_products<false>(shared.results, static_cast<const A*>(nullptr), shared.ds, k, column0, shared);
+        }
+        __syncthreads();
+        store_results<T>(a.dq, a.dq_strides, batch, head, row0, p.queries, p.d, shared.results, A(p.scale),
+                         static_cast<const A*>(nullptr));
+    }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) attention_dkv_kernel(const __grid_constant__ AttentionBackward a) {
+    using A = accumulator_t<T>;
+    GPU_SHARED(memory);
+    const Shared<A> shared(memory);
+    const AttentionProblem& p = a.problem;
+    A* const of_k = shared.results;      // (kTile, d)
+    A* const of_v = of_k + kTile * p.d;  // (kTile, dv)
+    const int64_t tiles = tiles_of(p.keys), group = p.heads / p.key_heads;
+    for (int64_t t = blockIdx.x; t < tiles * p.key_heads * p.batch; t += gridDim.x) {
+        const auto [batch, key_head, column0] = place_of(t, tiles, p.key_heads);
+        __syncthreads();  // the results before are stored
+        clear(shared.results, p.d + p.dv);
+        for (int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
+            const auto q = head_of<T>(p.q, p.q_strides, batch, head, p.queries, p.d);
+            const auto grad = head_of<T>(a.grad, a.grad_strides, batch, head, p.queries, p.dv);
+            for (int64_t row0 = query_start(p, column0) / kTile * kTile; row0 < p.queries; row0 += kTile) {
+                score_gradients<T>(a, batch, head, row0, column0, shared, false);
+                add_products<true>(of_v, static_cast<const A*>(nullptr), shared.p, grad, row0, shared);
+                add_products<true>(of_k, static_cast<const A*>(nullptr), shared.ds, q, row0, shared);
+            }
+        }
+        __syncthreads();
+        store_results<T>(a.dk, a.dk_strides, batch, key_head, column0, p.keys, p.d, of_k, A(p.scale),
+                         static_cast<const A*>(nullptr));
+        store_results<T>(a.dv, a.dv_strides, batch, key_head, column0, p.keys, p.dv, of_v, A(1),
+                         static_cast<const A*>(nullptr));
+    }
+}
+
+unsigned blocks_for(int64_t wanted, const AttentionConfig& config) {
+    return unsigned(std::min({wanted, int64_t(config.max_blocks), int64_t(1) << 30}));
+}
+
+void check_shared(const char* function, int64_t bytes) {
+    const int limit = current_device().shared_per_block;
+    if (bytes > limit)
+        throw std::invalid_argument(std::string(function) + ": the head dimension needs " + std::to_string(bytes) +
+                                    " bytes of shared memory, the device has " + std::to_string(limit));
+}
+
+}  // namespace
+
+void attention(const AttentionForward& a, DType dtype, const AttentionConfig& config, cudaStream_t stream) {
+    const AttentionProblem& p = a.problem;
+    const int64_t tiles = p.batch * p.heads * tiles_of(p.queries);
+    if (tiles == 0) return;
+    dispatch_floating(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        const int64_t shared = attention_shared_bytes(p.d, p.dv, false, sizeof(accumulator_t<T>));
+        check_shared("attention", shared);
+        gpu::launch<attention_kernel<T>>(dim3(blocks_for(tiles, config)), dim3(kThreads), unsigned(shared), stream, a);
+    });
+}
+
+void attention_backward(const AttentionBackward& a, DType dtype, const AttentionConfig& config, cudaStream_t stream) {
+    const AttentionProblem& p = a.problem;
+    const int64_t rows = p.batch * p.heads * p.queries, query_tiles = p.batch * p.heads * tiles_of(p.queries);
+    const int64_t key_tiles = p.batch * p.key_heads * tiles_of(p.keys);
+    dispatch_floating(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        const int64_t shared = attention_shared_bytes(p.d, p.dv, true, sizeof(accumulator_t<T>));
+        check_shared("attention_backward", shared);
+        if (rows)
+            gpu::launch<attention_delta_kernel<T>>(dim3(blocks_for((rows + 3) / 4, config)), dim3(kThreads), 0, stream,
+                                                   a);
+        if (query_tiles)
+            gpu::launch<attention_dq_kernel<T>>(dim3(blocks_for(query_tiles, config)), dim3(kThreads), unsigned(shared),
+                                                stream, a);
+        if (key_tiles)
+            gpu::launch<attention_dkv_kernel<T>>(dim3(blocks_for(key_tiles, config)), dim3(kThreads), unsigned(shared),
+                                                 stream, a);
+    });
+}

@@ -1,0 +1,66 @@
+// Exact attention without a matrix of scores in memory, and its gradients.
+//
+//   s = scale * q k^T + mask, p = softmax(s) along keys, out = dropout(p) v
+//
+// Shapes: q (batch, heads, queries, d), k (batch, key_heads, keys, d), v (batch, key_heads, keys, dv), heads a multiple of
+// key_heads: query head h reads key head h / (heads / key_heads). out and grad (batch, heads, queries, dv). All of dtype
+// `dtype` with any strides in elements, any alignment. Statistics lse and delta (batch, heads, queries) are contiguous, of
+// the type of sums: float32, float64 for float64.
+// Outputs are overwritten and overlap nothing. The caller owns everything.
+//
+// A row in which nothing may be attended to (no keys, all masked) gives zeros, lse -inf, and no gradient.
+// Sums in float32 (float64 for float64), softmax online (Milakov and Gimelshein 2018; Dao et al. 2022), in an order that
+// depends on shapes and config alone; gradients likewise, without atomics.
+#pragma once
+#include "../host/dtype.h"
+#include "attention_config.h"
+
+struct AttentionStrides { int64_t batch, head, row, column; };
+
+// Which queries may attend to which keys beside the mask. top_left: key j <= query i. bottom_right: j <= i + keys - queries.
+enum class AttentionCausal { none, top_left, bottom_right };
+
+enum class AttentionMask {
+    none,
+    boolean,
+    additive,
+    additive_wide
+};  // of dtype `dtype`, or float32 where that is 16-bit
+
+struct AttentionProblem {
+    int64_t batch, heads, key_heads, queries, keys, d, dv;
+    const void *q, *k, *v;
+    AttentionStrides q_strides, k_strides, v_strides;
+    double scale;
+    AttentionCausal causal;
+    AttentionMask mask_kind;
+    const void* mask;  // (batch, heads, queries, keys), repeated dimensions at stride 0
+    AttentionStrides mask_strides;
+    // Dropout of probabilities: element (b, h, i, j) is kept where the upper 24 bits of its draw are at least threshold, and
+    // multiplied by keep_scale. Not drawn at threshold 0.
+    const uint64_t* state;  // (2,) seed and base offset, or null at threshold 0
+    uint64_t offset;
+    uint32_t threshold;
+    double keep_scale;
+};
+
+struct AttentionForward {
+    AttentionProblem problem;
+    void* out;
+    AttentionStrides out_strides;
+    void* lse;  // log of the sum of exp(s) of each row
+};
+void attention(const AttentionForward& arguments, DType dtype, const AttentionConfig& config, cudaStream_t stream);
+
+struct AttentionBackward {
+    AttentionProblem problem;
+    const void *grad, *out;
+    AttentionStrides grad_strides, out_strides;
+    const void* lse;
+    void* delta;  // workspace: sum of grad * out of each row
+    void *dq, *dk, *dv;
+    AttentionStrides dq_strides, dk_strides, dv_strides;
+    void* ds;  // gradient of s (batch, heads, queries, keys), contiguous, of the sums' type; or null
+};
+void attention_backward(const AttentionBackward& arguments, DType dtype, const AttentionConfig& config,
+                        cudaStream_t stream);
