@@ -307,8 +307,7 @@ __global__ void __launch_bounds__(kThreads) attention_dq_kernel(const __grid_con
     for (int64_t t = blockIdx.x; t < tiles * p.heads * p.batch; t += gridDim.x) {
         const auto [batch, head, row0] = place_of(t, tiles, p.heads);
         const auto k = head_of<T>(p.k, p.k_strides, batch, head / group, p.keys, p.d);
-        __syncthreads();  // the results before are stored
-        clear(shared.results, p.d);
+        clear(shared.results, p.d);  // each thread what it stored itself
         // Where gradients of scores are wanted, those that causality leaves out are written as well: as zeros.
         const int64_t end = a.ds ? p.keys : key_end(p, min(row0 + kTile, p.queries) - 1);
         for (int64_t column0 = 0; column0 < end; column0 += kTile) {
