@@ -5,6 +5,7 @@
 #define FASTNET_OPERATIONS(X) \
     X(attention) \
     X(dropout) \
+    X(embedding) \
     X(matmul) \
     X(norm) \
     X(optim) \

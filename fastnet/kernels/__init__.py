@@ -3,6 +3,7 @@
 from fastnet.kernels._runtime import available, trace, use
 from fastnet.kernels.attention import attention, attention_backward
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
+from fastnet.kernels.embedding import embedding, embedding_backward
 from fastnet.kernels.matmul import matmul
 from fastnet.kernels.norm import (
     batch_norm,
@@ -37,6 +38,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "embedding",
+    "embedding_backward",
     "group_norm",
     "group_norm_backward",
     "layer_norm",

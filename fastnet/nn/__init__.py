@@ -36,7 +36,7 @@ from fastnet.nn.containers import ModuleDict, ModuleList, ParameterDict, Paramet
 from fastnet.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnet.nn.distance import CosineSimilarity, PairwiseDistance
 from fastnet.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
-from fastnet.nn.embedding import Embedding
+from fastnet.nn.embedding import Embedding, EmbeddingBag
 from fastnet.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
 from fastnet.nn.loss import (
     BCELoss,
@@ -138,6 +138,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",

@@ -25,7 +25,7 @@ from fastnet.ops.attention import scaled_dot_product_attention
 from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
 from fastnet.ops.distances import cosine_similarity, normalize, pairwise_distance
 from fastnet.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
-from fastnet.ops.embedding import embedding
+from fastnet.ops.embedding import embedding, embedding_bag
 from fastnet.ops.indexing import one_hot
 from fastnet.ops.interpolate import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle, upsample
 from fastnet.ops.losses import (
@@ -101,6 +101,7 @@ __all__ = [
     "dropout3d",
     "elu",
     "embedding",
+    "embedding_bag",
     "feature_alpha_dropout",
     "fold",
     "gaussian_nll_loss",

@@ -2,6 +2,7 @@
 
 from fastnet.reference.attention import attention, attention_backward
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
+from fastnet.reference.embedding import embedding, embedding_backward
 from fastnet.reference.matmul import matmul
 from fastnet.reference.norm import (
     batch_norm,
@@ -35,6 +36,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "embedding",
+    "embedding_backward",
     "group_norm",
     "group_norm_backward",
     "layer_norm",

@@ -48,6 +48,7 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "bias_activation_backward": _per_element(2),
     "dropout": _per_element(2),
     "dropout_backward": _per_element(2),
+    "embedding_backward": lambda result, grad, *_, **__: grad.size,
     "softmax": _per_element(4),
     "softmax_backward": _per_element(4),
     "log_softmax": _per_element(4),

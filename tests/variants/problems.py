@@ -231,6 +231,31 @@ def aligned_permutation(rng: np.random.Generator, dtype: Any) -> Call:
     return (4096, state()), {}
 
 
+# ---- embedding -----------------------------------------------------------------------------------------------------
+
+
+def small_embedding(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for rows, dim, count in [(1, 1, 1), (7, 33, 50), (5, 64, 0), (3, 24, 100)]:
+        weight, index = normal(rng, (rows, dim), dtype), rng.integers(0, rows, count)
+        yield (weight, index), {}
+        yield (misaligned(weight), index.astype(np.int32)), {}
+
+
+def aligned_embedding(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (64, 256), dtype), aligned((128,), np.int64, rng.integers(0, 64, 128))), {}
+
+
+def small_embedding_backward(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for rows, dim, count in [(1, 1, 1), (7, 33, 50), (5, 64, 0), (3, 24, 150)]:
+        grad, index = normal(rng, (count, dim), dtype), rng.integers(-1, rows + 1, count)
+        yield (grad, index, rows), {}
+        yield (misaligned(grad), index, rows), {"padding_idx": 0}
+
+
+def aligned_embedding_backward(rng: np.random.Generator, dtype: Any) -> Call:
+    return (normal(rng, (128, 256), dtype), aligned((128,), np.int64, np.arange(128) % 16), 64), {}
+
+
 # ---- softmax, optim ------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +351,8 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "dropout": small_dropout,
     "dropout_backward": small_dropout_backward,
     "dropout_mask": small_dropout_mask,
+    "embedding": small_embedding,
+    "embedding_backward": small_embedding_backward,
     "log_softmax": small_softmax,
     "log_softmax_backward": small_softmax_backward,
     "matmul": small_matmul,
@@ -350,6 +377,8 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "dropout": aligned_dropout,
     "dropout_backward": aligned_dropout_backward,
     "dropout_mask": aligned_dropout_mask,
+    "embedding": aligned_embedding,
+    "embedding_backward": aligned_embedding_backward,
     "log_softmax": aligned_softmax,
     "log_softmax_backward": aligned_softmax_backward,
     "matmul": aligned_matmul,
