@@ -166,6 +166,7 @@ strided = "strided"
 _LAZY = {
     "cuda",
     "data",
+    "distributions",
     "linalg",
     "models",
     "nn",

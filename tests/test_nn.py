@@ -1,6 +1,7 @@
 """Modules and layers: registration, state, hooks, printing, and parity with PyTorch of every layer."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -353,3 +354,31 @@ def test_clipping_equals_pytorch():
 def test_bad_input(call):
     with pytest.raises((ValueError, TypeError, IndexError, NotImplementedError)):
         call()
+
+
+def test_initialisation_says_what_pytorch_says():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    said = []
+    for library in (torch, fastnet):
+        init, lines = library.nn.init, []
+        for call, *arguments in (
+            (init.dirac_, library.empty(4, 2, 3)),
+            (init.dirac_, library.empty(4, 2, 3, 2), 2),
+            (init.dirac_, library.empty(3, 2)),
+            (init.dirac_, library.empty(3, 2, 1), 2),
+            (init.kaiming_normal_, library.zeros(3, 0)),
+            (init.kaiming_uniform_, library.zeros(3, 2), 0, "both"),
+            (init.xavier_normal_, library.zeros(3)),
+            (init.trunc_normal_, library.zeros(1), 10.0, 0.0001, 2.0, 2.0),
+            (init.eye, library.zeros(2, 3)),
+            (init.constant, library.zeros(2), 3.0),
+        ):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                try:
+                    lines.append(call(*arguments).tolist())
+                except ValueError as error:
+                    lines.append(str(error))
+            lines.append([w.category.__name__ for w in caught])
+        said.append(lines)
+    assert said[1] == said[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,12 @@ def trunc_normal_(
     """Normal numbers limited to [a, b], by the inverse of the distribution function."""
     from scipy.special import ndtri
 
+    if mean < a - 2 * std or mean > b + 2 * std:
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be "
+            "incorrect.",
+            stacklevel=2,
+        )
     with no_grad():
         low, high = (0.5 * (1 + math.erf((x - mean) / std / math.sqrt(2))) for x in (a, b))
         u = random.rand(*tensor.shape, generator=generator, dtype=tensor.dtype).double().numpy()
@@ -102,6 +110,31 @@ def _fan(tensor: Tensor, mode: str) -> int:
     return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
 
 
+def _empty(tensor: Tensor) -> bool:
+    """Whether there is nothing to initialise, of which a warning says so."""
+    if 0 not in tensor.shape:
+        return False
+    warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+    return True
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The identity as a convolution's weight (out, in, ...): 1 in the middle where the channel in is the channel out
+    of its group, 0 elsewhere."""
+    if tensor.dim() not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    if tensor.shape[0] % groups:
+        raise ValueError("dim 0 must be divisible by groups")
+    out = tensor.shape[0] // groups
+    values = np.zeros(tuple(tensor.shape))
+    middle = tuple(n // 2 for n in tensor.shape[2:])
+    for g in range(groups):
+        for c in range(min(out, tensor.shape[1])):
+            values[(g * out + c, c, *middle)] = 1
+    with no_grad():
+        return tensor.copy_(Tensor._wrap(values))
+
+
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
     bound = gain * math.sqrt(6.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
@@ -117,7 +150,7 @@ def kaiming_uniform_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Tensor:
     """Uniform with variance gain^2 / fan (He et al. 2015)."""
-    if 0 in tensor.shape:
+    if _empty(tensor):
         return tensor
     bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _fan(tensor, mode))
     return uniform_(tensor, -bound, bound, generator)
@@ -127,7 +160,7 @@ def kaiming_normal_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Tensor:
     """Normal with variance gain^2 / fan (He et al. 2015)."""
-    if 0 in tensor.shape:
+    if _empty(tensor):
         return tensor
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
 
@@ -160,3 +193,22 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
         for c in range(cols):
             tensor[random.randperm(rows, generator=generator)[:zeros], c] = 0
     return tensor
+
+
+def _deprecated(function: Any) -> Any:
+    """PyTorch's old names, without the underscore: they warn."""
+    name = function.__name__[:-1]
+
+    @wraps(function)
+    def old(*args: Any, **kwargs: Any) -> Tensor:
+        warnings.warn(f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`.", FutureWarning, stacklevel=2)
+        return function(*args, **kwargs)
+
+    old.__name__ = old.__qualname__ = name
+    return old
+
+
+uniform, normal, constant, eye, dirac = map(_deprecated, (uniform_, normal_, constant_, eye_, dirac_))
+xavier_uniform, xavier_normal = map(_deprecated, (xavier_uniform_, xavier_normal_))
+kaiming_uniform, kaiming_normal = map(_deprecated, (kaiming_uniform_, kaiming_normal_))
+orthogonal, sparse = map(_deprecated, (orthogonal_, sparse_))
