@@ -82,17 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.cpu and cuda.is_available():
         parser.error("--cpu is for machines without a GPU: this one measures its GPU")
     names = _list(parser, ",".join(given.operations), list(available), list(available))
-    if not measuring and "overhead" in names:
-        if given.operations:
-            parser.error("overhead can only be measured: give --cpu")
-        names.remove("overhead")
     chosen = _list(parser, given.shapes, shapes.SETS, shapes.SETS if cuda.is_available() else ["small"])
     dtypes = _list(parser, given.dtypes, DTYPES, ["float32"] if given.cpu else ["bfloat16", "float32"])
     wanted = _list(parser, given.peers, PEERS, [p for p in PEERS if p != "triton"])
     streams = [available[n](chosen, dtypes, tuple(wanted)) for n in names]
     if measuring:
         return _measure(given, in_turn(streams), dtypes)
-    return _predict(parser, given, [case for stream in streams for case in stream])
+    cases = [case for stream in streams for case in stream]
+    if given.operations and any(case.host for case in cases):
+        only = sorted({case.operation for case in cases if case.host})
+        parser.error(f"{', '.join(only)}: can only be measured: give --cpu")
+    return _predict(parser, given, [case for case in cases if not case.host])
 
 
 def _predict(parser: argparse.ArgumentParser, given: argparse.Namespace, cases: list[Case]) -> int:

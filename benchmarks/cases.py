@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import cuda
+from fastnet.kernels._arrays import empty
 
 DTYPES = ("float32", "float16", "bfloat16")
 PEERS = ("reference", "cupy", "torch", "compile", "triton")
@@ -78,12 +79,12 @@ class Source:
 
     def normal(self, shape: tuple[int, ...], dtype: str = "float32", scale: float = 1.0) -> Any:
         """N(0, scale^2); scale a power of two, so that every dtype holds the same values."""
-        kind, key = dtype_of(dtype), f"{dtype} {scale}"
+        key = f"{dtype} {scale}"
         if key not in self._pools:
-            drawn = (scale * np.random.default_rng(1).standard_normal(self._size, np.float32)).astype(kind)
+            drawn = (scale * np.random.default_rng(1).standard_normal(self._size, np.float32)).astype(dtype_of(dtype))
             self._pools[key] = self.xp.asarray(drawn)
         pool, size = self._pools[key], math.prod(shape)
-        out = self.xp.empty(size, kind)
+        out = empty(pool, (size,))  # aligned as a GPU's allocations are, on the CPU too
         start, done = int(self._rng.integers(self._size)), 0
         while done < size:
             part = min(size - done, self._size - start)

@@ -14,7 +14,7 @@ from fastnet import cuda, kernels
 from . import counters, disassembly, rows
 from .cases import Case, Source
 
-MOST_BYTES_COUNTED = 1 << 20  # the emulator takes seconds for a megabyte
+MOST_BYTES_COUNTED = 1 << 21  # the emulator takes seconds for a megabyte
 
 
 @dataclass

@@ -7,6 +7,7 @@ tests/golden/counters.json anew, and the difference is part of the change that i
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,24 @@ def test_counters_are_golden():
 def test_counter_sees(case, line):
     done = subprocess.run([builds.cases("counters"), case], capture_output=True, text=True, check=True)
     assert line in done.stdout.splitlines(), done.stdout
+
+
+def test_the_benchmarks_count_a_small_case():
+    """``fastnet bench`` without a GPU, under a counters build: what is counted, not the golden numbers, is shown."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from benchmarks import __main__, counters\n"
+        "counters.stored = lambda function, dtype: {}\n"
+        "__main__.main(['reduction', '--shapes', 'small', '--dtypes', 'float32', '--device', 'A100'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(builds.REPOSITORY)],
+        capture_output=True,
+        text=True,
+        env=builds.sanitizer_environment("counters"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "global 1.00/1.00" in " ".join(done.stdout.split())
 
 
 if __name__ == "__main__":

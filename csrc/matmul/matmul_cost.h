@@ -15,9 +15,15 @@
 
 // Clocks from a load's issue to its data, between the L2's some 250 and device memory's some 700.
 constexpr double kMatmulLatency = 600;
-// Bytes an SM gets from the L2 in a clock: published products on Hopper (128x256 tiles, 49 KB a step of 64, no multicast)
-// reach 704 of 989 TFLOP/s, which is 34; clusters then help, so that this is nearly all.
-constexpr double kMatmulL2BytesPerClock = 36;
+// Bytes an SM gets from the L2 in a clock. Published products on Hopper (128x256 tiles, 49 KB a step of 64, no multicast)
+// reach 704 of 989 TFLOP/s, which is 34, and clusters then help, so that this is nearly all; of consumer parts some 5 TB/s
+// are told, for 128 SMs at 2.5 GHz.
+constexpr double matmul_l2_bytes_per_clock(const DeviceProperties& device) {
+    return device.major == 9 || (device.major == 8 && device.minor == 0) ? 36 : 16;
+}
+// Compute and device memory overlap, but not wholly: so much of the shorter stays in sight. Of configs that memory bounds
+// alike it prefers the one with less to compute.
+constexpr double kMatmulInSight = 0.1;
 // Bytes an SM's shared memory gives in a clock: 32 banks of 4.
 constexpr double kMatmulSharedBytesPerClock = 128;
 // Bytes of results that an SM writes in a clock, through shared memory, in whole sectors.
@@ -50,10 +56,12 @@ struct MatmulEstimate {
 
 constexpr double matmul_divide_up(double a, double b) { return double(int64_t((a + b - 1) / b)); }
 
-// Rows and columns of a tile that are fetched: what lies outside of the matrix is not.
+// Bytes of both operands that a block fetches in a step: what lies outside of the matrices is not. Where rows do not allow
+// 16 bytes at once the same takes more instructions, and they are the limit: it counts as so many times the bytes.
 inline double matmul_fetched_bytes(const MatmulConfig& c, const MatmulProblem& p, double shared_by_cluster = 1) {
-    const double rows = double(std::min<int64_t>(c.rows, p.m)), columns = double(std::min<int64_t>(c.columns, p.n));
-    return (rows + columns / shared_by_cluster) * double(std::min<int64_t>(c.k_step, p.k)) * matmul_item_bytes(p.dtype);
+    const double a = double(std::min<int64_t>(c.rows, p.m)) * 16 / p.a.alignment;
+    const double b = double(std::min<int64_t>(c.columns, p.n)) * 16 / p.b.alignment;
+    return (a + b / shared_by_cluster) * double(std::min<int64_t>(c.k_step, p.k)) * matmul_item_bytes(p.dtype);
 }
 
 // ---- general: ordinary multiply-adds --------------------------------------------------------------------------------
@@ -108,8 +116,9 @@ inline MatmulEstimate matmul_estimate(const MatmulConfig& c, const MatmulProblem
     MatmulEstimate e;
     if (p.batch == 0 || p.m == 0 || p.n == 0) return e;
     const MatmulLoop loop = matmul_loop(c, p, device);
-    const double down = matmul_divide_up(double(p.m), c.rows), across = matmul_divide_up(double(p.n), c.columns);
+    const double down = c.cluster * matmul_divide_up(double(p.m), double(c.rows) * c.cluster), across = matmul_divide_up(double(p.n), c.columns);
     const double tiles = double(p.batch) * down * across, steps = matmul_divide_up(double(p.k), c.k_step);
+    const double l2_bytes_per_clock = matmul_l2_bytes_per_clock(device);
     const int resident = matmul_resident_blocks(loop, matmul_shared_bytes(c, p), device);
 
     const double split = std::max(1.0, std::min(double(c.split), steps));
@@ -124,12 +133,12 @@ inline MatmulEstimate matmul_estimate(const MatmulConfig& c, const MatmulProblem
     const auto wave = [&](double side) {
         const double latency = kMatmulLatency / loop.in_flight;
         const double busy = side * std::max({loop.step_clocks, loop.shared_bytes / kMatmulSharedBytesPerClock,
-                                             loop.fetched_bytes / kMatmulL2BytesPerClock});
+                                             loop.fetched_bytes / l2_bytes_per_clock});
         by_latency = latency > busy;
         const double stored = double(c.rows) * c.columns * matmul_item_bytes(p.out_dtype);
         return job_steps * std::max(busy, latency) + kMatmulLatency + side * stored / kMatmulStoreBytesPerClock;
     };
-    const double at_once = double(device.sm_count) * resident;
+    const double at_once = std::min(double(c.max_blocks), double(device.sm_count) * resident);
     const double full = double(int64_t(jobs / at_once)), rest = jobs - full * at_once;
     double clocks = full > 0 ? full * wave(resident) : 0;
     if (rest > 0) clocks += wave(matmul_divide_up(rest, device.sm_count));
@@ -149,15 +158,15 @@ inline MatmulEstimate matmul_estimate(const MatmulConfig& c, const MatmulProblem
 
     e.overhead = device.kLaunchSeconds;
     if (const double partial = double(matmul_workspace_bytes(c, p)); partial > 0) {
-        // Written and read again, in the L2 where they fit, by a second pass.
+        // Written, and read again by a second pass, in the L2 where they fit.
         const bool cached = partial < double(device.l2_bytes) / 2;
-        if (cached) e.overhead += 2 * partial / (kMatmulL2BytesPerClock * device.clock * device.sm_count);
+        if (cached) e.overhead += 2 * partial / (l2_bytes_per_clock * device.clock * device.sm_count);
         else e.memory_bytes += 2 * partial;
         e.overhead += device.kLaunchSeconds;
     }
     e.memory = e.memory_bytes / device.copy_bandwidth();
 
-    e.seconds = std::max(e.compute, e.memory) + e.overhead;
+    e.seconds = std::max(e.compute, e.memory) + kMatmulInSight * std::min(e.compute, e.memory) + e.overhead;
     e.blocks = int64_t(jobs), e.waves = jobs / at_once;
     e.bound = e.overhead > std::max(e.compute, e.memory) ? "launch"
               : e.memory > e.compute                     ? "memory"
