@@ -40,13 +40,16 @@ from fastnet.autograd import (
 )
 from fastnet.errors import OutOfMemoryError
 from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
+from fastnet.ops import activations as _activations
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import conv as _conv
 from fastnet.ops import creation as _creation
 from fastnet.ops import cumulative as _cumulative
+from fastnet.ops import distances as _distances
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import einsum as _einsum
 from fastnet.ops import indexing as _indexing
+from fastnet.ops import interpolate as _interpolate
 from fastnet.ops import linalg as _linalg
 from fastnet.ops import matmul as _matmul
 from fastnet.ops import pointwise as _pointwise
@@ -109,9 +112,12 @@ _FUNCTIONS = {
         "aminmax corrcoef cov histc histogram kthvalue median mode nanmean nanmedian nanquantile nansum quantile "
         "std_mean var_mean"
     ),
-    _dropout: "dropout",
+    _activations: "celu hardshrink rrelu selu",
+    _distances: "cosine_similarity pairwise_distance",
+    _dropout: "alpha_dropout dropout",
+    _interpolate: "channel_shuffle pixel_shuffle pixel_unshuffle",
     _matmul: "addmm bmm dot linear_activation matmul mm mv",
-    _pointwise: "relu sigmoid tanh",
+    _pointwise: "prelu relu sigmoid tanh",
     _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
     _reductions: ("all amax amin any argmax argmin count_nonzero logsumexp max mean min norm prod std sum var"),
     _shape: (

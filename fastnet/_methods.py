@@ -48,7 +48,7 @@ METHODS = {
         "addbmm addmv addr baddbmm cholesky cross det inner kron logdet matrix_power pinv qr slogdet svd trace vdot"
     ),
     matmul: "addmm bmm dot matmul mm mv",
-    pointwise: "relu sigmoid tanh",
+    pointwise: "prelu relu sigmoid tanh",
     random: ("bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal_ random_ uniform_"),
     rearrange: (
         "adjoint as_strided as_strided_ diag_embed diagflat dsplit fill_diagonal_ fliplr flipud hsplit narrow_copy "

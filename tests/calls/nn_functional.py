@@ -138,7 +138,18 @@ DISTANCES: dict[str, Call] = {
     "normalize one": lambda t, I: F(t).normalize(I(5), dim=0),
 }
 
-DIFFERENTIABLE: dict[str, Call] = {**ACTIVATIONS, **LOSSES, **DISTANCES}
+TOP: dict[str, Call] = {
+    "torch.selu": lambda t, I: t.selu(I(9)),
+    "torch.celu": lambda t, I: t.celu(I(9), 2.0),
+    "torch.prelu": lambda t, I: t.prelu(I(2, 3), I(3)),
+    "Tensor.prelu": lambda t, I: I(2, 3).prelu(I(1)),
+    "torch.hardshrink": lambda t, I: t.hardshrink(I(9), 0.3),
+    "torch.cosine_similarity": lambda t, I: t.cosine_similarity(I(3, 4), I(3, 4), dim=1),
+    "torch.pairwise_distance": lambda t, I: t.pairwise_distance(I(3, 4), I(3, 4)),
+    "torch.pixel_shuffle": lambda t, I: t.pixel_shuffle(I(1, 4, 2, 3), 2) * 2,
+}
+
+DIFFERENTIABLE: dict[str, Call] = {**ACTIVATIONS, **LOSSES, **DISTANCES, **TOP}
 
 PLAIN: dict[str, Call] = {
     "relu int": lambda t, I: F(t).relu(I.ints(5) - 2),
