@@ -80,7 +80,7 @@ def commands(part: str, out: Path, dry_run: bool, seconds: float) -> list[list[s
             return [_bench(out, "rows", seconds, "reduction", "--cpu", "--samples", "3")]
         return [_bench(out, "rows", seconds, "--peers", "reference,cupy,torch")]
     # Compilation costs seconds a shape, and a plain product compiles to the library's call: passes over memory only.
-    passes = ["dropout", "pointwise", "reduction", "softmax"]
+    passes = ["dropout", "norm", "pointwise", "reduction", "softmax"]
     if dry_run:
         return [_bench(out, "compiled", seconds, "reduction", "--cpu", "--samples", "3", "--peers", "torch,compile")]
     return [_bench(out, "compiled", seconds, *passes, "--shapes", "large", "--peers", "torch,compile")]

@@ -87,7 +87,41 @@ IMAGES: dict[str, list[Image]] = {
     "resnet50": [Image(256, side, side, c) for side, c in ((56, 64), (56, 256), (28, 512), (14, 1024), (7, 2048))],
 }
 
-SETS = sorted({*MATMUL, *ROWS, *IMAGES})
+
+class Heads(NamedTuple):
+    """Queries, keys and values of self-attention: (batch, heads, tokens, width)."""
+
+    batch: int
+    heads: int
+    tokens: int
+    width: int
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
+
+class Table(NamedTuple):
+    """An embedding, and how many of its rows are read."""
+
+    rows: int
+    width: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.rows}x{self.width}"
+
+
+ATTENTION: dict[str, list[Heads]] = {
+    "small": [Heads(1, 2, 40, 32)],
+    "gpt2": [Heads(8, 12, 1024, 64), Heads(8, 25, 1024, 64)],
+    "large": [Heads(2, 16, 4096, 128)],
+}
+TABLES: dict[str, list[Table]] = {
+    "small": [Table(100, 32, 64)],
+    "gpt2": [Table(50304, 768, 8192), Table(50304, 1600, 65536)],
+}
+
+SETS = sorted({*MATMUL, *ROWS, *IMAGES, *ATTENTION, *TABLES})
 
 
 def products(sets: list[str]) -> list[Product]:
@@ -103,3 +137,13 @@ def rows(sets: list[str]) -> list[tuple[int, int]]:
 def images(sets: list[str]) -> list[Image]:
     """The images of some sets, each once."""
     return list(dict.fromkeys(i for name in sets for i in IMAGES.get(name, [])))
+
+
+def attention(sets: list[str]) -> list[Heads]:
+    """The sizes of self-attention of some sets, each once."""
+    return list(dict.fromkeys(h for name in sets for h in ATTENTION.get(name, [])))
+
+
+def tables(sets: list[str]) -> list[Table]:
+    """The embeddings of some sets, each once."""
+    return list(dict.fromkeys(t for name in sets for t in TABLES.get(name, [])))
