@@ -12,6 +12,7 @@
     X(pointwise) \
     X(random) \
     X(reduction) \
+    X(rnn) \
     X(softmax)
 
 void register_device(py::module_&);

@@ -20,6 +20,13 @@ from fastnet.kernels.optim import adagrad_step, adam_step, rmsprop_step, sgd_ste
 from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
 from fastnet.kernels.reduction import column_sum
+from fastnet.kernels.rnn import (
+    gru_cell,
+    gru_cell_backward,
+    lstm_cell,
+    lstm_cell_backward,
+    rnn_cell_backward,
+)
 from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
@@ -42,10 +49,14 @@ __all__ = [
     "embedding_backward",
     "group_norm",
     "group_norm_backward",
+    "gru_cell",
+    "gru_cell_backward",
     "layer_norm",
     "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm_cell",
+    "lstm_cell_backward",
     "matmul",
     "normal",
     "permutation",
@@ -53,6 +64,7 @@ __all__ = [
     "rms_norm",
     "rms_norm_backward",
     "rmsprop_step",
+    "rnn_cell_backward",
     "sgd_step",
     "softmax",
     "softmax_backward",

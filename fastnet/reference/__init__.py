@@ -19,6 +19,13 @@ from fastnet.reference.optim import adagrad_step, adam_step, rmsprop_step, sgd_s
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
 from fastnet.reference.reduction import column_sum
+from fastnet.reference.rnn import (
+    gru_cell,
+    gru_cell_backward,
+    lstm_cell,
+    lstm_cell_backward,
+    rnn_cell_backward,
+)
 from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
@@ -40,10 +47,14 @@ __all__ = [
     "embedding_backward",
     "group_norm",
     "group_norm_backward",
+    "gru_cell",
+    "gru_cell_backward",
     "layer_norm",
     "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm_cell",
+    "lstm_cell_backward",
     "matmul",
     "normal",
     "permutation",
@@ -51,6 +62,7 @@ __all__ = [
     "rms_norm",
     "rms_norm_backward",
     "rmsprop_step",
+    "rnn_cell_backward",
     "sgd_step",
     "softmax",
     "softmax_backward",

@@ -151,6 +151,37 @@ def aligned_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (4, 64, 8, 8), dtype), mean, var, mean, var), {}
 
 
+# ---- rnn -----------------------------------------------------------------------------------------------------------
+
+STEPS = ("gru_cell", "gru_cell_backward", "lstm_cell", "lstm_cell_backward", "rnn_cell_backward")
+
+
+def step_inputs(name: str, rng: np.random.Generator, dtype: Any, batch: int, hidden: int) -> tuple[np.ndarray, ...]:
+    """What a recurrent step takes, in order."""
+    sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+
+    def of(gates: int, kind: Any = dtype) -> np.ndarray:
+        return normal(rng, (batch, gates * hidden), kind)
+
+    return {
+        "gru_cell": lambda: (of(3), of(3), of(1)),
+        "gru_cell_backward": lambda: (of(1), of(4), of(1)),
+        "lstm_cell": lambda: (of(4), of(1, sums)),
+        "lstm_cell_backward": lambda: (of(1), of(1, sums), of(4), of(1, sums), of(1, sums)),
+        "rnn_cell_backward": lambda: (of(1), of(1)),
+    }[name]()
+
+
+def small_step(name: str, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for batch, hidden in [(1, 1), (3, 7), (5, 64)]:
+        inputs = step_inputs(name, rng, dtype, batch, hidden)
+        yield (misaligned(inputs[0]), *inputs[1:]), {}
+
+
+def aligned_step(name: str, rng: np.random.Generator, dtype: Any) -> Call:
+    return step_inputs(name, rng, dtype, 32, 128), {}
+
+
 # ---- pointwise, dropout, random ------------------------------------------------------------------------------------
 
 
@@ -342,6 +373,7 @@ def aligned_optimizer(name: str) -> Callable[[np.random.Generator, Any], Call]:
 
 
 SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
+    **{name: partial(small_step, name) for name in STEPS},
     "attention": partial(small_attention, False),
     "attention_backward": partial(small_attention, True),
     "bias_activation": small_bias_activation,
@@ -368,6 +400,7 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
 }
 
 ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
+    **{name: partial(aligned_step, name) for name in STEPS},
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
     "bias_activation": aligned_bias_activation,
