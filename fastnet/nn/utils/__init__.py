@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastnet._tensor import Tensor
-from fastnet.autograd import no_grad
 from fastnet.nn.utils import rnn as rnn
 from fastnet.nn.utils.clip_grad import (
     clip_grad_norm,
@@ -14,7 +13,6 @@ from fastnet.nn.utils.clip_grad import (
     clip_grads_with_norm_,
     get_total_norm,
 )
-from fastnet.ops.creation import tensor
 from fastnet.ops.shape import cat
 
 
