@@ -2,6 +2,7 @@
 
 import importlib
 from math import e, inf, nan, pi
+from types import SimpleNamespace as _SimpleNamespace
 from typing import Any
 
 from fastnet import _methods as _methods
@@ -28,6 +29,16 @@ from fastnet._dtypes import bool_ as bool
 from fastnet._printing import set_printoptions
 from fastnet._random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from fastnet._serialization import load, save
+from fastnet._settings import (
+    are_deterministic_algorithms_enabled,
+    compile,
+    get_num_threads,
+    set_default_tensor_type,
+    set_flush_denormal,
+    set_num_threads,
+    typename,
+    use_deterministic_algorithms,
+)
 from fastnet._tensor import Size, Tensor
 from fastnet._version import __version__
 from fastnet.autograd import (
@@ -161,15 +172,25 @@ for _alias, _name in {
 }.items():
     globals()[_alias] = globals()[_name]
 del linalg_inv
+# Functions that change their first argument: fastnet.relu_(x) is x.relu_().
+for _name in (
+    "abs acos asin atan ceil clamp clip cos cosh erf erfc exp exp2 expm1 fill floor frac log log10 log1p log2 logit "
+    "nan_to_num neg reciprocal relu round rsqrt sigmoid sin sinh sqrt square tan tanh trunc zero detach resize_as"
+).split():
+    globals()[f"{_name}_"] = getattr(Tensor, f"{_name}_")
+for _name in "adjoint conj detach get_device is_conj is_inference is_neg resolve_conj resolve_neg".split():
+    globals()[_name] = getattr(Tensor, _name)
 
 # Older names of constructors: FloatTensor(3, 4), LongTensor([1, 2]).
 FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, IntTensor, LongTensor, ByteTensor, BoolTensor = _creation.LEGACY
 newaxis = None
+version = _SimpleNamespace(__version__=__version__, cuda=None, hip=None, git_version=None)
 contiguous_format, preserve_format, channels_last = "contiguous_format", "preserve_format", "channels_last"
 strided = "strided"
 
 # Loaded when first asked for: they bring libraries that a small script does not need.
 _LAZY = {
+    "backends",
     "cuda",
     "data",
     "distributions",

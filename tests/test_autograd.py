@@ -222,3 +222,110 @@ def test_deterministic_indexing_gradient():
         (x[index] * weight).sum().backward()
         grads.append(x.grad.numpy().tobytes())
     assert len(set(grads)) == 1
+
+
+def test_new_style_function():
+    class Scale(autograd.Function):
+        @staticmethod
+        def forward(x, k):
+            return x * k
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.k = inputs[1]
+
+        @staticmethod
+        @autograd.function.once_differentiable
+        def backward(ctx, grad):
+            return grad * ctx.k, None
+
+    x = fastnet.ones(2, requires_grad=True)
+    Scale.apply(x, 3).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), 3)
+
+
+def test_function_that_changes_its_input():
+    class Double(autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            x.mul_(2)
+            ctx.mark_dirty(x)
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    x = fastnet.ones(3, requires_grad=True)
+    y = x * 1
+    z = Double.apply(y)
+    assert z is y
+    (y * 3).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), 6)
+    y = x * 1
+    Double.apply(y[:2])
+    x.grad = None
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 2, 1])
+
+
+def test_node_hooks_and_edges():
+    x = fastnet.ones(2, requires_grad=True)
+    y = x * 2
+    seen = []
+    y.grad_fn.register_hook(lambda inputs, outputs: seen.append((inputs[0].tolist(), outputs[0].tolist())))
+    (y + 1).sum().backward()
+    assert seen == [([2.0, 2.0], [1.0, 1.0])]
+    assert y.grad_fn.name() == "MulBackward0"
+    assert y.grad_fn.next_functions[0][0].variable is x
+
+
+def test_hook_after_accumulation():
+    x = fastnet.ones(2, requires_grad=True)
+    seen = []
+    handle = x.register_post_accumulate_grad_hook(lambda t: seen.append(t.grad.tolist()))
+    (x * 2).sum().backward()
+    (x * 2).sum().backward()
+    assert seen == [[2.0, 2.0], [4.0, 4.0]]
+    handle.remove()
+    (x * 2).sum().backward()
+    assert len(seen) == 2
+    with pytest.raises(RuntimeError):
+        (x * 2).register_post_accumulate_grad_hook(print)
+
+
+def test_modes_as_decorators_and_nested():
+    @fastnet.set_grad_enabled(False)
+    def f():
+        return fastnet.is_grad_enabled()
+
+    assert fastnet.is_grad_enabled()
+    assert not f()
+    with fastnet.inference_mode():
+        assert fastnet.is_inference_mode_enabled()
+        with fastnet.inference_mode(False):
+            assert fastnet.is_grad_enabled()
+    assert not fastnet.is_inference_mode_enabled()
+
+    @fastnet.inference_mode()
+    def g():
+        return fastnet.is_grad_enabled()
+
+    assert not g()
+    assert fastnet.is_grad_enabled()
+
+
+def test_anomaly():
+    x = fastnet.zeros(1, requires_grad=True)
+    with autograd.detect_anomaly(), pytest.raises(RuntimeError, match=r"SqrtBackward0.*nan"):
+        (x.sqrt() * 0).backward()
+    (x.sqrt() * 0).backward()
+
+
+def test_jacobian_and_vjp():
+    x = fastnet.tensor([1.0, 2.0, 3.0], dtype=fastnet.float64)
+    found = autograd.functional.jacobian(lambda x: x * x.sum(), x)
+    np.testing.assert_allclose(found.numpy(), np.eye(3) * 6 + np.outer([1, 2, 3], np.ones(3)))
+    out, product = autograd.functional.vjp(lambda x: x.sum(), x, fastnet.tensor(2.0, dtype=fastnet.float64))
+    assert out.item() == 6
+    np.testing.assert_array_equal(product.numpy(), 2)

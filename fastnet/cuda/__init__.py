@@ -15,6 +15,26 @@ def is_available() -> bool:
     return why_no_cuda() is None
 
 
+def is_initialized() -> bool:
+    """Whether a GPU has been found."""
+    return is_available()
+
+
+def is_bf16_supported() -> bool:
+    """Whether the GPU has bfloat16 arithmetic (compute capability 8.0 and later)."""
+    return is_available() and get_device_capability() >= (8, 0)
+
+
+def manual_seed(seed: int) -> None:
+    """Start the default generator anew from a seed: there is one for all devices."""
+    from fastnet._random import default_generator
+
+    default_generator.manual_seed(seed)
+
+
+manual_seed_all = manual_seed
+
+
 def _runtime() -> Any:
     why = why_no_cuda()
     if why:

@@ -1,0 +1,83 @@
+"""Switches that training scripts set, as ``torch.backends``.
+
+fastnet's kernels are deterministic and choose no algorithms by timing, so most switches have nothing to change: they
+keep what they are set to, and refuse what fastnet cannot do. ``cuda.matmul.allow_tf32`` is
+``fastnet.set_float32_matmul_precision``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnet._device import why_no_cuda
+from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
+
+
+class _Switches:
+    """Named values of fixed types."""
+
+    def __init__(self, **values: Any):
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__:
+            raise AttributeError(f"fastnet.backends has no switch {name!r} here; it has {', '.join(self.__dict__)}")
+        wanted = type(self.__dict__[name])
+        if not isinstance(value, wanted):
+            raise RuntimeError(f"{name}: expected a {wanted.__name__}, got {value!r}")
+        self.__dict__[name] = value
+
+
+class _Cudnn(_Switches):
+    """cuDNN is never used."""
+
+    def is_available(self) -> bool:
+        """False: the kernels are fastnet's own."""
+        return False
+
+    def version(self) -> None:
+        """None: the kernels are fastnet's own."""
+        return None
+
+
+class _Matmul:
+    """Matrix products on the GPU."""
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether float32 products may use TF32."""
+        return get_float32_matmul_precision() != "highest"
+
+    @allow_tf32.setter
+    def allow_tf32(self, value: bool) -> None:
+        set_float32_matmul_precision("high" if value else "highest")
+
+
+class _Cuda:
+    """The GPU."""
+
+    matmul = _Matmul()
+
+    def is_built(self) -> bool:
+        """Whether the package has GPU code."""
+        from fastnet import kernels
+
+        return kernels.available()["native"] is True or why_no_cuda() is None
+
+
+class _Absent:
+    """A kind of device that fastnet does not serve."""
+
+    def is_available(self) -> bool:
+        """False."""
+        return False
+
+    def is_built(self) -> bool:
+        """False."""
+        return False
+
+
+cudnn = _Cudnn(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+cuda = _Cuda()
+mps = _Absent()
+mkldnn = _Absent()
