@@ -177,9 +177,9 @@ for _name in (
     "abs acos asin atan ceil clamp clip cos cosh erf erfc exp exp2 expm1 fill floor frac log log10 log1p log2 logit "
     "nan_to_num neg reciprocal relu round rsqrt sigmoid sin sinh sqrt square tan tanh trunc zero detach resize_as"
 ).split():
-    globals()[f"{_name}_"] = getattr(Tensor, f"{_name}_")
+    globals()[f"{_name}_"] = _checked(getattr(Tensor, f"{_name}_"))
 for _name in "adjoint conj detach get_device is_conj is_inference is_neg resolve_conj resolve_neg".split():
-    globals()[_name] = getattr(Tensor, _name)
+    globals()[_name] = _checked(getattr(Tensor, _name))
 
 # Older names of constructors: FloatTensor(3, 4), LongTensor([1, 2]).
 FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, IntTensor, LongTensor, ByteTensor, BoolTensor = _creation.LEGACY

@@ -36,6 +36,8 @@ LEFT_OUT = {
     "load",
     "set_default_device",
     "set_default_dtype",
+    "set_default_tensor_type",
+    "set_num_threads",
     "set_printoptions",
     "manual_seed",
     "seed",
