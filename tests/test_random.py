@@ -161,3 +161,16 @@ def test_shapes_dtypes_and_ranges():
 def test_bad_input(call):
     with kernels.use("emulated"), pytest.raises((ValueError, TypeError, RuntimeError)):
         call()
+
+
+def test_more_blocks_than_elements_end():
+    """A launch has as many blocks as find work, however many a config names."""
+    from fastnet import _emulated
+
+    state = np.array([1, 0], np.uint64)
+    with kernels.use("emulated"):
+        most = _emulated.PointwiseConfig(vector=1, blocks=2**31 - 1)
+        assert np.array_equal(kernels.random_bits((5,), state, config=most), reference.random_bits((5,), state))
+        assert kernels.dropout_mask((5,), 0.5, state, config=most).shape == (5,)
+        with pytest.raises(ValueError, match="blocks must be at least 1"):
+            kernels.random_bits((5,), state, config=_emulated.PointwiseConfig(vector=1, blocks=0))

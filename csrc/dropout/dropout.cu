@@ -95,7 +95,7 @@ void dropout(void* out, const void* x, const void* bias, const void* residual, D
         using T = typename decltype(tag)::type;
         BiasedInput<T> in{static_cast<const T*>(x), static_cast<const T*>(bias), cols};
         gpu::launch<dropout_kernel<T, decltype(width)::value>>(
-            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), in,
+            dim3(config.grid(n)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), in,
             static_cast<const T*>(residual), n, draw, activation.kind, accumulator_t<T>(activation.parameter));
     });
 }
@@ -109,14 +109,14 @@ void dropout_backward(void* out, const void* grad, const void* x, const void* bi
         using T = typename decltype(tag)::type;
         BiasedInput<T> in{static_cast<const T*>(x), static_cast<const T*>(bias), cols};
         gpu::launch<dropout_backward_kernel<T, decltype(width)::value>>(
-            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out),
-            static_cast<const T*>(grad), in, n, draw, activation.kind, accumulator_t<T>(activation.parameter));
+            dim3(config.grid(n)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), static_cast<const T*>(grad),
+            in, n, draw, activation.kind, accumulator_t<T>(activation.parameter));
     });
 }
 
 void dropout_mask(bool* out, int64_t n, DropoutDraw draw, const DropoutConfig& config, cudaStream_t stream) {
     if (n == 0) return;
-    dim3 grid{unsigned(config.blocks)}, block{kPointwiseThreads};
+    dim3 grid{config.grid(n)}, block{kPointwiseThreads};
     if (config.vector == 1) gpu::launch<dropout_mask_kernel<1>>(grid, block, 0, stream, out, n, draw);
     else if (config.vector == 16) gpu::launch<dropout_mask_kernel<16>>(grid, block, 0, stream, out, n, draw);
     else throw std::invalid_argument("dropout_mask config: vector must be 1 or 16");

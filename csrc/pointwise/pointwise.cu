@@ -52,7 +52,7 @@ void bias_activation(void* out, const void* x, const void* bias, const void* res
         using T = typename decltype(tag)::type;
         BiasedInput<T> in{static_cast<const T*>(x), static_cast<const T*>(bias), cols};
         gpu::launch<bias_activation_kernel<T, decltype(width)::value>>(
-            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), in,
+            dim3(config.grid(n)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), in,
             static_cast<const T*>(residual), n, activation.kind, accumulator_t<T>(activation.parameter));
     });
 }
@@ -66,7 +66,7 @@ void bias_activation_backward(void* out, const void* grad, const void* x, const 
         using T = typename decltype(tag)::type;
         BiasedInput<T> in{static_cast<const T*>(x), static_cast<const T*>(bias), cols};
         gpu::launch<bias_activation_backward_kernel<T, decltype(width)::value>>(
-            dim3(unsigned(config.blocks)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out),
-            static_cast<const T*>(grad), in, n, activation.kind, accumulator_t<T>(activation.parameter));
+            dim3(config.grid(n)), dim3(kPointwiseThreads), 0, stream, static_cast<T*>(out), static_cast<const T*>(grad),
+            in, n, activation.kind, accumulator_t<T>(activation.parameter));
     });
 }

@@ -3,18 +3,24 @@
 #include "../host/device.h"
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
+
+constexpr int kPointwiseThreads = 256;
 
 struct PointwiseConfig {
     int vector = 1;  // elements in one access: 1, or what fills 16 bytes (at least 4 where Philox draws)
     int blocks = 1;  // of 256 threads, which stride over the rest
 
+    // The blocks that a launch has: never more than find an element each thread.
+    unsigned grid(int64_t elements) const {
+        if (blocks < 1) throw std::invalid_argument(to_string() + ": blocks must be at least 1");
+        return unsigned(std::clamp<int64_t>((elements - 1) / kPointwiseThreads + 1, 1, blocks));
+    }
     std::string to_string() const {
         return "pointwise(vector=" + std::to_string(vector) + ", blocks=" + std::to_string(blocks) + ")";
     }
 };
-
-constexpr int kPointwiseThreads = 256;
 
 // `vectors_fit`: every pointer is aligned to `vector` elements and rows are multiples of it.
 inline PointwiseConfig

@@ -75,7 +75,7 @@ template <class T, class Draw>
 void fill(T* out, int64_t n, const uint64_t* state, uint64_t offset, Draw draw, const RandomConfig& config,
           cudaStream_t stream) {
     if (n == 0) return;
-    dim3 grid{unsigned(config.blocks)}, block{kPointwiseThreads};
+    dim3 grid{config.grid(n)}, block{kPointwiseThreads};
     if (aligned_for<4>(out))
         gpu::launch<random_kernel<T, Draw, true>>(grid, block, 0, stream, out, n, state, offset, draw);
     else gpu::launch<random_kernel<T, Draw, false>>(grid, block, 0, stream, out, n, state, offset, draw);

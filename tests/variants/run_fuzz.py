@@ -1,6 +1,6 @@
 """Calls kernels with valid arguments of which a few have been spoilt, so that calls get past the first check. A program
-of its own, meant for the build with AddressSanitizer: a crash or an access out of bounds ends the process, and the last
-line printed names the call. usage: run_fuzz.py CALLS SEED"""
+of its own: a crash ends the process, and the last line printed names the call; the build with AddressSanitizer can run
+it, too (builds.run_python). usage: run_fuzz.py CALLS SEED"""
 
 from __future__ import annotations
 
