@@ -190,6 +190,7 @@ strided = "strided"
 
 # Loaded when first asked for: they bring libraries that a small script does not need.
 _LAZY = {
+    "amp",
     "backends",
     "cuda",
     "data",
@@ -207,11 +208,16 @@ _LAZY = {
 }
 
 
+_AMP = {"autocast", "get_autocast_dtype", "is_autocast_enabled"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _AMP:
+        return getattr(importlib.import_module("fastnet.amp"), name)
     if name in _LAZY:
         return importlib.import_module(f"fastnet.{name}")
     raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_AMP})

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from fastnet import _autocast
 from fastnet._tensor import Tensor
 
 # NumPy's names of arguments, which PyTorch takes too.
@@ -18,15 +19,19 @@ _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x
 
 def checked(function: Callable) -> Callable:
     """The function, with AttributeErrors from arguments that are no tensors explained; with ``out=``, a tensor that
-    takes the result; and with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's."""
+    takes the result; with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's; and with arguments in
+    the dtype that autocast says."""
     code = getattr(function, "__code__", None)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
     aliases = {alias: name for alias, name in _ALIASES.items() if name in names and alias not in names}
     takes_out = "out" not in names
+    name = getattr(function, "__name__", "")
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         out = None
+        if _autocast.active:
+            args, kwargs = _autocast.adapted(name, args, kwargs)
         if kwargs:
             for alias in aliases.keys() & kwargs.keys():
                 if aliases[alias] not in kwargs:

@@ -172,7 +172,7 @@ for _symbol, _name in _ARITHMETIC.items():
     setattr(Tensor, f"__i{_symbol}__", _in_place)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _operator(getattr(arithmetic, _name)))
-_Class.__matmul__ = lambda self, other: matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+_Class.__matmul__ = lambda self, other: self.matmul(other) if isinstance(other, Tensor) else NotImplemented
 _Class.__imatmul__ = _Class.__matmul__
 _Class.__long__ = _Class.__int__
 _Class.__neg__ = arithmetic.neg

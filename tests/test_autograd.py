@@ -329,3 +329,13 @@ def test_jacobian_and_vjp():
     out, product = autograd.functional.vjp(lambda x: x.sum(), x, fastnet.tensor(2.0, dtype=fastnet.float64))
     assert out.item() == 6
     np.testing.assert_array_equal(product.numpy(), 2)
+
+
+def test_infinities_and_nan_are_results_without_warnings():
+    """inf - inf, 0 * inf, overflow and what their gradients meet: NumPy would warn, PyTorch does not."""
+    x = fastnet.tensor([float("inf"), 3e38, 0.0], requires_grad=True)
+    y = (x - x) + x * x + x * float("inf") + (x * 10).sum() + (x + 3e38)
+    assert y.isnan().tolist() == [True, False, True]
+    y.sum().backward()
+    assert not x.grad.isfinite().any()
+    x.detach().mul_(float("inf"))

@@ -42,6 +42,13 @@ def run_backward(
 
     Returns the gradients of ``inputs`` (None where nothing arrived) when not accumulating.
     """
+    with np.errstate(all="ignore"):  # infinities and NaN are gradients like others, as PyTorch has it
+        return _run(roots, retain_graph, inputs, accumulate)
+
+
+def _run(
+    roots: Sequence[tuple[Any, Any]], retain_graph: bool, inputs: Sequence[Any] | None, accumulate: bool
+) -> list[Any]:
     pending: dict[Any, list] = {}
     queue: list[tuple[int, int, Any]] = []
     captured: dict[tuple[int, int], list[int]] = {}

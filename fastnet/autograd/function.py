@@ -276,7 +276,11 @@ class ArrayFunction(Function):
                 arrays.append(a)
                 needs.append(False)
         ctx: Any = Context(cls, tuple(needs)) if recorded else _Unrecorded(tuple(needs))
-        outputs = cls.forward(ctx, *arrays, **kwargs)
+        if cls.view:
+            outputs = cls.forward(ctx, *arrays, **kwargs)
+        else:
+            with np.errstate(all="ignore"):  # infinities and NaN are results like others, as PyTorch has it
+                outputs = cls.forward(ctx, *arrays, **kwargs)
         if type(outputs) is not tuple:
             result = _Tensor._wrap(outputs)
             if recorded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from fastnet._device import device as Device
@@ -138,3 +139,9 @@ class Stream:
 def stream(stream: Stream) -> Stream:
     """A context manager in which work goes to ``stream``."""
     return stream
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        return importlib.import_module("fastnet.cuda.amp")
+    raise AttributeError(f"module 'fastnet.cuda' has no attribute {name!r}")

@@ -6,16 +6,13 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.linear import Linear
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter
-from fastnet.ops.attention import scaled_dot_product_attention
 from fastnet.ops.creation import empty, zeros
-from fastnet.ops.dropout import dropout
-from fastnet.ops.matmul import linear
 from fastnet.ops.shape import cat, pad
-from fastnet.ops.softmax import softmax
 
 
 def _additive(mask: Tensor | None, name: str, dtype: Any) -> Tensor | None:
@@ -115,16 +112,16 @@ def multi_head_attention_forward(
     weights = None
     if need_weights:
         scores = (q * (1 / math.sqrt(head_dim))) @ k.transpose(-2, -1)
-        weights = softmax(scores if mask is None else scores + mask, dim=-1)
+        weights = F.softmax(scores if mask is None else scores + mask, dim=-1)
         if dropout_p > 0:
-            weights = dropout(weights, dropout_p)
+            weights = F.dropout(weights, dropout_p)
         out = weights @ v
         weights = weights.mean(dim=1) if average_attn_weights else weights
         if not batched:
             weights = weights.squeeze(0)
     else:
-        out = scaled_dot_product_attention(q, k, v, mask, dropout_p, causal)
-    out = linear(out.permute(2, 0, 1, 3).reshape(length * batch, embed_dim), out_proj_weight, out_proj_bias)
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal)
+    out = F.linear(out.permute(2, 0, 1, 3).reshape(length * batch, embed_dim), out_proj_weight, out_proj_bias)
     out = out.reshape(length, batch, out.shape[1])
     return (out if batched else out.squeeze(1)), weights
 
@@ -137,11 +134,11 @@ def _projected(query: Tensor, key: Tensor, value: Tensor, weights: Any, bias: Te
     """Queries, keys and values: one product where they come from the same tensor."""
     biases = [None] * 3 if bias is None else list(bias.chunk(3))
     if isinstance(weights, list):
-        return [linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
+        return [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
     if query is key and key is value:
-        return list(linear(query, weights, bias).chunk(3, dim=-1))
+        return list(F.linear(query, weights, bias).chunk(3, dim=-1))
     parts = zip((query, key, value), weights.chunk(3), biases, strict=True)
-    return [linear(x, w, b) for x, w, b in parts]
+    return [F.linear(x, w, b) for x, w, b in parts]
 
 
 def _merged_mask(

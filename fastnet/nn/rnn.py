@@ -6,15 +6,15 @@ import math
 import warnings
 from typing import Any
 
+from fastnet import _autocast
 from fastnet._tensor import Tensor
+from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter
 from fastnet.nn.utils.rnn import PackedSequence
 from fastnet.ops.creation import empty, zeros
-from fastnet.ops.dropout import dropout
 from fastnet.ops.indexing import index_select
-from fastnet.ops.matmul import linear
 from fastnet.ops.pointwise import relu, tanh
 from fastnet.ops.rnn import GruCell, GruSequence, LstmCell, LstmSequence, RnnSequence
 from fastnet.ops.shape import cat, stack
@@ -93,14 +93,16 @@ class RNNBase(Module):
         return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
 
     def _parameter(self, kind: str, suffix: str) -> Any:
-        return getattr(self, kind + suffix, None)
+        """The parameter, or None; under autocast in its dtype."""
+        p = getattr(self, kind + suffix, None)
+        return _autocast.lowered(p) if _autocast.active else p
 
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """Parameters by layer and direction."""
         kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
-        return [[p for k in kinds if (p := self._parameter(k, s)) is not None] for s in suffixes]
+        return [[p for k in kinds if (p := getattr(self, k + s, None)) is not None] for s in suffixes]
 
     def reset_parameters(self) -> None:
         """Draw all parameters uniformly within 1 / sqrt(hidden_size)."""
@@ -151,8 +153,8 @@ class RNNBase(Module):
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {data.shape[-1]}"
             )
-        weight = self._parameter("weight_ih", "_l0")
-        if data.dtype is not weight.dtype:
+        weight = self.weight_ih_l0
+        if data.dtype is not weight.dtype and not _autocast.active:
             raise ValueError(f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype})")
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -182,6 +184,8 @@ class RNNBase(Module):
             data, sizes = x.reshape(steps * batch, self.input_size), [batch] * steps
             sorted_indices = unsorted_indices = None
         states = self._start(batch, data) if hx is None else self._checked_states(hx, batch, batched)
+        if _autocast.active:
+            data, *states = (_autocast.lowered(x) for x in (data, *states))
         if hx is not None and sorted_indices is not None:
             states = tuple(index_select(s, 1, sorted_indices) for s in states)
 
@@ -195,7 +199,7 @@ class RNNBase(Module):
                 last.append(tuple(ends))
             data = directions[0] if len(directions) == 1 else cat(directions, -1)
             if self.dropout and self.training and layer < self.num_layers - 1:
-                data = dropout(data, self.dropout)
+                data = F.dropout(data, self.dropout)
         finals = [stack(list(s), 0) for s in zip(*last, strict=True)]
         if unsorted_indices is not None:
             finals = [index_select(s, 1, unsorted_indices) for s in finals]
@@ -258,7 +262,7 @@ class RNN(RNNBase):
 
     def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
         get = self._parameter
-        products = linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
+        products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
         return RnnSequence.apply(
             products,
             state[0],
@@ -296,7 +300,7 @@ class LSTM(RNNBase):
 
     def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
         get = self._parameter
-        products = linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
+        products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
         return LstmSequence.apply(
             products,
             *state,
@@ -324,7 +328,7 @@ class GRU(RNNBase):
 
     def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
         get = self._parameter
-        products = linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
+        products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
         return GruSequence.apply(
             products,
             state[0],
@@ -387,7 +391,7 @@ class RNNCellBase(Module):
         return x, made, batched
 
     def _products(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        return linear(x, self.weight_ih, self.bias_ih), linear(h, self.weight_hh, self.bias_hh)
+        return F.linear(x, self.weight_ih, self.bias_ih), F.linear(h, self.weight_hh, self.bias_hh)
 
 
 class RNNCell(RNNCellBase):
