@@ -4,7 +4,7 @@
 //
 // The model: blocks run in waves, as many at once as shared memory, registers and threads of the SMs allow. A step of k
 // takes a block what the slowest of its parts takes: multiply-adds, shared memory, fetches through the L2, or, where few
-// steps are in flight, the latency of memory. A job ends with a fill of the pipeline and the way of its tile out. Beside
+// steps are in flight, the latency of memory. Every tile adds a fill of the pipeline and the way of its results out. Beside
 // all waves stands the traffic of device memory; behind them, for a split k, partial sums and a second launch.
 //
 // Every number that is not a datasheet's is an estimate until benchmarks.gpu has measured it, and says where it comes from.
@@ -122,10 +122,11 @@ inline MatmulEstimate matmul_estimate(const MatmulConfig& c, const MatmulProblem
     const int resident = matmul_resident_blocks(loop, matmul_shared_bytes(c, p), device);
 
     const double split = std::max(1.0, std::min(double(c.split), steps));
-    double jobs = tiles * split, job_steps = matmul_divide_up(steps, split);
+    double jobs = tiles * split, job_steps = matmul_divide_up(steps, split), job_tiles = 1;
     if (c.stream_k) {
         jobs = std::max(1.0, std::min(double(c.max_blocks), tiles * steps));
         job_steps = matmul_divide_up(tiles * steps, jobs);
+        job_tiles = matmul_divide_up(tiles, jobs);
     }
 
     // Clocks of `side` blocks on one SM, from their first step to their last store.
@@ -136,7 +137,8 @@ inline MatmulEstimate matmul_estimate(const MatmulConfig& c, const MatmulProblem
                                              loop.fetched_bytes / l2_bytes_per_clock});
         by_latency = latency > busy;
         const double stored = double(c.rows) * c.columns * matmul_item_bytes(p.out_dtype);
-        return job_steps * std::max(busy, latency) + kMatmulLatency + side * stored / kMatmulStoreBytesPerClock;
+        return job_steps * std::max(busy, latency) +
+               job_tiles * (kMatmulLatency + side * stored / kMatmulStoreBytesPerClock);
     };
     const double at_once = std::min(double(c.max_blocks), double(device.sm_count) * resident);
     const double full = double(int64_t(jobs / at_once)), rest = jobs - full * at_once;
