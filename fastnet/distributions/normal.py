@@ -1,0 +1,58 @@
+"""The normal distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastnet._tensor import Tensor
+from fastnet.distributions.distribution import Distribution, broadcast
+from fastnet.ops import random
+
+
+class Normal(Distribution):
+    """Normal with mean ``loc`` and standard deviation ``scale``.
+
+    >>> import fastnet
+    >>> Normal(0.0, 1.0).log_prob(fastnet.tensor(0.0))
+    tensor(-0.9189)
+    """
+
+    has_rsample = True
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+        self.loc, self.scale = broadcast(loc, scale)
+        super().__init__(tuple(self.loc.shape), validate_args)
+        self._check("loc", self.loc == self.loc)
+        self._check("scale", self.scale > 0)
+
+    def __repr__(self) -> str:
+        shown = (f"{n}: {v if not v.ndim else v.size()}" for n, v in (("loc", self.loc), ("scale", self.scale)))
+        return f"Normal({', '.join(shown)})"
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    mode = mean
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.scale
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale**2
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        noise = random.randn(*self._extended(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + noise * self.scale
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._check_value(value)
+            self._check("value", value == value)
+        return -((value - self.loc) ** 2) / (2 * self.variance) - self.scale.log() - math.log(math.sqrt(2 * math.pi))
+
+    def entropy(self) -> Tensor:
+        return 0.5 + 0.5 * math.log(2 * math.pi) + self.scale.log()
