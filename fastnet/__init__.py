@@ -64,6 +64,7 @@ from fastnet.ops import interpolate as _interpolate
 from fastnet.ops import linalg as _linalg
 from fastnet.ops import matmul as _matmul
 from fastnet.ops import pointwise as _pointwise
+from fastnet.ops import pool as _pool
 from fastnet.ops import random as _random_ops
 from fastnet.ops import rearrange as _rearrange
 from fastnet.ops import reductions as _reductions
@@ -129,6 +130,7 @@ _FUNCTIONS = {
     _interpolate: "channel_shuffle pixel_shuffle pixel_unshuffle",
     _matmul: "addmm bmm dot linear_activation matmul mm mv",
     _pointwise: "prelu relu sigmoid tanh",
+    _pool: "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
     _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
     _reductions: ("all amax amin any argmax argmin count_nonzero logsumexp max mean min norm prod std sum var"),
     _shape: (

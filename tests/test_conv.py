@@ -1,21 +1,28 @@
-"""Convolutions: the reference against their definition in float64 and against PyTorch; layers."""
+"""Convolutions: emulated kernels and reference against their definition in float64, in every schedule, and against
+PyTorch; layers."""
 
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from support import assert_close, bfloat16, epsilon
+from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
 
 import fastnet
-from fastnet import nn
+from fastnet import kernels, nn
+from fastnet.kernels import _runtime
 from fastnet.reference import conv as reference
 
 DTYPES = [np.float32, np.float64, np.float16, bfloat16]
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [kernels, reference], ids=["kernels", "reference"])
 
 
 def name(dtype):
     return np.dtype(dtype).name
+
+
+def extension():
+    return _runtime.extension_for(np.empty(0))
 
 
 def torch_or_skip():
@@ -197,8 +204,124 @@ def test_reference_in_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name)
-def test_reference_epilogue(dtype):
+def test_random_problems(dtype, full):
+    rng = np.random.default_rng(6)
+    for i in range(300 if full else 24):
+        with kernels.use("emulated", **schedule(i)):
+            check_three_products(kernels, draw(rng), rng, dtype, "emulated")
+
+
+@pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
+def test_every_schedule_gives_the_same_bits(how):
+    """Of every tile, with parts and one block that strides over all tiles."""
+    ext = extension()
+    problem = Problem(2, 8, (9, 11), 40, (3, 2), (2, 1), (1, 1), (1, 2), 1)
+    for dtype in DTYPES:
+        rng = np.random.default_rng(7)
+        x, grad = images(rng, problem.x_shape, dtype), images(rng, problem.out_shape, dtype)
+        weight = rng.standard_normal(problem.weight_shape).astype(dtype)
+        for config in (ext.ConvConfig(32, splits=3), ext.ConvConfig(64, fold=8, max_blocks=1)):
+            results = []
+            for chosen in ({}, how):
+                with kernels.use("emulated", **chosen), kernels.trace() as ran:
+                    results.append(
+                        [
+                            kernels.conv2d(x, weight, **problem.options, config=config),
+                            kernels.conv2d_input_grad(grad, weight, (9, 11), **problem.options, config=config),
+                            kernels.conv2d_weight_grad(grad, x, (3, 2), **problem.options, config=config),
+                        ]
+                    )
+                parts = ["column_sum"] if config.splits > 1 else []
+                assert ran.names == ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", *parts]
+            assert [r.tobytes() for r in results[0]] == [r.tobytes() for r in results[1]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+@pytest.mark.parametrize("tile", [32, 64])
+def test_every_config(tile, dtype):
+    """Tiles larger and smaller than the problem, more parts than there are pixels, tiles taken in turn."""
+    ext = extension()
+    rng = np.random.default_rng(8)
+    for i, problem in enumerate(
+        [
+            Problem(1, 3, (5, 6), 2, (2, 2), (1, 1), (0, 1), (1, 1), 1),
+            Problem(2, 12, (9, 10), 70, (3, 3), (1, 2), (1, 1), (1, 1), 1),
+            Problem(1, 80, (5, 7), 8, (1, 3), (2, 1), (0, 1), (1, 1), 4),
+            Problem(1, 4, (6, 6), 4, (3, 3), (3, 2), (2, 1), (2, 2), 4),
+        ]
+    ):
+        for splits, blocks in ((1, 1), (2, 3), (100, 2**31 - 1)):
+            config = ext.ConvConfig(tile, fold=8 * (i + 1), splits=splits, max_blocks=blocks)
+            with kernels.use("emulated", **schedule(i)):
+                check_three_products(kernels, problem, rng, dtype, str(config), config)
+
+
+def test_error_contract():
+    """At most twice the reference's error, or 2^-21 sum|a b|: sums that all round to one side, and cancellation."""
+    problem = Problem(1, 64, (20, 20), 4, (3, 3), (1, 1), (0, 0), (1, 1), 1)
+    rng = np.random.default_rng(9)
+    noise = [rng.standard_normal(s).astype(np.float32) for s in (problem.x_shape, problem.weight_shape)]
+    cancelling = noise[0].copy()
+    cancelling[:, 1::2] = -cancelling[:, ::2] * np.float32(1 + 1e-4)
+    for what, x, weight in (
+        ("constant", np.full(problem.x_shape, 0.1, np.float32), np.full(problem.weight_shape, 0.1, np.float32)),
+        ("positive", abs(noise[0]), abs(noise[1])),
+        ("cancelling", cancelling, np.repeat(noise[1][:, ::2], 2, axis=1)),
+    ):
+        grad = np.ones(problem.out_shape, np.float32) * x[:, :4, :18, :18]
+        with kernels.use("emulated"):
+            for operation, arguments, want, magnitude in [
+                ("conv2d", (x, weight), problem.forward(x, weight), problem.forward(abs(x), abs(weight))),
+                (
+                    "conv2d_weight_grad",
+                    (grad, x, 3),
+                    problem.weight_grad(grad, x),
+                    problem.weight_grad(abs(grad), abs(x)),
+                ),
+            ]:
+                error = abs(getattr(kernels, operation)(*arguments) - want)
+                allowed = 2 * abs(getattr(reference, operation)(*arguments) - want).max()
+                assert (error <= np.maximum(allowed, 2.0**-21 * magnitude)).all(), f"{what} {operation}"
+
+
+def test_nan_and_infinity():
+    """They reach the results whose windows see them, and no others: padding is not multiplied."""
+    x, weight = np.ones((1, 2, 6, 6), np.float32), np.ones((3, 2, 3, 3), np.float32)
+    x[0, 0, 0, 0], x[0, 1, 5, 5] = np.nan, np.inf
+    problem = Problem(1, 2, (6, 6), 3, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    with kernels.use("emulated"):
+        assert_close(kernels.conv2d(x, weight, padding=1), problem.forward(x, weight), 0)
+    assert_close(reference.conv2d(x, weight, padding=1), problem.forward(x, weight), 0)
+
+
+def test_configs():
+    ext = extension()
+    rng = np.random.default_rng(10)
+    for device in ext.known_devices():
+        for _ in range(200):
+            direction = str(rng.choice(["forward", "input_grad", "weight_grad"]))
+            rows, columns, terms, products = (int(2 ** rng.uniform(0, n)) for n in (30, 12, 24, 8))
+            config = ext.conv_config(direction, rows, columns, terms, products, device)
+            assert config.tile in (32, 64)
+            assert config.splits == 1 or (direction == "weight_grad" and terms // config.splits >= 128)
+            assert 1 <= config.splits <= 256
+            assert str(config) == f"conv(tile={config.tile}x{config.tile}, fold=16, splits={config.splits})"
+    for arguments in ((33,), (32, 4), (32, 16, 0), (32, 16, 1, 0)):
+        with pytest.raises(ValueError, match="ConvConfig"):
+            ext.ConvConfig(*arguments)
+    with kernels.use("emulated"), pytest.raises(TypeError, match="conv2d: config is a int"):
+        kernels.conv2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1)), config=3)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_epilogue(dtype, implementation):
     """Bias, residual and activation see the unrounded sum; one rounding follows."""
+    with kernels.use("emulated", **schedule(3)):
+        check_epilogue(dtype, implementation)
+
+
+def check_epilogue(dtype, reference):
     rng = np.random.default_rng(2)
     problem = Problem(2, 5, (6, 7), 4, (3, 3), (1, 2), (1, 1), (1, 1), 1)
     x, weight = images(rng, problem.x_shape, dtype), rng.standard_normal(problem.weight_shape).astype(dtype)
@@ -257,9 +380,26 @@ def test_reference_epilogue(dtype):
         ),
     ],
 )
-def test_bad_arguments(operation, arguments, options, error, message):
-    with pytest.raises(error, match=f"{operation}: .*{message}"):
-        getattr(reference, operation)(*arguments, **options)
+@IMPLEMENTATIONS
+def test_bad_arguments(operation, arguments, options, error, message, implementation):
+    with kernels.use("emulated"), kernels.trace() as ran, pytest.raises(error, match=f"{operation}: .*{message}"):
+        getattr(implementation, operation)(*arguments, **options)
+    assert not len(ran)
+
+
+@IMPLEMENTATIONS
+def test_empty(implementation):
+    with kernels.use("emulated"):
+        x, weight = np.ones((0, 3, 4, 4), np.float32), np.ones((2, 3, 3, 3), np.float32)
+        assert implementation.conv2d(x, weight).shape == (0, 2, 2, 2)
+        grad = implementation.conv2d_weight_grad(np.ones((0, 2, 2, 2), np.float32), x, 3)
+        assert grad.shape == (2, 3, 3, 3)
+        assert not grad.any()
+        none = implementation.conv2d(np.ones((1, 0, 4, 4), np.float32), np.ones((2, 0, 3, 3), np.float32))
+        assert none.shape == (1, 2, 2, 2)
+        assert not none.any()
+        fewer = implementation.conv2d_input_grad(np.ones((1, 2, 0, 2), np.float32), weight, 4)
+        assert not fewer.any()
 
 
 # ---- layers --------------------------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
     X(attention) \
+    X(conv) \
     X(dropout) \
     X(embedding) \
     X(matmul) \
     X(norm) \
     X(optim) \
     X(pointwise) \
+    X(pool) \
     X(random) \
     X(reduction) \
     X(rnn) \

@@ -2,6 +2,7 @@
 
 from fastnet.kernels._runtime import available, trace, use
 from fastnet.kernels.attention import attention, attention_backward
+from fastnet.kernels.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.embedding import embedding, embedding_backward
 from fastnet.kernels.matmul import matmul
@@ -18,6 +19,7 @@ from fastnet.kernels.norm import (
 )
 from fastnet.kernels.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
+from fastnet.kernels.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
 from fastnet.kernels.reduction import column_sum
 from fastnet.kernels.rnn import (
@@ -35,12 +37,17 @@ __all__ = [
     "attention",
     "attention_backward",
     "available",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "bias_activation",
     "bias_activation_backward",
     "column_sum",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
     "cross_entropy",
     "dropout",
     "dropout_backward",
@@ -58,6 +65,8 @@ __all__ = [
     "lstm_cell",
     "lstm_cell_backward",
     "matmul",
+    "max_pool2d",
+    "max_pool2d_backward",
     "normal",
     "permutation",
     "random_bits",

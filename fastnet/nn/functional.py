@@ -73,12 +73,28 @@ from fastnet.ops.pointwise import (
     softplus,
     tanh,
 )
+from fastnet.ops.pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 from fastnet.ops.shape import pad
 from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
 from fastnet.ops.unfold import fold, unfold
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
     "batch_norm",
     "batch_norm_activation",
     "bias_activation",
@@ -126,6 +142,8 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "margin_ranking_loss",
+    "max_pool1d",
+    "max_pool2d",
     "mish",
     "mse_loss",
     "multi_margin_loss",

@@ -7,15 +7,10 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.kernels._runtime import implementation
 from fastnet.kernels.pointwise import check_activation
 from fastnet.ops.arithmetic import check_tensor
-from fastnet.reference import conv as arrays
 from fastnet.reference.conv import ConvGeometry, channels_last, check_pair, conv_geometry
-
-
-def implementation(_: Any) -> Any:
-    """Array code on every device: convolution has no handwritten kernels yet."""
-    return arrays
 
 
 def _images(x: Any) -> Any:
@@ -28,9 +23,7 @@ def _options(g: ConvGeometry) -> dict[str, Any]:
 
 
 def _bias_grad(grad: Any) -> Any:
-    from fastnet.kernels._runtime import implementation as in_force
-
-    return in_force(grad).column_sum(channels_last(grad).reshape(-1, grad.shape[1]))
+    return implementation(grad).column_sum(channels_last(grad).reshape(-1, grad.shape[1]))
 
 
 def _conv2d_backward(ctx: Any, grad: Any, x: Any, weight: Any, g: ConvGeometry) -> tuple[Any, Any, Any]:
@@ -79,12 +72,10 @@ class Conv2dActivation(ArrayFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        from fastnet.kernels._runtime import implementation as in_force
-
         x, weight, preactivation = ctx.saved
         activation, parameter = ctx.activation
         grad = (
-            in_force(grad)
+            implementation(grad)
             .bias_activation_backward(
                 channels_last(grad), channels_last(preactivation), activation=activation, parameter=parameter
             )

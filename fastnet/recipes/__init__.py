@@ -1,5 +1,5 @@
 """Recipes: each trains one architecture on real data with one command, ``fastnet train RECIPE``."""
 
-from fastnet.recipes import mlp
+from fastnet.recipes import cnn, mlp
 
-RECIPES = {"mlp": mlp}
+RECIPES = {"cnn": cnn, "mlp": mlp}

@@ -1,6 +1,7 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
 from fastnet.reference.attention import attention, attention_backward
+from fastnet.reference.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.embedding import embedding, embedding_backward
 from fastnet.reference.matmul import matmul
@@ -17,6 +18,7 @@ from fastnet.reference.norm import (
 )
 from fastnet.reference.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
+from fastnet.reference.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
 from fastnet.reference.reduction import column_sum
 from fastnet.reference.rnn import (
@@ -33,12 +35,17 @@ __all__ = [
     "adam_step",
     "attention",
     "attention_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "bias_activation",
     "bias_activation_backward",
     "column_sum",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
     "cross_entropy",
     "dropout",
     "dropout_backward",
@@ -56,6 +63,8 @@ __all__ = [
     "lstm_cell",
     "lstm_cell_backward",
     "matmul",
+    "max_pool2d",
+    "max_pool2d_backward",
     "normal",
     "permutation",
     "random_bits",

@@ -39,13 +39,38 @@ def _per_parameter(operations: int) -> Callable[..., int]:
     return lambda result, params, *_, **__: operations * sum(p.size for p in params)
 
 
+def _conv2d(result: Any, x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    out = result[0] if isinstance(result, tuple) else result
+    return 2 * out.size * math.prod(weight.shape[1:])
+
+
+def _conv2d_input_grad(result: Any, grad: Any, weight: Any, *_: Any, **__: Any) -> int:
+    return 2 * grad.size * math.prod(weight.shape[1:])
+
+
+def _conv2d_weight_grad(result: Any, grad: Any, *_: Any, **__: Any) -> int:
+    return 2 * grad.size * math.prod(result.shape[1:])
+
+
+def _pool(result: Any, x: Any, /, *_: Any, **__: Any) -> int:
+    """About one an element of the larger side: windows mostly neither overlap nor leave gaps."""
+    return max((result[0] if isinstance(result, tuple) else result).size, x.size)
+
+
 # Operations of each function, exponentials and the like as one. Matrix products decide; the others are for
 # completeness.
 OPERATIONS: dict[str, Callable[..., int]] = {
     "matmul": _matmul,
+    "conv2d": _conv2d,
+    "conv2d_input_grad": _conv2d_input_grad,
+    "conv2d_weight_grad": _conv2d_weight_grad,
     "column_sum": lambda result, x, **_: x.size,
     "bias_activation": _per_element(2),
     "bias_activation_backward": _per_element(2),
+    "avg_pool2d": _pool,
+    "avg_pool2d_backward": _pool,
+    "max_pool2d": _pool,
+    "max_pool2d_backward": _pool,
     "dropout": _per_element(2),
     "dropout_backward": _per_element(2),
     "embedding_backward": lambda result, grad, *_, **__: grad.size,

@@ -287,6 +287,114 @@ def aligned_embedding_backward(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (128, 256), dtype), aligned((128,), np.int64, np.arange(128) % 16), 64), {}
 
 
+# ---- pool ----------------------------------------------------------------------------------------------------------
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """The same values (N, C, H, W), channels-last in memory."""
+    return aligned((x.shape[0], *x.shape[2:], x.shape[1]), x.dtype, x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def poolings(rng: np.random.Generator, dtype: Any) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
+    """Images, a gradient of the result, options."""
+    for shape, out, options in [
+        ((1, 1, 1, 1), (1, 1), {"kernel_size": 1}),
+        ((2, 8, 7, 9), (3, 4), {"kernel_size": 2}),
+        ((2, 3, 7, 9), (4, 5), {"kernel_size": 3, "stride": 2, "padding": 1}),
+        ((1, 16, 5, 6), (3, 4), {"kernel_size": (2, 3), "stride": (2, 2), "padding": (0, 1), "ceil_mode": True}),
+        ((1, 5, 7, 5), (3, 2), {"output_size": (3, 2)}),
+        ((0, 4, 4, 4), (2, 2), {"kernel_size": 2}),
+    ]:
+        yield normal(rng, shape, dtype), normal(rng, (*shape[:2], *out), dtype), options
+
+
+def small_max_pool2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, _, options in poolings(rng, dtype):
+        yield (channels_last(x),), {**options, "with_indices": True}
+        yield (misaligned(x),), options
+
+
+def small_max_pool2d_backward(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, grad, options in poolings(rng, dtype):
+        yield (channels_last(grad), x.shape[2:]), {**options, "x": channels_last(x)}
+        indices = rng.integers(0, x.shape[2] * x.shape[3], grad.shape).astype(np.int32)
+        yield (misaligned(grad), x.shape[2:]), {**options, "indices": indices}
+
+
+def small_avg_pool2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, _, options in poolings(rng, dtype):
+        yield (channels_last(x),), options
+        yield (misaligned(x),), {**options, "count_include_pad": False}
+
+
+def small_avg_pool2d_backward(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, grad, options in poolings(rng, dtype):
+        yield (channels_last(grad), x.shape[2:]), options
+        yield (misaligned(grad), x.shape[2:]), {**options, "divisor_override": 3}
+
+
+def aligned_pool(rng: np.random.Generator, dtype: Any) -> Call:
+    return (channels_last(normal(rng, (2, 64, 16, 16), dtype)), 2), {}
+
+
+def aligned_max_pool2d_backward(rng: np.random.Generator, dtype: Any) -> Call:
+    x, grad = normal(rng, (2, 64, 16, 16), dtype), normal(rng, (2, 64, 8, 8), dtype)
+    return (channels_last(grad), 16, 2), {"x": channels_last(x)}
+
+
+def aligned_avg_pool2d_backward(rng: np.random.Generator, dtype: Any) -> Call:
+    return (channels_last(normal(rng, (2, 64, 8, 8), dtype)), 16, 2), {}
+
+
+# ---- conv ----------------------------------------------------------------------------------------------------------
+
+
+def convolutions(rng: np.random.Generator, dtype: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict]]:
+    """Images, a weight, a gradient of the result, options."""
+    for x, weight, out, options in [
+        ((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), {}),
+        ((2, 8, 6, 7), (5, 8, 3, 3), (6, 7), {"padding": 1}),
+        ((1, 3, 7, 9), (70, 3, 3, 2), (4, 4), {"stride": (2, 3), "padding": ((1, 2), (1, 2))}),
+        ((2, 6, 9, 5), (4, 3, 2, 3), (7, 5), {"groups": 2, "dilation": (2, 1), "padding": (0, 1)}),
+        ((1, 4, 5, 5), (4, 1, 3, 3), (3, 3), {"groups": 4, "stride": 2, "padding": 1}),
+        ((0, 4, 4, 4), (2, 4, 1, 1), (4, 4), {}),
+    ]:
+        yield normal(rng, x, dtype), normal(rng, weight, dtype), normal(rng, (x[0], weight[0], *out), dtype), options
+
+
+def small_conv2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, weight, grad, options in convolutions(rng, dtype):
+        yield (channels_last(x), weight), {**options, "residual": grad, "activation": "relu"}
+        yield (misaligned(x), misaligned(weight)), {**options, "bias": weight[:, 0, 0, 0], "keep_preactivation": True}
+
+
+def small_conv2d_input_grad(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, weight, grad, options in convolutions(rng, dtype):
+        yield (channels_last(grad), weight, x.shape[2:]), options
+        yield (misaligned(grad), misaligned(weight), x.shape[2:]), options
+
+
+def small_conv2d_weight_grad(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for x, weight, grad, options in convolutions(rng, dtype):
+        yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
+        yield (misaligned(grad), misaligned(x), weight.shape[2:]), options
+
+
+def aligned_conv2d(rng: np.random.Generator, dtype: Any) -> Call:
+    x, weight = normal(rng, (2, 32, 16, 16), dtype), normal(rng, (64, 32, 3, 3), dtype)
+    return (channels_last(x), channels_last(weight)), {"padding": 1}
+
+
+def aligned_conv2d_input_grad(rng: np.random.Generator, dtype: Any) -> Call:
+    grad, weight = normal(rng, (2, 64, 8, 8), dtype), normal(rng, (64, 32, 3, 3), dtype)
+    return (channels_last(grad), channels_last(weight), 16), {"padding": 1, "stride": 2}
+
+
+def aligned_conv2d_weight_grad(rng: np.random.Generator, dtype: Any) -> Call:
+    grad, x = normal(rng, (2, 64, 16, 16), dtype), normal(rng, (2, 32, 16, 16), dtype)
+    return (channels_last(grad), channels_last(x), 3), {"padding": 1}
+
+
 # ---- softmax, optim ------------------------------------------------------------------------------------------------
 
 
@@ -376,9 +484,14 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     **{name: partial(small_step, name) for name in STEPS},
     "attention": partial(small_attention, False),
     "attention_backward": partial(small_attention, True),
+    "avg_pool2d": small_avg_pool2d,
+    "avg_pool2d_backward": small_avg_pool2d_backward,
     "bias_activation": small_bias_activation,
     "bias_activation_backward": small_bias_activation_backward,
     "column_sum": small_column_sum,
+    "conv2d": small_conv2d,
+    "conv2d_input_grad": small_conv2d_input_grad,
+    "conv2d_weight_grad": small_conv2d_weight_grad,
     "cross_entropy": small_cross_entropy,
     "dropout": small_dropout,
     "dropout_backward": small_dropout_backward,
@@ -390,6 +503,8 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "matmul": small_matmul,
     "batch_norm_inference": small_batch_norm_inference,
     **{name + end: partial(small_norm, name, bool(end)) for name in NORMS for end in ("", "_backward")},
+    "max_pool2d": small_max_pool2d,
+    "max_pool2d_backward": small_max_pool2d_backward,
     "normal": small_random,
     "permutation": small_permutation,
     "random_bits": small_random,
@@ -403,9 +518,14 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{name: partial(aligned_step, name) for name in STEPS},
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
+    "avg_pool2d": aligned_pool,
+    "avg_pool2d_backward": aligned_avg_pool2d_backward,
     "bias_activation": aligned_bias_activation,
     "bias_activation_backward": aligned_bias_activation_backward,
     "column_sum": aligned_column_sum,
+    "conv2d": aligned_conv2d,
+    "conv2d_input_grad": aligned_conv2d_input_grad,
+    "conv2d_weight_grad": aligned_conv2d_weight_grad,
     "cross_entropy": aligned_cross_entropy,
     "dropout": aligned_dropout,
     "dropout_backward": aligned_dropout_backward,
@@ -417,6 +537,8 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "matmul": aligned_matmul,
     "batch_norm_inference": aligned_batch_norm_inference,
     **{name + end: partial(aligned_norm, name, bool(end)) for name in NORMS for end in ("", "_backward")},
+    "max_pool2d": aligned_pool,
+    "max_pool2d_backward": aligned_max_pool2d_backward,
     "normal": aligned_random,
     "permutation": aligned_permutation,
     "random_bits": aligned_random,

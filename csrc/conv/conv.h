@@ -1,0 +1,41 @@
+// Convolutions of channels-last images as implicit matrix products: windows are gathered, never written to memory.
+//
+// Pointers, all contiguous, of one dtype, overlapping nothing that is written; the caller owns all of them:
+//   images (batch, image.., channels), results (batch, out.., filters),
+//   weight of conv_forward (groups, filters / groups, R, S, channels / groups), read only;
+//   weight of conv_input_grad (groups, channels / groups, R, S, filters / groups), read only;
+//   out of conv_weight_grad (filters, channels / groups, R, S), overwritten, or its workspace (splits of these, of the
+//   accumulator's type) where config.splits is above 1, which column_sum then adds in order;
+//   bias (as many as the last dimension of what is written), residual and preactivation (of the shape of what is
+//   written), or null.
+//
+// Numerics: 16-bit and float32 products are summed in float32, float64's in double, in runs of config.fold terms with
+// compensation as matmul's; what follows sees the unrounded sum: activation(sum + bias + residual), one rounding.
+// Deterministic: the order of a sum depends on the shape and the config alone.
+#pragma once
+#include "../host/activation.h"
+#include "../host/dtype.h"
+#include "conv_config.h"
+
+// One dimension of the images. `out` may be fewer windows than fit: those that are missing count as zero.
+struct ConvAxis { int image, out, window, stride, padding, dilation; };
+
+struct ConvShape {
+    int64_t batch, channels, filters, groups;
+    ConvAxis rows, columns;
+    // Pixels of all images, and of all results, are fewer than 2^32.
+};
+
+struct ConvEpilogue {
+    const void* bias;
+    const void* residual;
+    void* preactivation;
+    ActivationChoice activation;
+};
+
+void conv_forward(void* out, const void* x, const void* weight, const ConvEpilogue& epilogue, DType dtype,
+                  const ConvShape& shape, const ConvConfig& config, cudaStream_t stream);
+void conv_input_grad(void* out, const void* grad, const void* weight, const ConvEpilogue& epilogue, DType dtype,
+                     const ConvShape& shape, const ConvConfig& config, cudaStream_t stream);
+void conv_weight_grad(void* out, const void* grad, const void* x, void* workspace, DType dtype, const ConvShape& shape,
+                      const ConvConfig& config, cudaStream_t stream);
