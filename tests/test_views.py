@@ -329,3 +329,17 @@ def test_hooks_follow_changes_in_place():
     (y * 3).sum().backward()
     assert seen[0] == [3.0, 3.0, 3.0]
     assert x.grad.tolist() == [0.0, 6.0, 6.0]
+
+
+def test_a_view_whose_base_was_transposed_in_place():
+    """Its history would be another element's: an error, not a wrong gradient."""
+    x = fastnet.ones(2, 3, requires_grad=True)
+    base = x * 1
+    view = base[0]
+    base.t_()
+    base.mul_(2)
+    with pytest.raises(RuntimeError, match="make the view anew"):
+        view.sum().backward()
+    fresh = base[0]
+    fresh.sum().backward()
+    assert x.grad.tolist() == [[2, 0, 0], [2, 0, 0]]

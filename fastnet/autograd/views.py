@@ -73,9 +73,21 @@ def refresh(tensor: Any) -> None:
         fresh = base
         for function, arguments in view.steps:
             fresh = function.apply(fresh, *arguments)
+    if not _same_memory(fresh._data, tensor._data):
+        raise RuntimeError(
+            "this tensor is a view of one that was transposed or reshaped in place and then modified in place: its "
+            "history cannot be told; make the view anew"
+        )
     tensor._node, tensor._output_index, tensor._requires_grad = fresh._node, fresh._output_index, fresh._requires_grad
     if tensor._hooks is not None:
         tensor._watch_node()
+
+
+def _same_memory(a: Any, b: Any) -> bool:
+    """Whether two arrays are the same elements in the same order."""
+    if a.shape != b.shape or a.strides != b.strides:
+        return a.size == 0 and a.shape == b.shape
+    return a.ctypes.data == b.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr == b.data.ptr
 
 
 def check_in_place(target: Any) -> None:
