@@ -100,6 +100,7 @@ def test_nan_is_caught():
         (["train", "mlp", "--kernels", "native"], "native"),
         (["train", "mlp", "--kernels", "emulated", "--device", "cuda"], "cuda"),
         (["train", "mlp", "--out", "/proc/nothing"], "--out"),
+        (["train", "mlp", "--data", "text"], "takes no file"),
     ],
 )
 def test_friendly_errors(arguments, word, capsys, tmp_path):

@@ -1,5 +1,5 @@
 """Recipes: each trains one architecture on real data with one command, ``fastnet train RECIPE``."""
 
-from fastnet.recipes import cnn, mlp
+from fastnet.recipes import cnn, mlp, transformer
 
-RECIPES = {"cnn": cnn, "mlp": mlp}
+RECIPES = {"mlp": mlp, "cnn": cnn, "transformer": transformer}

@@ -1,0 +1,69 @@
+"""Figures of runs, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_lines(axes: Any, x: Sequence[float], lines: dict[str, Sequence[float]], **labels: Any) -> None:
+    """Lines by name over whole numbers x; labels are the axes' properties (title, xlabel, ylabel, yscale)."""
+    for name, y in lines.items():
+        axes.plot(x, y, marker="o", markersize=3, label=name)
+    axes.set(**labels)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def draw_attention(maps: Sequence[np.ndarray], text: str, path: Path, title: str) -> None:
+    """Attention probabilities, a row of panels a layer and a panel a head.
+
+    Args:
+        maps: (heads, T, T) a layer; rows are queries.
+        text: T characters, written along both axes.
+        path: the PNG file.
+        title: above it.
+    """
+    heads = maps[0].shape[0]
+    figure = new_figure(4.2 * heads, 4.4 * len(maps) + 0.5)
+    figure.suptitle(title)
+    names = [{"\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", " ": "\N{OPEN BOX}"}.get(c, c) for c in text]
+    for i, row in enumerate(figure.subplots(len(maps), heads, squeeze=False)):
+        for j, axes in enumerate(row):
+            # Probabilities near 0 and near 1 both show under a square root.
+            axes.imshow(np.sqrt(maps[i][j]), cmap="magma", vmin=0, vmax=1)
+            axes.set_title(f"layer {i + 1}, head {j + 1}", fontsize=10)
+            axes.set_xticks(range(len(text)), names, fontsize=9, family="DejaVu Sans Mono")
+            axes.set_yticks(range(len(text)), names, fontsize=9, family="DejaVu Sans Mono")
+            axes.tick_params(length=0, pad=1)
+            if j == 0:
+                axes.set_ylabel("attends from")
+            if i == len(maps) - 1:
+                axes.set_xlabel("attends to")
+    figure.savefig(path, dpi=110)
+
+
+def draw_images(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
+    """A grid of grey images (N, H, W), values from 0 (black) to 1 (white)."""
+    rows = -(-len(images) // columns)
+    figure = new_figure(0.8 * columns, 0.8 * rows + 0.4)
+    figure.suptitle(title)
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, image in zip(figure.axes, images, strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    figure.savefig(path, dpi=100)
