@@ -197,6 +197,7 @@ _LAZY = {
     "cuda",
     "data",
     "distributions",
+    "jit",
     "linalg",
     "models",
     "nn",

@@ -7,6 +7,7 @@ keep what they are set to, and refuse what fastnet cannot do. ``cuda.matmul.allo
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from fastnet._device import why_no_cuda
@@ -81,3 +82,7 @@ cudnn = _Cudnn(enabled=True, benchmark=False, deterministic=True, allow_tf32=Fal
 cuda = _Cuda()
 mps = _Absent()
 mkldnn = _Absent()
+
+for _name in ("cuda", "cudnn", "mps"):  # `import torch.backends.cudnn as cudnn`
+    if _name in globals():
+        sys.modules[f"{__name__}.{_name}"] = globals()[_name]

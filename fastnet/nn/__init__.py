@@ -1,5 +1,8 @@
 """Layers, losses and the functions under them, by PyTorch's names."""
 
+import importlib
+from typing import Any
+
 from fastnet.nn import functional, init, utils
 from fastnet.nn.activation import (
     CELU,
@@ -72,6 +75,7 @@ from fastnet.nn.norm import (
     LayerNorm,
     RMSNorm,
 )
+from fastnet.nn.parallel import DataParallel
 from fastnet.nn.parameter import Buffer, Parameter
 from fastnet.nn.pool import (
     AdaptiveAvgPool1d,
@@ -153,6 +157,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -250,3 +255,9 @@ __all__ = [
     "init",
     "utils",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "modules":  # torch.nn.modules' paths, for files that use them
+        return importlib.import_module("fastnet.nn.modules")
+    raise AttributeError(f"module 'fastnet.nn' has no attribute {name!r}")

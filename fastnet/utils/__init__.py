@@ -1,1 +1,12 @@
-"""Data loading, cost accounting, and what this machine has."""
+"""Data loading, activation recomputation, cost accounting, and what this machine has."""
+
+import importlib
+from typing import Any
+
+_LAZY = {"checkpoint", "cost", "data", "dlpack", "info"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"fastnet.utils.{name}")
+    raise AttributeError(f"module 'fastnet.utils' has no attribute {name!r}")

@@ -1,5 +1,8 @@
 """Datasets, samplers and the loader that makes batches of them, by torch.utils.data's names."""
 
+import sys
+
+from fastnet.utils.data import loader as dataloader
 from fastnet.utils.data.collate import default_collate, default_convert
 from fastnet.utils.data.dataset import (
     ChainDataset,
@@ -45,3 +48,5 @@ __all__ = [
     "get_worker_info",
     "random_split",
 ]
+
+sys.modules[f"{__name__}.dataloader"] = dataloader  # torch.utils.data.dataloader's path

@@ -1,0 +1,39 @@
+"""torch.jit's names, for model files that carry them: nothing is scripted or traced, functions are themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F")
+
+__all__ = ["export", "ignore", "is_scripting", "is_tracing", "script", "script_method", "trace", "unused"]
+
+
+def is_scripting() -> bool:
+    return False
+
+
+def is_tracing() -> bool:
+    return False
+
+
+def script(obj: F, *args: Any, **options: Any) -> F:
+    """The function or module itself."""
+    return obj
+
+
+def trace(func: F, *args: Any, **options: Any) -> F:
+    """The function or module itself."""
+    return func
+
+
+def ignore(drop: Any = False, **options: Any) -> Any:
+    """The function itself, or a decorator that returns it."""
+    if callable(drop):
+        return drop
+    decorate: Callable[[F], F] = lambda function: function  # noqa: E731
+    return decorate
+
+
+export = unused = script_method = _overload_method = script

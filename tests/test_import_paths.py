@@ -1,0 +1,46 @@
+"""Paths by which files written for PyTorch import things, each in a process that has imported nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+PATHS = [
+    "import fastnet as torch; torch.utils.data.DataLoader; torch.utils.checkpoint.checkpoint",
+    "import fastnet.backends.cudnn as cudnn; cudnn.benchmark = True",
+    "import fastnet.utils.data as data; data.Dataset",
+    "from fastnet.utils.data.dataloader import default_collate",
+    "from fastnet.utils.data.sampler import RandomSampler",
+    "from fastnet.nn.modules.utils import _pair; assert _pair(3) == (3, 3) and _pair((1, 2)) == (1, 2)",
+    "from fastnet.nn.modules.batchnorm import _BatchNorm; from fastnet.nn import BatchNorm2d as B; "
+    "assert issubclass(B, _BatchNorm)",
+    "from fastnet.nn.modules.conv import Conv2d; import fastnet; assert fastnet.nn.Conv2d is Conv2d",
+    "from fastnet import nn; assert nn.modules.Linear is nn.Linear; nn.modules.container.Sequential",
+    "import fastnet.nn.modules.activation as a; a.ReLU",
+    "from fastnet.distributions.categorical import Categorical; from fastnet.distributions.normal import Normal",
+    "from fastnet.optim.lr_scheduler import LambdaLR; from fastnet.optim.optimizer import Optimizer",
+    "from fastnet.nn.parameter import Parameter; from fastnet.nn.init import kaiming_normal_",
+    "from fastnet.nn.utils.rnn import pack_padded_sequence; from fastnet.nn.utils import clip_grad_norm_",
+    "from fastnet.cuda.amp import autocast, GradScaler; from fastnet.amp import autocast",
+    "from fastnet.autograd import Function, Variable",
+    "import fastnet as torch; torch.jit.is_scripting(); f = torch.jit.script(lambda x: x); assert f(1) == 1",
+    "from fastnet import Tensor, nn; from typing import Optional; Optional[Tensor]",
+]
+
+
+@pytest.mark.parametrize("code", PATHS)
+def test_path(code):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_parallel_is_the_module():
+    import fastnet
+
+    layer = fastnet.nn.Linear(3, 2)
+    wrapped = fastnet.nn.DataParallel(layer, device_ids=[0])
+    assert list(wrapped.state_dict()) == ["module.weight", "module.bias"]
+    x = fastnet.ones(1, 3)
+    assert wrapped(x).tolist() == layer(x).tolist()
+    with pytest.raises(ValueError, match="device_ids"):
+        fastnet.nn.DataParallel(layer, device_ids=[0, 1])
