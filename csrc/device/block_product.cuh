@@ -6,12 +6,11 @@
 // 16-byte read gives a thread four rows (columns) of one k.
 #pragma once
 #include "../host/dtype.h"
+#include "../host/product_tile.h"
 #include "convert.cuh"
 #include <type_traits>
 
 constexpr int kQuad = 4;
-constexpr int kProductStep = 8;  // k of one shared-memory stage
-constexpr int kProductPad = 4;   // elements after each k of a stage: transposing stores then hit 32 banks
 
 // Sums of integers wrap; only unsigned arithmetic may.
 template <class T> struct SumOf { using type = accumulator_t<T>; };
@@ -33,19 +32,7 @@ struct ProductTile {
                   "a quad each");
 };
 
-// Whether the totals of a tile lie in shared memory: two sets of 64 words and the fragments are more than 255 registers.
-constexpr bool product_totals_are_shared(int thread_rows, int thread_columns, int accumulator_bytes) {
-    return thread_rows * thread_columns * accumulator_bytes >= 64 * 4;
-}
-
-// Bytes of shared memory: the two stages of both operands, and the tile of results, which takes their place where it
-// holds no totals.
-constexpr int product_shared_bytes(int rows, int columns, int thread_rows, int thread_columns, int accumulator_bytes) {
-    const int stages = 2 * kProductStep * (rows + columns + 2 * kProductPad), results = rows * columns;
-    const bool both = product_totals_are_shared(thread_rows, thread_columns, accumulator_bytes);
-    return (both ? stages + results : stages > results ? stages : results) * accumulator_bytes;
-}
-
+// Where a second set of sums does not fit the registers, totals live in the tile of results.
 template <class Sum, class Tile>
 constexpr bool kTotalsAreShared =
     std::is_floating_point_v<Sum> && product_totals_are_shared(Tile::kThreadRows, Tile::kThreadColumns, sizeof(Sum));

@@ -1,5 +1,6 @@
 // The general family: one kernel for every dtype, layout and shape, on ordinary multiply-adds.
 #pragma once
+#include "../host/product_tile.h"
 #include "matmul_config.h"
 #include <algorithm>
 
@@ -8,9 +9,9 @@
 //
 // Registers a thread, by ptxas 13.0 (float32, 16-bit, float64, int32, int64), and no local memory:
 //            sm_80                     sm_90a                    sm_120
-//   small    121, 128, 180, 105, 128   125, 132, 184, 109, 132   137, 137, 172, 117, 150
-//   medium   154, 166, 198, 122, 166   162, 172, 202, 125, 172   167, 167, 208, 131, 224
-//   large    157, 198                  167, 209                  182, 182
+//   small    123, 165, 186, 107, 128   127, 177, 190, 111, 138   141, 141, 176, 121, 152
+//   medium   155, 198, 200, 124, 166   161, 209, 204, 127, 182   165, 167, 230, 130, 216
+//   large    156, 157                  165, 167                  184, 182
 struct MatmulTileShape { int rows, columns, thread_rows, thread_columns; };
 
 enum class MatmulTile { small, medium, large };
@@ -22,8 +23,7 @@ constexpr MatmulTileShape kMatmulTiles[] = {
     {128, 128, 8, 8},                    // 64 sums: not for double nor int64, which would spill
 };
 
-constexpr int kMatmulStep = 8;           // k of one shared-memory stage
-constexpr int kMatmulPad = 4;            // elements after each k of a stage: transposing stores then hit 32 banks
+constexpr int kMatmulStep = kProductStep;
 // At 16 the rounding of equal terms, which all errs to one side, stays below 2^-21 sum|a b|; at 32 not always. A fold
 // costs 5 instructions beside 16 multiply-adds.
 constexpr int kMatmulFold = 16;
@@ -35,15 +35,8 @@ constexpr int matmul_general_accumulator_bytes(DType dtype) {
     return dtype == DType::float64 || dtype == DType::int64 ? 8 : 4;
 }
 
-// Whether the totals of a tile lie in shared memory: two sets of 64 words and the fragments are more than 255 registers.
-constexpr bool matmul_totals_are_shared(MatmulTileShape s, int accumulator_bytes) {
-    return s.thread_rows * s.thread_columns * accumulator_bytes >= 64 * 4;
-}
-
-// The two stages of both operands, and the tile of results, which takes their place where it holds no totals.
 constexpr int matmul_general_shared_bytes(MatmulTileShape s, int accumulator_bytes) {
-    const int stages = 2 * kMatmulStep * (s.rows + s.columns + 2 * kMatmulPad), results = s.rows * s.columns;
-    return (matmul_totals_are_shared(s, accumulator_bytes) ? stages + results : stages > results ? stages : results) * accumulator_bytes;
+    return product_shared_bytes(s.rows, s.columns, s.thread_rows, s.thread_columns, accumulator_bytes);
 }
 
 // The tile a config names; null where there is none.
