@@ -195,3 +195,21 @@ def test_parameters():
 def test_bad_input(call, error):
     with kernels.use("emulated"), pytest.raises(error):
         call(np.ones((2, 4), np.float32))
+
+
+def test_memory_order_is_kept():
+    """Images stay channels-last through an activation and its gradient: nothing is copied on the way."""
+    rng = np.random.default_rng(11)
+    x, grad, residual = (rng.standard_normal((2, 5, 6, 3)).astype(np.float32).transpose(0, 3, 1, 2) for _ in range(3))
+    with kernels.use("emulated"), kernels.trace() as ran:
+        y = kernels.bias_activation(x, activation="silu", residual=residual)
+        back = kernels.bias_activation_backward(grad, x, activation="silu")
+        mixed = kernels.bias_activation(x, activation="silu", residual=np.ascontiguousarray(residual))
+    assert len(ran) == 3
+    for got, want in (
+        (y, reference.bias_activation(x, activation="silu", residual=residual)),
+        (mixed, y),
+        (back, reference.bias_activation_backward(grad, x, activation="silu")),
+    ):
+        assert got.transpose(0, 2, 3, 1).flags.c_contiguous
+        np.testing.assert_allclose(got, want, 1e-6, 1e-6)

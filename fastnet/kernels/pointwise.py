@@ -48,6 +48,22 @@ def contiguous(x: Any) -> Any:
     return x.copy(order="C")
 
 
+def other_order(x: Any, *others: Any) -> tuple[int, ...] | None:
+    """The axes in which x's memory, dense but not in C order, is walked from end to end (channels-last images); None
+    where it is no such array, or the others are not of its shape."""
+    if not hasattr(x, "strides") or x.ndim < 2 or x.flags.c_contiguous:
+        return None
+    axes = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], -x.shape[i])))
+    same = all(a is None or getattr(a, "shape", None) == x.shape for a in others)
+    return axes if same and x.transpose(axes).flags.c_contiguous else None
+
+
+def in_order(function: Any, axes: tuple[int, ...], *arrays: Any, **options: Any) -> Any:
+    """function of the arrays with their axes in this order, and its result with them back in place."""
+    moved = [None if a is None else a.transpose(axes) for a in arrays]
+    return function(*moved, **options).transpose(tuple(axes.index(i) for i in range(len(axes))))
+
+
 def address(x: Any) -> int:
     return x.__array_interface__["data"][0] if isinstance(x, np.ndarray) else x.data.ptr
 
@@ -92,12 +108,22 @@ def bias_activation(
         config: a ``PointwiseConfig`` to use in place of the one chosen for the problem.
 
     Returns:
-        An array of x's shape and dtype, computed in float32 (float64 for float64) and rounded once.
+        An array of x's shape and dtype, computed in float32 (float64 for float64) and rounded once; without a bias in
+        the order that x has in memory.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
     """
     number = check_activation("bias_activation", activation, parameter)
+    if bias is None and (axes := other_order(x, residual)):
+        return in_order(
+            lambda x, residual: bias_activation(
+                x, activation=activation, parameter=parameter, residual=residual, config=config
+            ),
+            axes,
+            x,
+            residual,
+        )
     x, others, rows, cols = check_operands("bias_activation", x, bias=bias, residual=residual)
     ext = extension_for(x)
     out = empty(x, x.shape)
@@ -122,6 +148,15 @@ def bias_activation_backward(
         TypeError, ValueError: an argument is not as described.
     """
     number = check_activation("bias_activation_backward", activation, parameter)
+    if bias is None and grad is not None and (axes := other_order(x, grad)):
+        return in_order(
+            lambda grad, x: bias_activation_backward(
+                grad, x, activation=activation, parameter=parameter, config=config
+            ),
+            axes,
+            grad,
+            x,
+        )
     x, others, rows, cols = check_operands("bias_activation_backward", x, grad=grad, bias=bias)
     if others["grad"] is None:
         raise TypeError("bias_activation_backward: grad is None, expected an array")
