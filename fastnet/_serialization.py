@@ -199,7 +199,8 @@ def _load(file: Any, name: str, place: Callable[[Tensor, str], Tensor]) -> Any:
     try:
         if head[:4] == b"PK\x03\x04":
             return read_torch_zip(file, place)
-        if head[:1] == b"\x80":
+        # A pickle begins with 0x80, and so does every sixteenth size of a safetensors header, before its "{".
+        if head[:1] == b"\x80" and not (head[4:8] == bytes(4) and head[8:9] == b"{"):
             older = head.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
             kind = "of PyTorch's format before 1.6, a row of pickles" if older else "a pickle"
             raise ValueError(

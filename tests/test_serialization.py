@@ -184,3 +184,14 @@ def test_containers_in_themselves_are_refused(tmp_path):
     inside.append(inside)
     with pytest.raises(ValueError, match="themselves"):
         fastnet.save(inside, tmp_path / "x")
+
+
+def test_headers_of_every_size_are_read(tmp_path):
+    """One of them begins as a pickle does: what says which it is must not be the first byte alone."""
+    first = set()
+    for n in range(0, 256, 8):
+        fastnet.save({"w" * (n + 1): fastnet.ones(2)}, tmp_path / "x.safetensors")
+        first.add((tmp_path / "x.safetensors").read_bytes()[0])
+        (name,) = fastnet.load(tmp_path / "x.safetensors")
+        assert name == "w" * (n + 1)
+    assert 0x80 in first
