@@ -100,13 +100,16 @@ def draw(rng):
         padding = tuple(int(rng.integers(0, k // 2 + 1)) for k in kernel)
         if all(r <= n + 2 * p for r, n, p in zip(reach, shape[2:], padding, strict=True)):
             break
-    return shape, {
+    options = {
         "kernel_size": kernel,
         "stride": kernel if rng.random() < 0.3 else tuple(int(n) for n in rng.integers(1, 5, 2)),
         "padding": padding,
         "dilation": dilation,
         "ceil_mode": bool(rng.integers(2)),
     }
+    # Dilated windows may step over a narrow image: test_windows_without_a_pixel has those.
+    empty = any(not inside for axis in (0, 1) for inside, _ in pixels_of(options, axis, shape[2 + axis]))
+    return draw(rng) if empty else (shape, options)
 
 
 def images(rng, shape, dtype, equal=False):
@@ -280,6 +283,17 @@ def test_empty(implementation):
         assert implementation.avg_pool2d(np.ones((2, 3, 4, 4), np.float32), output_size=(0, 2)).shape == (2, 3, 0, 2)
         grad = np.ones((2, 3, 0, 2), np.float32)
         assert not implementation.avg_pool2d_backward(grad, (4, 4), output_size=(0, 2)).any()
+
+
+@IMPLEMENTATIONS
+def test_windows_without_a_pixel(implementation):
+    """Places at -1 and 2 of an image two pixels wide: minus infinity, as PyTorch, and a gradient that reaches nothing
+    (PyTorch's reaches the next row's first pixel)."""
+    x, grad = np.ones((1, 3, 4, 2), np.float32), np.ones((1, 3, 4, 1), np.float32)
+    options = {"kernel_size": (1, 2), "stride": (1, 3), "padding": (0, 1), "dilation": (1, 3)}
+    with kernels.use("emulated"):
+        assert (implementation.max_pool2d(x, **options) == -np.inf).all()
+        assert not implementation.max_pool2d_backward(grad, (4, 2), **options, x=x).any()
 
 
 # ---- layers --------------------------------------------------------------------------------------------------------
