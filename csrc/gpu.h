@@ -8,6 +8,7 @@
 //                        another's shared memory; ptx/sm90.h has the instructions
 //   GPU_SHARED(name);    the block's dynamic shared memory, 1024-byte aligned (static __shared__ is banned:
 //                        the emulator can neither poison nor bounds-check it)
+//   GPU_NOINLINE         before a device function: one copy of its code, however often it is called
 #pragma once
 #include <cstdint>
 #include <cuda_bf16.h>
@@ -22,6 +23,7 @@
 #include <type_traits>
 
 #define GPU_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+#define GPU_NOINLINE __noinline__
 
 namespace gpu {
 
@@ -99,6 +101,7 @@ __device__ __forceinline__ void yield() {
 #include "emulator/intrinsics.h"
 
 #define GPU_SHARED(name) unsigned char* const name = emu::shared_memory()
+#define GPU_NOINLINE [[gnu::noinline]]
 
 namespace gpu {
 

@@ -295,7 +295,7 @@ def test_mistakes_reach_python(extension):
     before = extension.set_watchdog(0.001)  # seconds: this product takes longer before any of its threads ends
     try:
         with kernels.use("emulated"), pytest.raises(extension.EmulatorError, match=r"^matmul_kernel.*block \(0,0,0\)"):
-            kernels.matmul(np.ones((4, 200_000), np.float32), np.ones((200_000, 4), np.float32))
+            kernels.matmul(np.ones((4, 200_000)), np.ones((200_000, 4)))
     finally:
         extension.set_watchdog(before)
     with kernels.use("emulated"):

@@ -3,6 +3,7 @@ operations."""
 
 import numpy as np
 import pytest
+from matmul_problems import FLOATS, INTEGERS, accumulator, adversaries, draw, expected, extension, lay_out, name
 from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
 
 import fastnet
@@ -10,18 +11,8 @@ from fastnet import autograd, kernels, reference
 from fastnet.kernels import _runtime
 from fastnet.ops import matmul as ops
 
-FLOATS = [np.float32, np.float64, np.float16, bfloat16]
-INTEGERS = [np.int32, np.int64, np.uint8]
 SIZES = [0, 1, 2, 3, 4, 7, 8, 9, 16, 31, 33, 64, 65, 100, 129]
 TILES = {32: [*FLOATS, *INTEGERS], 64: [*FLOATS, *INTEGERS], 128: [np.float32, np.float16, bfloat16]}
-
-
-def name(dtype):
-    return np.dtype(dtype).name
-
-
-def extension():
-    return _runtime.extension_for(np.empty(0))
 
 
 def general(tile, **how):
@@ -29,46 +20,10 @@ def general(tile, **how):
     return extension().MatmulConfig("general", tile, tile, **how)
 
 
-def accumulator(dtype):
-    return np.float64 if dtype == np.float64 else np.float32
-
-
-def draw(rng, shape, dtype):
-    if np.dtype(dtype).kind in "iu":
-        info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
-    return rng.standard_normal(shape).astype(dtype)
-
-
-def lay_out(rng, x):
-    """x with the same values in a memory layout drawn at random: (the array, what it is called)."""
-    kind = rng.choice(["plain", "transposed", "stepped", "reversed", "padded", "misaligned"])
-    if kind == "transposed":
-        y = np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
-    elif kind == "stepped":
-        y = np.zeros((*x.shape[:-2], 2 * x.shape[-2], 3 * x.shape[-1]), x.dtype)[..., ::2, ::3]
-        y[...] = x
-    elif kind == "reversed":
-        y = np.ascontiguousarray(x[..., ::-1, ::-1])[..., ::-1, ::-1]
-    elif kind == "padded":
-        y = np.zeros((*x.shape[:-2], x.shape[-2], x.shape[-1] + 5), x.dtype)[..., 1 : x.shape[-1] + 1]
-        y[...] = x
-    elif kind == "misaligned":
-        y = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-        y[...] = x
-    else:
-        y = x
-    return y, str(kind)
-
-
-def expected(a, b, bias=None):
-    """In float64, or exactly, wrapped, for integers."""
-    if a.dtype.kind in "iu":
-        product = np.matmul(a.astype(np.uint64), b.astype(np.uint64))
-        return (product if bias is None else product + bias.astype(np.uint64)).astype(a.dtype)
-    with np.errstate(all="ignore"):
-        product = np.matmul(a.astype(np.float64), b.astype(np.float64))
-        return product if bias is None else product + bias.astype(np.float64)
+def any_general(dtype, i):
+    """One of the general family's tiles that the dtype has, in rotation."""
+    tiles = [tile for tile, dtypes in TILES.items() if dtype in dtypes]
+    return general(tiles[i % len(tiles)])
 
 
 def bound(a, b, bias=None, fold=16, out_dtype=None):
@@ -118,7 +73,7 @@ def test_random_problems(dtype, full):
         a, b, bias, what = problem(rng, dtype)
         want = expected(a, b, bias)
         with kernels.use("emulated", **schedule(i)), kernels.trace() as ran:
-            got = kernels.matmul(a, b, bias=bias)
+            got = kernels.matmul(a, b, bias=bias, config=any_general(dtype, i))
         assert ran.names == (["matmul"] if want.size else [])
         assert got.dtype == dtype
         assert_close(got, want, bound(a, b, bias), f"{what} {schedule(i)}")
@@ -157,7 +112,7 @@ def test_extreme_shapes(dtype):
     ):
         a, b, bias = draw(rng, (m, k), dtype), draw(rng, (k, n), dtype), draw(rng, n, dtype)
         with kernels.use("emulated", **schedule(i)):
-            got = kernels.matmul(a, b, bias=bias)
+            got = kernels.matmul(a, b, bias=bias, config=any_general(dtype, i))
         assert got.shape == (m, n)
         assert_close(got, expected(a, b, bias), bound(a, b, bias), f"{m}x{n}x{k}")
         if k == 0 and got.size:
@@ -185,7 +140,7 @@ def test_vectors_and_batches(dtype):
     ]
     for i, (a, b) in enumerate(pairs):
         with kernels.use("emulated", **schedule(i)):
-            got = kernels.matmul(a, b)
+            got = kernels.matmul(a, b, config=any_general(dtype, i))
         assert_close(got, expected(a, b), bound(a, b), f"{a.shape} @ {b.shape}")
         assert_close(reference.matmul(a, b), expected(a, b), reference_bound(a, b), f"reference {a.shape} @ {b.shape}")
 
@@ -216,25 +171,6 @@ def test_nan_and_infinity(dtype):
             assert_close(got, want, limit, f"{name(dtype)} {tile}")
 
 
-def adversaries(rng, m, n, k):
-    """Float32 operands that are hard to sum: what they are called, a, b."""
-    normal = draw(rng, (m, k), np.float32), draw(rng, (k, n), np.float32)
-    yield "normal", *normal
-    yield "positive", np.abs(normal[0]), np.abs(normal[1])
-    yield "constant", np.full((m, k), 0.1, np.float32), np.full((k, n), 0.3, np.float32)
-    scale = np.exp2(rng.integers(-40, 40, k)).astype(np.float32)
-    yield "wide range", normal[0] * scale, normal[1]
-    half = k // 2
-    cancel = normal[0].copy()
-    cancel[:, half : 2 * half] = -cancel[:, :half] * np.float32(1 + 2.0**-20)
-    b = normal[1].copy()
-    b[half : 2 * half] = b[:half]
-    yield "cancelling", cancel, b
-    growing = np.abs(normal[0])
-    growing[:, 0] = 2.0**24
-    yield "large first", growing, np.ones((k, n), np.float32)
-
-
 def test_error_contract():
     """At most twice the reference's error, or 2^-21 sum|a b|, whichever is larger."""
     rng = np.random.default_rng(6)
@@ -242,7 +178,7 @@ def test_error_contract():
         for what, a, b in adversaries(rng, 9, 35, k):
             want, magnitude = expected(a, b), np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
             with kernels.use("emulated"):
-                error = np.abs(kernels.matmul(a, b) - want)
+                error = np.abs(kernels.matmul(a, b, config=any_general(np.float32, k)) - want)
             of_reference = np.abs(reference.matmul(a, b) - want)
             limit = np.maximum(2 * of_reference.max(), 2.0**-21 * magnitude)
             worst = (error / magnitude * 2.0**21).max()
@@ -275,7 +211,13 @@ def test_epilogue(dtype):
         for out_dtype in {np.dtype(dtype), np.dtype(wide)}:
             with kernels.use("emulated", **schedule(i)):
                 got, pre = kernels.matmul(
-                    a, b, bias=bias, activation=activation, keep_preactivation=True, out_dtype=out_dtype
+                    a,
+                    b,
+                    bias=bias,
+                    activation=activation,
+                    keep_preactivation=True,
+                    out_dtype=out_dtype,
+                    config=any_general(dtype, i),
                 )
             want, want_pre = reference.matmul(
                 a.astype(np.float64),
@@ -383,7 +325,9 @@ def test_repeats_bit_for_bit():
     for how in SCHEDULES:
         for left, right in [(a, b), (np.asfortranarray(a), b[:, ::-1].copy()[:, ::-1])]:
             with kernels.use("emulated", **how):
-                results.append(kernels.matmul(left, right).tobytes())
+                results.append(
+                    (kernels.matmul(left, right).tobytes(), kernels.matmul(left, right, config=general(64)).tobytes())
+                )
     assert len(set(results)) == 1
 
 
@@ -404,8 +348,9 @@ def test_configs():
             assert ext.matmul_shared_bytes(config, problem) <= shared
             assert str(config) == str(ext.matmul_config(problem, device))
             assert str(config).startswith(f"matmul({config.family} {config.rows}x{config.columns}x")
-            seen.add((config.rows, dtype))
-    assert seen == {(tile, name(d)) for tile, ds in TILES.items() for d in ds}
+            seen.add((config.family, dtype))
+    tensor_cores = {("sm80", name(d)) for d in (np.float32, np.float16, bfloat16)}
+    assert seen == {("general", name(d)) for d in [*FLOATS, *INTEGERS]} | tensor_cores
 
 
 def test_prints_its_config(tmp_path):

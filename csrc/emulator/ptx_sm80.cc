@@ -3,6 +3,10 @@
 
 #include "ptx_common.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -173,6 +177,33 @@ struct HalfSums {
     static void set(void* d, int v, float x) { static_cast<uint16_t*>(d)[v] = fp16_bits(x); }
 };
 
+// How tensor cores add: products are exact, a run of kRun of them and the sum so far are aligned to the largest of them,
+// cut off below one bit more than float32 has, added, and the result is cut off again, all towards zero. That is what
+// an A100 was found to do (Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ CS 2021;
+// Li and others, "FTTN", 2024: runs of 8 for 16-bit types and 4 for TF32); Hopper keeps a bit more. Without it no
+// test would see that sums must be promoted.
+template <int kRun>
+float truncated_sum(float d, const float* a, const float* b, int stride) {
+    double terms[kRun + 1] = {d};        // exact: a product of two has at most 22 bits
+    double largest = std::fabs(terms[0]);
+    for (int i = 0; i < kRun; ++i) {
+        terms[i + 1] = double(a[i]) * double(b[i * stride]);
+        largest = std::max(largest, std::fabs(terms[i + 1]));
+    }
+    float plain = d;                     // infinities and NaN have no place in an alignment
+    for (int i = 0; i < kRun; ++i) plain += a[i] * b[i * stride];
+    if (!(largest <= std::numeric_limits<double>::max()) || !std::isfinite(plain)) return plain;
+    if (largest < std::numeric_limits<float>::min()) return plain;
+    const int exponent = int(std::bit_cast<uint64_t>(largest) >> 52) - 1023;
+    const double unit = std::bit_cast<double>(uint64_t(exponent - 24 + 1023) << 52), per_unit = 1 / unit;
+    int64_t sum = 0;
+    for (double term : terms) sum += int64_t(term * per_unit);
+    const double exact = double(sum) * unit;
+    float result = float(exact);
+    if (std::fabs(double(result)) > std::fabs(exact)) result = std::nextafter(result, 0.0f);
+    return result;
+}
+
 template <class T, class S, int kK>
 void multiply(void* const* lanes, const void*) {
     constexpr int kRun = 4 * T::kPer;    // elements along K that one register of four lanes holds
@@ -190,9 +221,15 @@ void multiply(void* const* lanes, const void*) {
             }
         for (int v = 0; v < 4; ++v) d[g + 8 * (v / 2)][2 * t + v % 2] = S::get(m.d, v);
     }
-    for (int i = 0; i < 16; ++i)
-        for (int k = 0; k < kK; ++k)
-            for (int j = 0; j < 8; ++j) d[i][j] += a[i][k] * b[k][j];
+    if constexpr (std::is_same_v<Value, float>) {
+        for (int i = 0; i < 16; ++i)
+            for (int j = 0; j < 8; ++j)
+                for (int k = 0; k < kK; k += kRun) d[i][j] = truncated_sum<kRun>(d[i][j], a[i] + k, b[k] + j, 8);
+    } else {
+        for (int i = 0; i < 16; ++i)
+            for (int k = 0; k < kK; ++k)
+                for (int j = 0; j < 8; ++j) d[i][j] += a[i][k] * b[k][j];
+    }
     for (int l = 0; l < 32; ++l)
         for (int v = 0; v < 4; ++v) S::set(static_cast<Mma*>(lanes[l])->d, v, d[l / 4 + 8 * (v / 2)][l % 4 * 2 + v % 2]);
     stats.mma_flops += 2 * 16 * 8 * kK;

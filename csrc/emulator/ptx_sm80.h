@@ -5,6 +5,7 @@
 namespace ptx {
 
 inline uint32_t shared_offset(const void* p) { return emu::shared_offset(p); }
+inline int opaque(int x) { return x; }
 
 void cp_async_4(void* shared, const void* global, int valid = 4);
 void cp_async_8(void* shared, const void* global, int valid = 8);

@@ -4,13 +4,18 @@
 // and negative ones too), any alignment that their element type allows. `out` and `preactivation` (or null) are
 // (batch, m, n) contiguous, of dtype `dtype` or, where that is float16 or bfloat16, float32; they are overwritten and
 // may not overlap anything. `bias` (or null) is (n,) of dtype `dtype`; `c` and `residual` (or null) are (batch..., m, n)
-// with any strides, of dtype `dtype` or, where that is 16-bit, float32. `workspace` (or null) is matmul_workspace_bytes()
+// with any strides, of dtype `dtype` or, where that is 16-bit, float32. `row_sums` (or null) is (batch, m) contiguous, of
+// dtype `dtype`, overwritten: the gradient of a bias beside that of its weight. `workspace` (or null) is matmul_workspace_bytes()
 // of anything, 256-byte aligned, its contents lost. The caller owns all of them.
 //
 // Numerics: 16-bit and float32 inputs are multiplied and summed in float32, float64 in double, integers in their own
-// width, wrapping. Every `fold` terms the running sum is added to the total with compensation, so that the error stays
-// near that of a sum of `fold` terms whatever K is: NumPy's is as small where its BLAS blocks well, and the error contract
-// holds against it. Everything that follows sees the unrounded sum.
+// width, wrapping; everything that follows sees the unrounded sum. float32: the error is at most twice NumPy's or
+// 2^-21 sum|a b|, whichever is larger, for numbers beyond 2^-110 or so (the small half of a smaller one is no TF32 number
+// any more), with `tf32` that of operands rounded to TF32. Infinities and NaN propagate as IEEE says.
+//   general: every `fold` terms the running sum is added to the total with compensation, so that the error stays near that
+//   of a sum of `fold` terms whatever K is: NumPy's is as small where its BLAS blocks well.
+//   sm80: tensor cores cut off where they add. float32 is 3xTF32, promoted every `fold` terms in the same way; 16-bit
+//   types stay in the tensor cores, at most 11 units of 2^-24 sum|a b| for every 8 terms.
 // Deterministic: the order depends on K and the config alone.
 #pragma once
 #include "../host/activation.h"
@@ -32,6 +37,7 @@ struct MatmulArguments {
     const void* a;                       // (batch..., m, k)
     const void* b;                       // (batch..., k, n)
     const void* bias;                    // (n,) or null
+    void* row_sums;                      // (batch, m) or null: a summed over k, of dtype `dtype`
     void* workspace;                     // matmul_workspace_bytes(), or null where that is 0
     int64_t m, n, k;
     int64_t a_row, a_k, b_k, b_column, bias_stride;                             // strides in elements
@@ -48,5 +54,8 @@ struct MatmulArguments {
 // Launches the family that the config names, once matmul_check() has passed it.
 void matmul(const MatmulArguments& arguments, DType dtype, const MatmulConfig& config, cudaStream_t stream);
 
-// One family's launch, in matmul_<family>.cu.
+// One family's launch, in matmul_<family>.cu or, an element type each, matmul_<family>_<type>.cu.
 void matmul_general(const MatmulArguments& arguments, DType dtype, const MatmulConfig& config, cudaStream_t stream);
+void matmul_sm80_fp16(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);
+void matmul_sm80_bf16(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);
+void matmul_sm80_fp32(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);

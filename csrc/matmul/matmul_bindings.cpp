@@ -72,33 +72,36 @@ void register_matmul(py::module_& m) {
         .def_readonly("cluster", &MatmulConfig::cluster)
         .def_readonly("fold", &MatmulConfig::fold)
         .def_readonly("max_blocks", &MatmulConfig::max_blocks)
+        .def_property_readonly("sums_rows", &matmul_sums_rows)
         .def("__repr__", &MatmulConfig::to_string);
     // What dispatch sees of a product. Made by matmul_problem() from arrays, or here for one that nobody holds.
     py::class_<MatmulProblem>(m, "MatmulProblem", py::module_local())
         .def(py::init([](int64_t m_, int64_t n, int64_t k, const std::string& dtype, int64_t batch, const std::string& out_dtype,
-                         const std::string& a_major, const std::string& b_major, int a_alignment, int b_alignment, bool tf32) {
+                         const std::string& a_major, const std::string& b_major, int a_alignment, int b_alignment, bool tf32, bool row_sums) {
             const DType type = dtype_from_name(dtype);
             return MatmulProblem{batch, m_, n, k, type, out_dtype.empty() ? type : dtype_from_name(out_dtype),
-                                 {major_from_name(a_major), a_alignment}, {major_from_name(b_major), b_alignment}, tf32};
+                                 {major_from_name(a_major), a_alignment}, {major_from_name(b_major), b_alignment}, tf32, row_sums};
         }), py::arg("m"), py::arg("n"), py::arg("k"), py::arg("dtype"), py::kw_only(), py::arg("batch") = 1, py::arg("out_dtype") = "",
             py::arg("a_major") = "k", py::arg("b_major") = "outer", py::arg("a_alignment") = 16, py::arg("b_alignment") = 16,
-            py::arg("tf32") = false)
+            py::arg("tf32") = false, py::arg("row_sums") = false)
         .def_readonly("batch", &MatmulProblem::batch)
         .def_readonly("m", &MatmulProblem::m)
         .def_readonly("n", &MatmulProblem::n)
-        .def_readonly("k", &MatmulProblem::k);
+        .def_readonly("k", &MatmulProblem::k)
+        .def_property_readonly("a_alignment", [](const MatmulProblem& p) { return p.a.alignment; })
+        .def_property_readonly("b_alignment", [](const MatmulProblem& p) { return p.b.alignment; });
     m.def("known_devices", [] {
         py::dict devices;                // name: bytes of shared memory a block may have
         for (const DeviceProperties& d : known_devices()) devices[d.name.c_str()] = d.shared_per_block;
         return devices;
     });
-    m.def("matmul_problem", [](const ArrayView& out, const ArrayView& a, const ArrayView& b, bool tf32) {
+    m.def("matmul_problem", [](const ArrayView& out, const ArrayView& a, const ArrayView& b, bool tf32, bool row_sums) {
         check_ranks(a, b);
         const int rank = a.ndim() - 2;
-        MatmulProblem p{1, a.shape[rank], b.shape[rank + 1], a.shape[rank + 1], a.dtype, out.dtype, layout(a, true), layout(b, false), tf32};
+        MatmulProblem p{1, a.shape[rank], b.shape[rank + 1], a.shape[rank + 1], a.dtype, out.dtype, layout(a, true), layout(b, false), tf32, row_sums};
         for (int d = 0; d < rank; ++d) p.batch *= a.shape[d];
         return p;
-    }, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("tf32") = false);
+    }, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("tf32") = false, py::arg("row_sums") = false);
     m.def("matmul_config", [](const MatmulProblem& p, const std::string& device) { return matmul_config(p, device_from_name(device)); },
           py::arg("problem"), py::arg("device") = "");
     m.def("matmul_candidates", [](const MatmulProblem& p, const std::string& device) {
@@ -130,12 +133,12 @@ void register_matmul(py::module_& m) {
     // a: (batch..., m, k), b: (batch..., k, n) with the same batch dimensions, at most kMatmulBatchRank of them; validated
     // in fastnet/kernels/matmul.py, the config by matmul_check.
     m.def("matmul", [](ArrayView out, ArrayView preactivation, ArrayView a, ArrayView b, ArrayView bias, ArrayView c, ArrayView residual,
-                       ArrayView workspace, double alpha, double beta, const std::string& activation, double parameter, bool tf32,
+                       ArrayView row_sums, ArrayView workspace, double alpha, double beta, const std::string& activation, double parameter, bool tf32,
                        const MatmulConfig& config, Stream stream) {
         check_ranks(a, b);
         MatmulArguments x{};
         x.out = out.data, x.preactivation = preactivation.data, x.a = a.data, x.b = b.data, x.bias = bias.data;
-        x.workspace = workspace.data, x.tf32 = tf32;
+        x.row_sums = row_sums.data, x.workspace = workspace.data, x.tf32 = tf32;
         const int rank = a.ndim() - 2;
         x.m = a.shape[rank], x.k = a.shape[rank + 1], x.n = b.shape[rank + 1];
         x.a_row = a.strides[rank], x.a_k = a.strides[rank + 1], x.b_k = b.strides[rank], x.b_column = b.strides[rank + 1];
@@ -151,6 +154,6 @@ void register_matmul(py::module_& m) {
         py::gil_scoped_release release;
         matmul(x, a.dtype, config, as_stream(stream));
     }, py::arg("out"), py::arg("preactivation"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("c"),
-       py::arg("residual"), py::arg("workspace"), py::arg("alpha"), py::arg("beta"), py::arg("activation"), py::arg("parameter"),
+       py::arg("residual"), py::arg("row_sums"), py::arg("workspace"), py::arg("alpha"), py::arg("beta"), py::arg("activation"), py::arg("parameter"),
        py::arg("tf32"), py::arg("config"), py::arg("stream"));
 }

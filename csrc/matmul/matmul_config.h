@@ -27,6 +27,7 @@ struct MatmulProblem {
     DType dtype = DType::float32, out_dtype = DType::float32;
     MatmulOperand a, b;
     bool tf32 = false;                   // float32 operands may be rounded to TF32
+    bool row_sums = false;               // the sums of a's rows are asked for too
 };
 
 struct MatmulConfig {
@@ -86,6 +87,9 @@ void matmul_check(const MatmulConfig& config, const MatmulProblem& problem, cons
 
 // Bytes of shared memory a block takes.
 int matmul_shared_bytes(const MatmulConfig& config, const MatmulProblem& problem);
+
+// Whether the config's kernels sum a's rows in passing.
+constexpr bool matmul_sums_rows(const MatmulConfig& config) { return config.family == MatmulFamily::sm80; }
 
 // Bytes of workspace, uninitialised and 256-byte aligned, that a launch needs: partial sums of a split k.
 int64_t matmul_workspace_bytes(const MatmulConfig& config, const MatmulProblem& problem);

@@ -10,7 +10,9 @@
 // Every number that is not a datasheet's is an estimate until benchmarks.gpu has measured it, and says where it comes from.
 #pragma once
 #include "matmul_general_config.h"
+#include "matmul_sm80_config.h"
 
+#include <iterator>
 #include <vector>
 
 // Clocks from a load's issue to its data, between the L2's some 250 and device memory's some 700.
@@ -92,16 +94,52 @@ void matmul_general_candidates(const MatmulProblem& p, F&& offer) {
         if (tile != MatmulTile::large || matmul_general_has_large(p.dtype)) offer(matmul_general_config(tile));
 }
 
+// ---- sm80: mma.sync -------------------------------------------------------------------------------------------------
+
+inline MatmulLoop matmul_sm80_loop(const MatmulConfig& c, const MatmulProblem& p, const DeviceProperties& device) {
+    const MatmulSm80Tile& t = *matmul_sm80_tile(c.rows, c.columns);
+    const bool single = p.dtype == DType::float32, thrice = single && !p.tf32;
+    // mma.sync reaches 62 to 65 % of Hopper's peak (seen on a PCIe part); elsewhere it is what the peak was stated for.
+    const double flops = device.tensor_flops_per_clock() * t.efficiency * (device.major == 9 ? 0.7 : 1) / (single ? 2 : 1) / (thrice ? 3 : 1);
+    const int item = matmul_item_bytes(p.dtype), warps = t.warps_down * t.warps_across;
+    MatmulLoop loop;
+    loop.threads = warps * 32;
+    loop.registers = t.registers;
+    loop.step_clocks = 2.0 * c.rows * c.columns * c.k_step / flops;
+    // Copies in, and every warp's fragments: its rows and its columns, twice where small and big halves go apart.
+    const double fragments = double(warps) * (c.rows / t.warps_down + c.columns / t.warps_across);
+    loop.shared_bytes = (c.rows + c.columns + fragments * (thrice ? 2 : 1)) * c.k_step * item;
+    loop.fetched_bytes = matmul_fetched_bytes(c, p);
+    loop.in_flight = c.stages - 1;
+    return loop;
+}
+
+template <class F>
+void matmul_sm80_candidates(const MatmulProblem& p, const DeviceProperties& device, F&& offer) {
+    if (!matmul_sm80_has(p.dtype) || device.major < 8) return;
+    const int64_t steps = (p.k + kMatmulSm80Step - 1) / kMatmulSm80Step;
+    for (int i = int(std::size(kMatmulSm80Tiles)) - 1; i >= 0; --i) {    // the least first: of equals that is taken
+        const MatmulSm80Tile& t = kMatmulSm80Tiles[i];
+        if (!(p.dtype == DType::float32 ? t.for_float32 : t.for_16_bit)) continue;
+        MatmulConfig c = matmul_sm80_config(t, p.dtype);
+        for (; c.split == 1 || (c.split <= 16 && c.split * 4 <= steps); c.split *= 2)
+            if (matmul_sm80_serves(c, p)) offer(c);
+        c.split = 1, c.stream_k = true, c.max_blocks = device.sm_count;
+        if (steps >= 8 && matmul_sm80_serves(c, p)) offer(c);
+    }
+}
+
 // ---- all families ---------------------------------------------------------------------------------------------------
 
 inline MatmulLoop matmul_loop(const MatmulConfig& c, const MatmulProblem& p, const DeviceProperties& device) {
-    return matmul_general_loop(c, p, device);
+    return c.family == MatmulFamily::sm80 ? matmul_sm80_loop(c, p, device) : matmul_general_loop(c, p, device);
 }
 
 // Calls offer(config) for every config worth considering, in a fixed order; each of them can serve the problem.
 template <class F>
-void matmul_candidates(const MatmulProblem& p, const DeviceProperties&, F&& offer) {
+void matmul_candidates(const MatmulProblem& p, const DeviceProperties& device, F&& offer) {
     matmul_general_candidates(p, offer);
+    matmul_sm80_candidates(p, device, offer);
 }
 
 // Blocks of a config that an SM holds at once, at least 1.

@@ -2,7 +2,9 @@
 #pragma once
 #include "../device/activation.cuh"
 #include "../device/convert.cuh"
+#include "../device/vector.cuh"
 #include "matmul.h"
+#include <algorithm>
 
 // The place of one product of a batch in the arrays that have a batch.
 struct MatmulOffsets { int64_t a, b, c, residual; };
@@ -29,6 +31,32 @@ __device__ __forceinline__ MatmulPosition matmul_position(int64_t t, int64_t til
     const int64_t group = t / (kGroup * tiles_across), in_group = t % (kGroup * tiles_across);
     const int64_t group_rows = min(kGroup, tiles_down - group * kGroup);
     return {group * kGroup + in_group % group_rows, in_group / group_rows};
+}
+
+// Which arrays can be accessed a run of columns at once: one that starts at a multiple of its length and ends within n.
+struct MatmulRuns { bool out, bias, c, residual; };
+
+// kN neighbours: as accesses of 16 bytes, or one.
+template <int kN, class T>
+__device__ __forceinline__ void store_run(T* to, const float (&value)[kN]) {
+    constexpr int kPiece = kN * sizeof(T) <= 16 ? kN : 16 / int(sizeof(T));
+#pragma unroll
+    for (int i = 0; i < kN; i += kPiece) {
+        Vector<T, kPiece> v;
+#pragma unroll
+        for (int j = 0; j < kPiece; ++j) v[j] = convert<T>(value[i + j]);
+        store_vector(to + i, v);
+    }
+}
+template <int kN, class T>
+__device__ __forceinline__ void load_run(float (&value)[kN], const T* from) {
+    constexpr int kPiece = kN * sizeof(T) <= 16 ? kN : 16 / int(sizeof(T));
+#pragma unroll
+    for (int i = 0; i < kN; i += kPiece) {
+        const Vector<T, kPiece> v = load_vector<kPiece>(from + i);
+#pragma unroll
+        for (int j = 0; j < kPiece; ++j) value[i + j] = convert<float>(v[j]);
+    }
 }
 
 template <class T, class Sum>
@@ -67,4 +95,68 @@ __device__ __forceinline__ void matmul_finish(const MatmulArguments& x, const Ma
     if (x.preactivation) matmul_store<T>(x.preactivation, index, value, x.wide_out);
     if constexpr (std::is_floating_point_v<Sum>) value = activate(x.activation.kind, value, Sum(x.activation.parameter));
     matmul_store<T>(x.out, index, value, x.wide_out);
+}
+
+// One copy of the activations' code for a whole file: a run of them would be kernels of a megabyte.
+[[maybe_unused]] GPU_NOINLINE static __device__ float matmul_activate(Activation kind, float x, float parameter) {
+    return activate(kind, x, parameter);
+}
+
+template <class T, int kN>
+__device__ __forceinline__ void matmul_store_run(void* to, int64_t index, const float (&value)[kN], bool wide) {
+    if constexpr (sizeof(T) == 2)
+        if (wide) return store_run(static_cast<float*>(to) + index, value);
+    store_run(static_cast<T*>(to) + index, value);
+}
+
+// value += factor * elements (column to column + kN - 1) of the row that starts at `index`.
+template <class T, int kN>
+__device__ __forceinline__ void matmul_add_run(const MatmulAddend& x, bool run, int64_t index, int64_t column, float factor,
+                                               float (&value)[kN]) {
+    float more[kN];
+    if (run) {
+        if (sizeof(T) == 2 && x.wide) load_run(more, static_cast<const float*>(x.data) + index + column);
+        else load_run(more, static_cast<const T*>(x.data) + index + column);
+    } else {
+#pragma unroll
+        for (int i = 0; i < kN; ++i) more[i] = matmul_addend<T, float>(x, index + (column + i) * x.column);
+    }
+#pragma unroll
+    for (int i = 0; i < kN; ++i) value[i] += factor * more[i];
+}
+
+// The same as matmul_finish for kN neighbours of a row. Where `runs.out` is false it may not be called.
+template <class T, int kN>
+__device__ __forceinline__ void matmul_finish_run(const MatmulArguments& x, const MatmulRuns& runs, const MatmulOffsets& at,
+                                                  int64_t product, int64_t row, int64_t column, float (&value)[kN]) {
+    const int64_t index = (product * x.m + row) * x.n + column;
+#pragma unroll
+    for (int i = 0; i < kN; ++i) value[i] *= float(x.alpha);
+    if (x.c.data) matmul_add_run<T>(x.c, runs.c, at.c + row * x.c.row, column, float(x.beta), value);
+    if (x.bias) {
+        const MatmulAddend bias{x.bias, 0, x.bias_stride, {}, false};
+        matmul_add_run<T>(bias, runs.bias, 0, column, 1.0f, value);
+    }
+    if (x.residual.data) matmul_add_run<T>(x.residual, runs.residual, at.residual + row * x.residual.row, column, 1.0f, value);
+    if (x.preactivation) matmul_store_run<T>(x.preactivation, index, value, x.wide_out);
+    if (x.activation.kind != Activation::none) {
+#pragma unroll
+        for (int i = 0; i < kN; ++i) value[i] = matmul_activate(x.activation.kind, value[i], float(x.activation.parameter));
+    }
+    matmul_store_run<T>(x.out, index, value, x.wide_out);
+}
+
+// The runs of kN elements of T that these arrays allow.
+template <class T, int kN>
+MatmulRuns matmul_runs(const MatmulArguments& x) {
+    const auto aligned = [](const void* p, bool wide) {
+        return reinterpret_cast<uintptr_t>(p) % std::min<size_t>(16, kN * (wide ? 4 : sizeof(T))) == 0;
+    };
+    const auto addend = [&](const MatmulAddend& a) {
+        bool run = a.column == 1 && aligned(a.data, a.wide) && (x.m <= 1 || a.row % kN == 0);
+        for (int d = 0; d < x.batch_rank; ++d) run = run && (x.batch_shape[d] <= 1 || a.batch[d] % kN == 0);
+        return run;
+    };
+    return {x.n % kN == 0 && aligned(x.out, x.wide_out) && aligned(x.preactivation, x.wide_out),
+            x.bias_stride == 1 && aligned(x.bias, false), addend(x.c), addend(x.residual)};
 }

@@ -16,6 +16,13 @@ namespace ptx {
 // The address of `p` in the block's shared window, as instructions take it.
 FASTNET_PTX uint32_t shared_offset(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
+// x, of which the compiler then knows nothing: what follows from it is computed where it stands, not beforehand in
+// registers that are held through a loop.
+FASTNET_PTX int opaque(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 // ---- cp.async: the first `valid` bytes from global memory, zeros for the rest --------------------------------
 // Both addresses are multiples of the size. Written data is visible to the issuing thread after its wait, to others
 // after a barrier too. _4, _8 and _16 cache in L1 and L2 (.ca); _16_cg only in L2: for data read once a block.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
-from fastnet.kernels.reduction import loadable
+from fastnet.kernels.reduction import column_sum, loadable
 from fastnet.reference.matmul import check_matmul, check_precision
 
 MAX_BATCH_RANK = 8  # kMatmulBatchRank
@@ -54,6 +54,7 @@ def matmul(
     alpha: float = 1,
     beta: float = 1,
     residual: Any = None,
+    row_sums: bool = False,
     precision: str | None = None,
     config: Any = None,
 ) -> Any:
@@ -74,12 +75,15 @@ def matmul(
             is 0.
         alpha, beta: numbers, whole for integer arrays and then at most 2^53.
         residual: as c.
+        row_sums: return the sums of a's rows too; a and b are floating-point matrices then. Where a is the transposed
+            gradient of a linear layer's output, b its input and the product its weight's gradient, they are its bias's.
         precision: of float32 products, None for ``get_float32_matmul_precision()``.
         config: a ``MatmulConfig`` to use in place of the one chosen for the problem.
 
     Returns:
-        (..., M, N) beside a, without M where a has one dimension and without N where b has; with
-        ``keep_preactivation`` a pair of such arrays, the result and what the activation was applied to.
+        (..., M, N) beside a, without M where a has one dimension and without N where b has. With
+        ``keep_preactivation`` what the activation was applied to follows it, such an array too, and with ``row_sums``
+        the sums of a over K, (M,) of a's dtype.
 
     Raises:
         TypeError, ValueError: arguments of another dtype, shape or device, or a config that cannot serve them.
@@ -90,13 +94,16 @@ def matmul(
     array([[1., 0.],
            [3., 0.]], dtype=float32)
     """
-    shape, out_type = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual, precision)
+    shape, out_type = check_matmul(
+        a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual, row_sums, precision
+    )
     ext = extension_for(a)
     if config is not None and not isinstance(config, ext.MatmulConfig):
         raise TypeError(f"matmul: config is a {type(config).__name__}, expected a MatmulConfig of {ext.__name__}")
     tf32 = a.dtype == np.float32 and (precision or _precision) != "highest"
 
     out = empty(a, shape, out_type)
+    sums = None
     preactivation = empty(a, shape, out_type) if keep_preactivation else None
     if out.size:
         left = loadable(a[None, :] if a.ndim == 1 else a)
@@ -105,11 +112,13 @@ def matmul(
             None if x is None else _result_matrix(loadable(x), a, b, shape) for x in (c if beta else None, residual)
         ]
         left, right, *matrices = _collapse(left, right, *matrices)
-        problem = ext.matmul_problem(out, left, right, tf32)
+        problem = ext.matmul_problem(out, left, right, tf32, row_sums)
         if config is None:
             config = ext.matmul_config(problem)
         else:
             ext.matmul_check(config, problem)
+        if row_sums and config.sums_rows:
+            sums = empty(a, a.shape[:1])
         workspace = ext.matmul_workspace_bytes(config, problem)
         record("matmul", a, b, config=config)
         ext.matmul(
@@ -119,6 +128,7 @@ def matmul(
             right,
             None if bias is None else loadable(bias),
             *matrices,
+            sums,
             empty(a, (workspace,), np.uint8) if workspace else None,
             float(alpha),
             float(beta),
@@ -128,7 +138,10 @@ def matmul(
             config,
             stream_of(a),
         )
-    return (out, preactivation) if keep_preactivation else out
+    if row_sums and sums is None:
+        sums = column_sum(a.T)
+    results = [x for x, wanted in ((out, True), (preactivation, keep_preactivation), (sums, row_sums)) if wanted]
+    return out if len(results) == 1 else tuple(results)
 
 
 def _result_matrix(x: Any, a: Any, b: Any, shape: tuple[int, ...]) -> Any:

@@ -79,9 +79,11 @@ def _linear_backward(ctx: Any, grad: Any, x: Any, weight: Any) -> tuple[Any, Any
     run = implementation(grad)
     if ctx.needs_input_grad[0]:
         of_x = run.matmul(grad, weight)
-    if ctx.needs_input_grad[1]:
+    if ctx.needs_input_grad[1] and ctx.needs_input_grad[2]:
+        of_weight, of_bias = run.matmul(_rows(grad).T, _rows(x), row_sums=True)
+    elif ctx.needs_input_grad[1]:
         of_weight = run.matmul(_rows(grad).T, _rows(x))
-    if ctx.needs_input_grad[2]:
+    if of_bias is None and ctx.needs_input_grad[2]:
         of_bias = run.column_sum(_rows(grad))
     return of_x, of_weight, of_bias
 

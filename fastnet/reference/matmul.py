@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet.kernels._arrays import FLOATING, check_array, name_of
 from fastnet.reference.pointwise import ACTIVATIONS, bias_activation
+from fastnet.reference.reduction import column_sum
 
 DTYPES = (*FLOATING, "int32", "int64", "uint8")
 PRECISIONS = ("highest", "high", "medium")
@@ -26,6 +27,7 @@ def matmul(
     alpha: float = 1,
     beta: float = 1,
     residual: Any = None,
+    row_sums: bool = False,
     precision: str | None = None,
     config: Any = None,
 ) -> Any:
@@ -38,7 +40,8 @@ def matmul(
     >>> matmul(np.ones((2, 3), np.float32), np.ones((3,), np.float32), bias=np.float32([1]))
     array([4., 4.], dtype=float32)
     """
-    _, dtype = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual, precision)
+    _, dtype = check_matmul(a, b, bias, activation, parameter, out_dtype, c, alpha, beta, residual, row_sums, precision)
+    sums = column_sum(a.T) if row_sums else None
     short = a.dtype.itemsize == 2
     if short:
         a, b = a.astype(np.float32), b.astype(np.float32)
@@ -68,9 +71,12 @@ def matmul(
         if short and dtype != np.float32:
             result = result.astype(dtype)
             out = out.astype(dtype) if keep_preactivation and activation != "none" else result
-    if not keep_preactivation:
-        return result
-    return result, (out.copy() if out is result else out)
+    results = [result]
+    if keep_preactivation:
+        results.append(out.copy() if out is result else out)
+    if row_sums:
+        results.append(sums)
+    return result if len(results) == 1 else tuple(results)
 
 
 def check_matmul(
@@ -84,6 +90,7 @@ def check_matmul(
     alpha: Any,
     beta: Any,
     residual: Any,
+    row_sums: Any,
     precision: Any,
 ) -> tuple[tuple[int, ...], np.dtype]:
     """The result's shape and dtype; ValueError or TypeError for arrays that cannot be multiplied so."""
@@ -150,6 +157,12 @@ def check_matmul(
             raise ValueError(
                 f"matmul: {argument} is {x}, expected a whole number up to 2^53 for arrays of {dtype.name}"
             )
+    if row_sums and (a.ndim != 2 or b.ndim != 2):
+        raise ValueError(
+            f"matmul: row_sums needs two matrices, got arrays of shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    if row_sums and dtype.name not in FLOATING:
+        raise TypeError(f"matmul: row_sums needs floating-point arrays, got {dtype.name}")
     if precision is not None:
         check_precision("matmul", precision)
     return shape, out

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.kernels._runtime import extension_for
+
 Call = tuple[tuple, dict]
 ALIGNMENT = 256  # bytes, as CUDA's allocations
 
@@ -53,10 +55,46 @@ def small_matmul(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
         yield (a, b), {}
         yield (misaligned(a), normal(rng, (n, k), dtype).T), {"bias": normal(rng, (n,), dtype), "activation": "gelu"}
     yield (normal(rng, (2, 1, 9, 11), dtype), normal(rng, (3, 11, 6), dtype)), {}
+    if np.dtype(dtype) == np.float64:
+        return
+    config = extension_for(np.empty(0)).MatmulConfig
+    for number, (tile, how) in enumerate(
+        [
+            ((64, 64), {"stages": 2, "max_blocks": 2}),
+            ((64, 64), {"split": 2}),
+            ((64, 64), {"stream_k": True, "max_blocks": 3}),
+            ((16, 128), {"stages": 4}),
+            ((128, 16), {}),
+        ]
+    ):
+        a, b = normal(rng, (70, 100), dtype), normal(rng, (100, 72), dtype)
+        bias = normal(rng, (72,), dtype)
+        if number % 2:
+            a, b = np.asfortranarray(a), misaligned(b)
+        yield (a, b), {"bias": bias, "row_sums": True, "config": config("sm80", *tile, **how)}
 
 
 def aligned_matmul(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (256, 256), dtype), normal(rng, (256, 256), dtype)), {}
+
+
+def aligned_products() -> dict[str, Callable[[np.random.Generator, Any], Call]]:
+    """The large tile of the sm80 family, all four transposes, and a second pass: beside the config that is chosen."""
+
+    def product(transpose_a: bool, transpose_b: bool, split: int) -> Callable[[np.random.Generator, Any], Call]:
+        def call(rng: np.random.Generator, dtype: Any) -> Call:
+            a, b = normal(rng, (128, 128), dtype), normal(rng, (128, 128), dtype)
+            columns = 64 if np.dtype(dtype) == np.float32 else 128
+            config = extension_for(np.empty(0)).MatmulConfig("sm80", 128, columns, split=split)
+            return (a.T if transpose_a else a, b.T if transpose_b else b), {"config": config}
+
+        return call
+
+    names = {"NN": (False, False), "TN": (True, False), "NT": (False, True), "TT": (True, True)}
+    return {
+        **{f"matmul: sm80 {name}": product(*which, 1) for name, which in names.items()},
+        "matmul: sm80 split": product(False, False, 2),
+    }
 
 
 def small_column_sum(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
@@ -514,12 +552,14 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "uniform": small_random,
 }
 
+# By function and, behind a colon, variant.
 ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{name: partial(aligned_step, name) for name in STEPS},
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
     "avg_pool2d": aligned_pool,
     "avg_pool2d_backward": aligned_avg_pool2d_backward,
+    **aligned_products(),
     "bias_activation": aligned_bias_activation,
     "bias_activation_backward": aligned_bias_activation_backward,
     "column_sum": aligned_column_sum,

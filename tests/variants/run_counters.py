@@ -20,7 +20,7 @@ def count(name: str, dtype) -> dict[str, dict[str, float]]:
     extension = extension_for(np.empty(0))
     extension.take_counts()
     with kernels.use("emulated"):
-        getattr(kernels, name)(*args, **kwargs)
+        getattr(kernels, name.split(":")[0])(*args, **kwargs)
     totals: dict[str, list[int]] = {}
     for c in extension.take_counts():
         kind = f"{'shared' if c['shared'] else 'global'} {'write' if c['write'] else 'read'}"

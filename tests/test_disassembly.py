@@ -1,0 +1,50 @@
+"""What nvcc made of the kernels: instructions that must be there, and no local memory. Needs _cuda and cuobjdump."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def cuda_extension() -> str:
+    found = importlib.util.find_spec("fastnet._cuda")
+    if found is None or found.origin is None:
+        pytest.skip("fastnet._cuda is not built")
+    if shutil.which("cuobjdump") is None:
+        pytest.skip("cuobjdump is not installed")
+    return found.origin
+
+
+def run(*arguments: str) -> str:
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+
+
+def test_no_matmul_kernel_has_local_memory(cuda_extension):
+    """No spills: a stack would be local memory."""
+    usage = run("cuobjdump", "-res-usage", cuda_extension)
+    kernels = re.findall(r"Function (\S*matmul\S*):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
+    assert len(kernels) >= 3 * 50
+    assert [k for k in kernels if (k[2], k[3]) != ("0", "0") or int(k[1]) > 255] == []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "instructions"),  # the mangled element type
+    [
+        # mma.sync of 16-bit types, of TF32, ldmatrix both ways, cp.async of 16 bytes past the L1
+        ("I13__nv_bfloat16", ["HMMA.16816.F32.BF16", "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128"]),
+        ("I6__half", ["HMMA.16816.F32", "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128"]),
+        ("If", ["HMMA.1688.F32.TF32", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128"]),
+    ],
+)
+def test_instructions_of_sm80(cuda_extension, kernel, instructions):
+    text = run("cuobjdump", "-sass", "-arch", "sm_80", cuda_extension)
+    parts = [part for part in text.split("Function : ")[1:] if f"matmul_sm80_kernel{kernel}" in part.split("\n", 1)[0]]
+    assert parts, f"no {kernel} in {cuda_extension}"
+    for instruction in instructions:
+        assert any(instruction in part for part in parts), instruction
+    for part in parts:
+        assert "HMMA" in part, part.split("\n", 1)[0]
+        assert not re.search(r"\b(LDL|STL)\b", part), part.split("\n", 1)[0]
