@@ -48,3 +48,31 @@ def test_instructions_of_sm80(cuda_extension, kernel, instructions):
     for part in parts:
         assert "HMMA" in part, part.split("\n", 1)[0]
         assert not re.search(r"\b(LDL|STL)\b", part), part.split("\n", 1)[0]
+
+
+@pytest.mark.parametrize("kernel", ["I13__nv_bfloat16", "I6__half"])
+def test_instructions_of_sm90(cuda_extension, kernel):
+    """wgmma in all four major orders, TMA both ways, multicast, stmatrix, copies by threads; no local memory."""
+    text = run("cuobjdump", "-sass", "-arch", "sm_90a", cuda_extension)
+    parts = [part for part in text.split("Function : ")[1:] if f"matmul_sm90_kernel{kernel}" in part.split("\n", 1)[0]]
+    assert len(parts) == 7
+    wanted = [
+        "HGMMA",
+        "gdesc[",
+        ".tnspA",
+        ".tnspB",
+        "UTMALDG.2D",
+        "UTMALDG.3D.MULTICAST",
+        "UTMASTG.3D",
+        "STSM.16.M88.4",
+    ]
+    wanted += ["LDGSTS", "USETMAXREG"]
+    for part in parts:
+        title = part.split("\n", 1)[0]
+        assert [i for i in wanted if i not in part and (i, "Li1ELi1ELi64E" in title) != ("USETMAXREG", True)] == [], (
+            title
+        )
+        assert not re.search(r"\b(LDL|STL)\b", part), title
+        # Four major orders; the products of a step follow one another: ptxas has not serialised them.
+        found = re.findall(r"HGMMA|WARPGROUP\.(?:ARRIVE|DEPBAR)", part)
+        assert found == (["WARPGROUP.ARRIVE"] + ["HGMMA"] * 4 + ["WARPGROUP.DEPBAR"] * 2) * 4, title

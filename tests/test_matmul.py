@@ -350,6 +350,7 @@ def test_configs():
             assert str(config).startswith(f"matmul({config.family} {config.rows}x{config.columns}x")
             seen.add((config.family, dtype))
     tensor_cores = {("sm80", name(d)) for d in (np.float32, np.float16, bfloat16)}
+    tensor_cores |= {("sm90", name(d)) for d in (np.float16, bfloat16)}
     assert seen == {("general", name(d)) for d in [*FLOATS, *INTEGERS]} | tensor_cores
 
 

@@ -90,7 +90,6 @@ void mbarrier_wait(uint64_t* bar, uint32_t parity) {
     while (!ended(bar, parity)) sleep_on(bar, "mbarrier_wait");
     sync_acquire(bar);
 }
-void mbarrier_wait_cluster(uint64_t* bar, uint32_t parity) { mbarrier_wait(bar, parity); }
 
 // ---- clusters -----------------------------------------------------------------------------------------------------
 
@@ -236,17 +235,17 @@ struct Store {                           // from shared memory
         for_rows([&](const Row& to, uint32_t row) {
             const unsigned char* from = data.data() + row + to.low * width;
             const std::size_t count = std::size_t(to.high - to.low);
-            Loud loud;                   // a fault here is the kernel's
-            if (kind == TmaKind::store) std::memcpy(to.first, from, count * width);
+            if (kind == TmaKind::store) kernel_copy(to.first, from, count * width);
             else for (std::size_t i = 0; i < count; ++i) add(to.first + i * width, from + i * width);
         });
     }
     void add(char* to, const unsigned char* from) const {
         auto sum = [&](auto zero) {
             decltype(zero) x, y;
-            std::memcpy(&x, to, sizeof x), std::memcpy(&y, from, sizeof y);
+            kernel_copy(&x, to, sizeof x);
+            std::memcpy(&y, from, sizeof y);
             x = decltype(zero)(x + y);
-            std::memcpy(to, &x, sizeof x);
+            kernel_copy(to, &x, sizeof x);
         };
         switch (t.element) {
             case Element::fp32: return sum(0.0f);

@@ -14,7 +14,6 @@ void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes);
 bool mbarrier_test(uint64_t* bar, uint32_t parity);
 bool mbarrier_try_wait(uint64_t* bar, uint32_t parity);
 void mbarrier_wait(uint64_t* bar, uint32_t parity);
-void mbarrier_wait_cluster(uint64_t* bar, uint32_t parity);
 inline void fence_mbarrier_init() {}     // nothing to order: an emulated mbarrier is seen at once
 inline void fence_proxy_async() { emu::fence_async_view(); }
 

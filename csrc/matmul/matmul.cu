@@ -3,6 +3,7 @@
 #include "matmul_cost.h"
 #include "matmul_general_config.h"
 #include "matmul_sm80_config.h"
+#include "matmul_sm90_config.h"
 
 namespace {
 
@@ -36,12 +37,27 @@ void check_sm80(const MatmulConfig& c, const MatmulProblem* problem) {
     if (!matmul_sm80_serves(c, *problem)) refuse(c, "has more tiles or parts than 2^31 - 1");
 }
 
+void check_sm90(const MatmulConfig& c, const MatmulProblem* problem) {
+    if (!matmul_sm90_tile(c.rows, c.columns))
+        refuse(c, "has no such tile; the sm90 family has 128x256, 128x192, 128x128, 128x64, 64x256, 64x128 and 64x64");
+    if (c.k_step != kMatmulSm90Step || c.warps_down || c.warps_across || c.fold)
+        refuse(c, "is not the sm90 family's, which has k_step=64 and neither warps nor fold");
+    if (c.stages < kMatmulSm90MinStages || c.stages > kMatmulSm90MaxStages) refuse(c, "has stages outside of 3 to 8");
+    if (c.cluster != 1 && c.cluster != 2) refuse(c, "has a cluster of neither 1 nor 2");
+    if (c.split > 1 && c.stream_k) refuse(c, "has both a split and stream_k");
+    if (c.stream_k && c.max_blocks == std::numeric_limits<int>::max()) refuse(c, "has stream_k without max_blocks");
+    if (!problem) return;
+    if (!matmul_sm90_has(problem->dtype)) refuse(c, "is of the sm90 family, which has float16 and bfloat16");
+    if (!matmul_sm90_can(*problem, c)) refuse(c, "is of the sm90 family, which counts in 32 bits");
+}
+
 void check(const MatmulConfig& c, const MatmulProblem* problem) {
     if (c.max_blocks < 1) refuse(c, "has max_blocks below 1");
     if (c.split < 1) refuse(c, "has a split below 1");
     switch (c.family) {
         case MatmulFamily::general: return check_general(c, problem);
         case MatmulFamily::sm80: return check_sm80(c, problem);
+        case MatmulFamily::sm90: return check_sm90(c, problem);
         default: refuse(c, "is of a family that this build has no kernels of");
     }
 }
@@ -57,6 +73,9 @@ MatmulConfig matmul_complete(MatmulConfig c) {
         if (!c.k_step) c.k_step = kMatmulSm80Step;
         if (!c.stages) c.stages = 3;
         if (!c.fold) c.fold = kMatmulSm80Step;
+    } else if (c.family == MatmulFamily::sm90 && matmul_sm90_tile(c.rows, c.columns)) {
+        if (!c.k_step) c.k_step = kMatmulSm90Step;
+        if (!c.stages) c.stages = matmul_sm90_stages(c.rows, c.columns);
     }
     check(c, nullptr);
     return c;
@@ -65,6 +84,7 @@ MatmulConfig matmul_complete(MatmulConfig c) {
 void matmul_check(const MatmulConfig& config, const MatmulProblem& problem, const DeviceProperties& device) {
     check(config, &problem);
     if (config.family == MatmulFamily::sm80 && device.major < 8) refuse(config, "needs a GPU of compute capability 8.0 or later");
+    if (config.family == MatmulFamily::sm90 && !device.has_sm90a()) refuse(config, "needs a Hopper GPU");
     const int bytes = matmul_shared_bytes(config, problem);
     if (bytes > device.shared_per_block)
         refuse(config, "needs " + std::to_string(bytes) + " bytes of shared memory, a block has " +
@@ -76,12 +96,18 @@ int matmul_shared_bytes(const MatmulConfig& config, const MatmulProblem& problem
         case MatmulFamily::general:
             return matmul_general_shared_bytes(*matmul_general_tile(config), matmul_general_accumulator_bytes(problem.dtype));
         case MatmulFamily::sm80: return matmul_sm80_shared_bytes(config, problem.dtype);
+        case MatmulFamily::sm90: return matmul_sm90_shared_bytes(config);
         default: refuse(config, "is of a family that this build has no kernels of");
     }
 }
 
 int64_t matmul_workspace_bytes(const MatmulConfig& config, const MatmulProblem& problem) {
-    return config.family == MatmulFamily::sm80 ? matmul_sm80_workspace_bytes(config, problem) : 0;
+    switch (config.family) {
+        case MatmulFamily::general: return 0;
+        case MatmulFamily::sm80: return matmul_sm80_workspace_bytes(config, problem);
+        case MatmulFamily::sm90: return matmul_sm90_workspace_bytes(config, problem);
+    }
+    return 0;
 }
 
 MatmulConfig matmul_config(const MatmulProblem& problem, const DeviceProperties& device) {
@@ -95,6 +121,9 @@ void matmul(const MatmulArguments& arguments, DType dtype, const MatmulConfig& c
             return dtype == DType::float32   ? matmul_sm80_fp32(arguments, config, stream)
                    : dtype == DType::float16 ? matmul_sm80_fp16(arguments, config, stream)
                                              : matmul_sm80_bf16(arguments, config, stream);
+        case MatmulFamily::sm90:
+            return dtype == DType::float16 ? matmul_sm90_fp16(arguments, config, stream)
+                                           : matmul_sm90_bf16(arguments, config, stream);
         default: refuse(config, "is of a family that this build has no kernels of");
     }
 }

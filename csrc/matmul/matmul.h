@@ -59,3 +59,5 @@ void matmul_general(const MatmulArguments& arguments, DType dtype, const MatmulC
 void matmul_sm80_fp16(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);
 void matmul_sm80_bf16(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);
 void matmul_sm80_fp32(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);
+void matmul_sm90_fp16(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);
+void matmul_sm90_bf16(const MatmulArguments& arguments, const MatmulConfig& config, cudaStream_t stream);

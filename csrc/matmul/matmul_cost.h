@@ -11,6 +11,7 @@
 #pragma once
 #include "matmul_general_config.h"
 #include "matmul_sm80_config.h"
+#include "matmul_sm90_config.h"
 
 #include <iterator>
 #include <vector>
@@ -129,10 +130,55 @@ void matmul_sm80_candidates(const MatmulProblem& p, const DeviceProperties& devi
     }
 }
 
+// ---- sm90: wgmma fed by TMA -----------------------------------------------------------------------------------------
+
+inline MatmulLoop matmul_sm90_loop(const MatmulConfig& c, const MatmulProblem& p, const DeviceProperties& device) {
+    const MatmulSm90Tile& t = *matmul_sm90_tile(c.rows, c.columns);
+    // Of the peak, at the clock of a busy device: published large products reach 0.8 of the datasheet's with N = 256, and
+    // the fewer columns an instruction has, the more of its time goes into a's rows.
+    const double efficiency = 0.65 + 0.2 * c.columns / t.across / 256;
+    MatmulLoop loop;
+    loop.threads = 128 * (t.down * t.across + 1);
+    loop.registers = 168;                        // by ptxas, before warpgroups exchange them
+    loop.step_clocks = 2.0 * c.rows * c.columns * kMatmulSm90Step / (device.tensor_flops_per_clock() * efficiency);
+    // Every warpgroup reads its 64 rows of a and its columns of b.
+    loop.shared_bytes = t.down * t.across * (64.0 + double(c.columns) / t.across) * kMatmulSm90Step * 2;
+    loop.fetched_bytes = matmul_fetched_bytes(c, p, p.b.alignment == 16 ? c.cluster : 1);
+    loop.in_flight = c.stages - 1;
+    return loop;
+}
+
+template <class F>
+void matmul_sm90_candidates(const MatmulProblem& p, const DeviceProperties& device, F&& offer) {
+    if (!device.has_sm90a()) return;
+    for (const MatmulSm90Tile& t : kMatmulSm90Tiles)
+        for (int cluster = 1; cluster <= 2; ++cluster) {
+            MatmulConfig c;
+            c.family = MatmulFamily::sm90, c.rows = t.rows, c.columns = t.columns, c.k_step = kMatmulSm90Step;
+            c.stages = matmul_sm90_stages(t.rows, t.columns), c.cluster = cluster, c.max_blocks = device.sm_count;
+            if (!matmul_sm90_can(p, c)) continue;
+            offer(c);
+            // Few tiles leave SMs idle: parts of k, of at least four steps.
+            const int64_t tiles = matmul_sm90_units(c, p.batch, p.m, p.n) * cluster, steps = p.k / kMatmulSm90Step;
+            for (const int split : {2, 3, 4, 6, 8, 12, 16, 24, 32}) {
+                if (steps < 4 * split || tiles * split > 2 * device.sm_count) break;
+                c.split = split;
+                offer(c);
+            }
+            // Or the steps of all tiles in equal shares, where the last wave would be a small one.
+            if (c.split = 1, tiles > device.sm_count && tiles < 8 * device.sm_count && steps >= 16)
+                c.stream_k = true, offer(c);
+        }
+}
+
 // ---- all families ---------------------------------------------------------------------------------------------------
 
 inline MatmulLoop matmul_loop(const MatmulConfig& c, const MatmulProblem& p, const DeviceProperties& device) {
-    return c.family == MatmulFamily::sm80 ? matmul_sm80_loop(c, p, device) : matmul_general_loop(c, p, device);
+    switch (c.family) {
+        case MatmulFamily::sm80: return matmul_sm80_loop(c, p, device);
+        case MatmulFamily::sm90: return matmul_sm90_loop(c, p, device);
+        default: return matmul_general_loop(c, p, device);
+    }
 }
 
 // Calls offer(config) for every config worth considering, in a fixed order; each of them can serve the problem.
@@ -140,6 +186,7 @@ template <class F>
 void matmul_candidates(const MatmulProblem& p, const DeviceProperties& device, F&& offer) {
     matmul_general_candidates(p, offer);
     matmul_sm80_candidates(p, device, offer);
+    matmul_sm90_candidates(p, device, offer);
 }
 
 // Blocks of a config that an SM holds at once, at least 1.

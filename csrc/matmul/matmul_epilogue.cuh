@@ -160,3 +160,26 @@ MatmulRuns matmul_runs(const MatmulArguments& x) {
     return {x.n % kN == 0 && aligned(x.out, x.wide_out) && aligned(x.preactivation, x.wide_out),
             x.bias_stride == 1 && aligned(x.bias, false), addend(x.c), addend(x.residual)};
 }
+
+// Where a result is staged in a tile of kColumns floats: pairs of a half-warp, four rows of eight, then meet 32 banks.
+template <int kColumns>
+__device__ __forceinline__ int matmul_staged_index(int row, int column) {
+    return row * kColumns + (column ^ ((kColumns >= 32 ? row & 3 : row >> 1 & 1) << 3));
+}
+
+// kN staged results. Eight lanes are served at a time; where each reads two vectors, half of them begin with the second,
+// so that the eight meet 32 banks.
+template <int kN>
+__device__ __forceinline__ void matmul_read_staged(float (&value)[kN], const float* from) {
+    if constexpr (kN == 4) {
+        const Vector<float, 4> v = load_vector<4>(from);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) value[i] = v[i];
+    } else {
+        static_assert(kN == 8);
+        const bool late = threadIdx.x / 4 % 2;
+        const Vector<float, 4> first = load_vector<4>(from + (late ? 4 : 0)), second = load_vector<4>(from + (late ? 0 : 4));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) value[i] = late ? second[i] : first[i], value[4 + i] = late ? first[i] : second[i];
+    }
+}

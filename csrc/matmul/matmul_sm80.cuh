@@ -351,29 +351,6 @@ struct Tile {
     }
 };
 
-// kN staged results. Eight lanes are served at a time; where each reads two vectors, half of them begin with the second,
-// so that the eight meet 32 banks.
-template <int kN>
-__device__ __forceinline__ void read_staged(float (&value)[kN], const float* from) {
-    if constexpr (kN == 4) {
-        const Vector<float, 4> v = load_vector<4>(from);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) value[i] = v[i];
-    } else {
-        static_assert(kN == 8);
-        const bool late = threadIdx.x / 4 % 2;
-        const Vector<float, 4> first = load_vector<4>(from + (late ? 4 : 0)), second = load_vector<4>(from + (late ? 0 : 4));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) value[i] = late ? second[i] : first[i], value[4 + i] = late ? first[i] : second[i];
-    }
-}
-
-// Where a result is staged in a tile of kColumns: pairs of a half-warp, four rows of eight, then meet 32 banks.
-template <int kColumns>
-__device__ __forceinline__ int staged_index(int row, int column) {
-    return row * kColumns + (column ^ ((kColumns >= 32 ? row & 3 : row >> 1 & 1) << 3));
-}
-
 template <class T>
 constexpr int kRun = 16 / int(sizeof(T));                  // results that a thread finishes at once
 
@@ -488,7 +465,7 @@ matmul_sm80_kernel(MatmulArguments x, Operand<T> a, Operand<T> b, MatmulSm80Work
             __syncthreads();             // stages, or results of the pass before, have been read
             const auto stage_pair = [&](int row, int column, const Vector<float, 2>& v) {
                 const int here = row / Mine::kWarpRows * kPart + row % Mine::kWarpRows - pass * kPart;
-                store_vector(staged + staged_index<kColumns>(here, column), v);
+                store_vector(staged + matmul_staged_index<kColumns>(here, column), v);
             };
             if (pass == 0) mine.template each_pair<0, kBlocks>(stage_pair);
             else if constexpr (kPasses > 1) mine.template each_pair<kBlocks, Mine::kDown>(stage_pair);
@@ -501,7 +478,7 @@ matmul_sm80_kernel(MatmulArguments x, Operand<T> a, Operand<T> b, MatmulSm80Work
                     const int64_t row = row0 + tile_row(here), column = column0 + c;
                     if (row >= x.m || column >= x.n) continue;
                     float value[kRun<T>];
-                    read_staged(value, staged + staged_index<kColumns>(here, c));
+                    matmul_read_staged(value, staged + matmul_staged_index<kColumns>(here, c));
                     matmul_finish_run<T>(x, runs, at, product, row, column, value);
                 }
             } else {
@@ -510,7 +487,7 @@ matmul_sm80_kernel(MatmulArguments x, Operand<T> a, Operand<T> b, MatmulSm80Work
                     const int here = i / kColumns, c = i % kColumns;
                     const int64_t row = row0 + tile_row(here), column = column0 + c;
                     if (row >= x.m || column >= x.n) continue;
-                    float value[1] = {staged[staged_index<kColumns>(here, c)]};
+                    float value[1] = {staged[matmul_staged_index<kColumns>(here, c)]};
                     matmul_finish_run<T>(x, MatmulRuns{}, at, product, row, column, value);
                 }
             }

@@ -50,14 +50,6 @@ FASTNET_PTX bool mbarrier_try_wait(uint64_t* bar, uint32_t parity) {
 FASTNET_PTX void mbarrier_wait(uint64_t* bar, uint32_t parity) {
     while (!mbarrier_try_wait(bar, parity)) {}
 }
-// Sees what other blocks of the cluster wrote before they arrived, too.
-FASTNET_PTX void mbarrier_wait_cluster(uint64_t* bar, uint32_t parity) {
-    uint32_t done;
-    do {
-        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-                     : "=r"(done) : "r"(shared_offset(bar)), "r"(parity) : "memory");
-    } while (!done);
-}
 // By the thread that initialised, before the barrier that shows the mbarriers to others: TMA sees them too.
 FASTNET_PTX void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 // Between a thread's ordinary accesses to shared memory and TMA's or wgmma's, before the barrier in between.
@@ -90,10 +82,11 @@ FASTNET_PTX T* cluster_map(T* shared, uint32_t rank) {
     asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank));
     return reinterpret_cast<T*>(there);
 }
-// Arrives at the barrier that lies in the same place in block `rank`.
+// Arrives at the barrier that lies in the same place in block `rank`. Orders what TMA and wgmma do, but no ordinary memory
+// between blocks: that takes cluster_arrive and cluster_wait.
 FASTNET_PTX void mbarrier_arrive_cluster(uint64_t* bar, uint32_t rank) {
     asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n}"
                  :: "r"(shared_offset(bar)), "r"(rank) : "memory");
 }
 

@@ -32,7 +32,7 @@ __global__ void cluster_kernel(int* out) {
     ptx::cluster_sync();                 // all of this block's stores to the next have been done
     if (t == 0)
         for (uint32_t r = 0; r < size; ++r) ptx::mbarrier_arrive_cluster(bar, r);
-    ptx::mbarrier_wait_cluster(bar, 0);
+    ptx::mbarrier_wait(bar, 0);
     if (t == 0) out[block * 67] = int(rank), out[block * 67 + 1] = int(size), out[block * 67 + 2] = from_below[63];
     ptx::cluster_sync();                 // nobody arrives at the barrier of a block that has ended
 #endif

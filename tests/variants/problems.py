@@ -72,6 +72,21 @@ def small_matmul(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
         if number % 2:
             a, b = np.asfortranarray(a), misaligned(b)
         yield (a, b), {"bias": bias, "row_sums": True, "config": config("sm80", *tile, **how)}
+    if np.dtype(dtype) == np.float32:
+        return
+    for number, (tile, how) in enumerate(
+        [
+            ((128, 64), {"stages": 3, "cluster": 2, "max_blocks": 2}),
+            ((64, 128), {"stages": 3, "split": 2}),
+            ((64, 64), {"cluster": 2, "stream_k": True, "max_blocks": 6}),
+            ((128, 128), {}),
+        ]
+    ):
+        a, b = normal(rng, (136, 328), dtype), normal(rng, (328, 72), dtype)
+        if number % 2:
+            a, b = np.asfortranarray(a), misaligned(b)
+        yield (a, b), {"config": config("sm90", *tile, **how)}
+        yield (a, b), {"residual": normal(rng, (136, 72), dtype), "config": config("sm90", *tile, **how)}
 
 
 def aligned_matmul(rng: np.random.Generator, dtype: Any) -> Call:
@@ -79,7 +94,7 @@ def aligned_matmul(rng: np.random.Generator, dtype: Any) -> Call:
 
 
 def aligned_products() -> dict[str, Callable[[np.random.Generator, Any], Call]]:
-    """The large tile of the sm80 family, all four transposes, and a second pass: beside the config that is chosen."""
+    """The large tiles of the sm80 and sm90 families and their second passes: beside the config that is chosen."""
 
     def product(transpose_a: bool, transpose_b: bool, split: int) -> Callable[[np.random.Generator, Any], Call]:
         def call(rng: np.random.Generator, dtype: Any) -> Call:
@@ -90,10 +105,24 @@ def aligned_products() -> dict[str, Callable[[np.random.Generator, Any], Call]]:
 
         return call
 
+    def hopper(columns: int, pad: int, **how: Any) -> Callable[[np.random.Generator, Any], Call]:
+        def call(rng: np.random.Generator, dtype: Any) -> Call:
+            if np.dtype(dtype) == np.float32:  # which this family does not have
+                dtype = np.float16
+            a, b = normal(rng, (256, 192 + pad), dtype)[:, :192], normal(rng, (192, columns), dtype)
+            residual = {"residual": normal(rng, (256, columns), dtype)} if how.get("split") or pad else {}
+            config = extension_for(np.empty(0)).MatmulConfig("sm90", 128, columns, cluster=2, **how)
+            return (a, b), {"config": config, **residual}
+
+        return call
+
     names = {"NN": (False, False), "TN": (True, False), "NT": (False, True), "TT": (True, True)}
     return {
         **{f"matmul: sm80 {name}": product(*which, 1) for name, which in names.items()},
         "matmul: sm80 split": product(False, False, 2),
+        "matmul: sm90": hopper(256, 0),
+        "matmul: sm90 split": hopper(128, 0, split=3),
+        "matmul: sm90 rows on 8 bytes": hopper(128, 4),
     }
 
 
