@@ -13,6 +13,8 @@ from typing import Any
 _RESULTS = {
     "test_accuracy": ("test accuracy", "{:.2%}"),
     "test_loss": ("test loss", "{:.4f} nats"),
+    "generator_loss": ("generator's loss", "{:.4f} nats"),
+    "discriminator_loss": ("discriminator's loss", "{:.4f} nats"),
     "test_bits_per_character": ("bits a character", "{:.3f}"),
 }
 
@@ -143,7 +145,7 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, where: Any, out: Pat
         seed=options.seed,
         **results,
     )
-    rows = [(name, form.format(results[key])) for key, (name, form) in _RESULTS.items() if key in results]
+    rows = [(name, form.format(summary[key])) for key, (name, form) in _RESULTS.items() if key in summary]
     if arguments.plot:
         trainer.plot(f"{arguments.recipe}: {' '.join(rows[0])}")
     table = Table(title=f"fastnet train {arguments.recipe}", show_header=False)

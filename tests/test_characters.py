@@ -51,7 +51,7 @@ def test_files_that_are_no_text(tmp_path):
     assert read_text(path) == "naïve\n"
 
 
-@pytest.mark.parametrize("recipe", ["transformer"])
+@pytest.mark.parametrize("recipe", ["transformer", "lstm"])
 def test_command_line(recipe, tmp_path, capsys):
     """A text of one sentence over and over is learned at once; samples, curves and numbers are written."""
     text = tmp_path / "text.txt"

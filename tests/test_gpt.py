@@ -8,7 +8,7 @@ import pytest
 import fastnet
 from fastnet import kernels
 from fastnet.models import GPT, GPTConfig
-from fastnet.models.gpt import sample
+from fastnet.models.sampling import sample
 
 SIZES = dict(vocab_size=37, n_positions=24, n_embd=32, n_layer=3, n_head=4)
 

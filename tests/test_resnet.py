@@ -6,6 +6,7 @@ import pytest
 import fastnet
 from fastnet import nn
 from fastnet.models import resnet18, resnet34, resnet50, resnet_cifar
+from fastnet.recipes import resnet
 
 
 def torch_or_skip():
@@ -121,3 +122,9 @@ def test_ten_training_steps_equal_pytorchs(dtype):
     np.testing.assert_allclose(got_out, want_out, 10 * tolerance, 10 * tolerance)
     for k in want_state:
         np.testing.assert_allclose(got_state[k], want_state[k], 10 * tolerance, 10 * tolerance, err_msg=k)
+
+
+def test_the_recipe_learns():
+    trainer, results = resnet.run(resnet.Options(epochs=2, depth=8, width=8, progress=False))
+    assert trainer.history.step_losses[-1] < trainer.history.step_losses[0]
+    assert results["test_accuracy"] > 0.8

@@ -128,3 +128,28 @@ class Chunks:
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self.x[i], self.y[i]
+
+
+class Streams:
+    """A text cut into ``batch_size`` strips that are read side by side: batch after batch (x, y), both (batch_size,
+    length) int64, goes on where the one before it ended. y is x one character on. What is left at the end is not used.
+    """
+
+    def __init__(self, numbers: np.ndarray, batch_size: int, length: int):
+        strip = (len(numbers) - 1) // batch_size
+        self.length, self.count = length, strip // length
+        if self.count < 1:
+            raise ValueError(
+                f"Streams: the text has {len(numbers)} characters, expected more than batch_size={batch_size} times "
+                f"length={length}"
+            )
+        end = strip * batch_size
+        self.x = from_numpy(numbers[:end].reshape(batch_size, strip).copy())
+        self.y = from_numpy(numbers[1 : end + 1].reshape(batch_size, strip).copy())
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, self.count * self.length, self.length):
+            yield self.x[:, start : start + self.length], self.y[:, start : start + self.length]

@@ -11,6 +11,7 @@ import fastnet
 from fastnet import nn
 from fastnet._serialization import load
 from fastnet._tensor import Tensor
+from fastnet.models.sampling import sample
 from fastnet.nn import functional as F
 
 # Buffers of older files: the causal mask and what masked scores were set to. They follow from the architecture.
@@ -276,26 +277,3 @@ class GPT(nn.Module):
                 )
         self.load_state_dict(state)
         return self
-
-
-def sample(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """Draw one class for each row of logits (N, C): (N, 1) int64. Arguments as ``GPT.generate``'s."""
-    if not temperature >= 0:
-        raise ValueError(f"sample: temperature is {temperature}, expected a number of at least 0")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"sample: top_k is {top_k}, expected at least 1")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"sample: top_p is {top_p}, expected a number above 0 and at most 1")
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    logits = logits.float() / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        least = logits.topk(top_k, dim=-1)[0][:, -1:]
-        logits = logits.masked_fill(logits < least, -math.inf)
-    probabilities = F.softmax(logits, dim=-1)
-    if top_p is not None:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        before = ordered.cumsum(-1) - ordered  # the probability of all likelier classes
-        ordered = ordered.masked_fill(before >= top_p, 0.0)
-        probabilities = fastnet.zeros_like(probabilities).scatter(-1, order, ordered)
-    return fastnet.multinomial(probabilities, 1)

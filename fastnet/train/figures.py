@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def draw_lines(axes: Any, x: Sequence[float], lines: dict[str, Sequence[float]], **labels: Any) -> None:
+def draw_lines(axes: Any, x: Sequence[float], lines: Mapping[str, Sequence[float]], **labels: Any) -> None:
     """Lines by name over whole numbers x; labels are the axes' properties (title, xlabel, ylabel, yscale)."""
     for name, y in lines.items():
         axes.plot(x, y, marker="o", markersize=3, label=name)
@@ -59,11 +59,15 @@ def draw_attention(maps: Sequence[np.ndarray], text: str, path: Path, title: str
 
 def draw_images(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
     """A grid of grey images (N, H, W), values from 0 (black) to 1 (white)."""
-    rows = -(-len(images) // columns)
+    n, height, width = images.shape
+    rows = -(-n // columns)
+    grid = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1))  # a white line between images
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        grid[top : top + height, left : left + width] = image
     figure = new_figure(0.8 * columns, 0.8 * rows + 0.4)
     figure.suptitle(title)
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
-        axes.set_axis_off()
-    for axes, image in zip(figure.axes, images, strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     figure.savefig(path, dpi=100)
