@@ -9,7 +9,7 @@ import pytest
 import fastnet
 from fastnet.cli import main
 from fastnet.data.text import Characters, Chunks, python_docs, read_text
-from fastnet.recipes import transformer
+from fastnet.recipes import lstm, transformer
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -91,15 +91,23 @@ def test_transformer_gives_the_same_run_under_both_implementations():
     np.testing.assert_allclose(runs[1], runs[0], rtol=2e-5)
 
 
+@pytest.mark.parametrize("recipe", ["transformer", "lstm"])
 @pytest.mark.parametrize(
     ("content", "word"),
     [(None, "No such file"), (b"\xff\xff", "not UTF-8"), (b"short", "has 5 characters, expected at least")],
 )
-def test_data_errors_are_friendly(content, word, tmp_path, capsys):
+def test_data_errors_are_friendly(recipe, content, word, tmp_path, capsys):
     path = tmp_path / "text"
     if content is not None:
         path.write_bytes(content)
-    assert main(["train", "transformer", "--data", str(path), "--out", str(tmp_path)]) == 2
+    assert main(["train", recipe, "--data", str(path), "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "--data" in error
     assert word in error
+
+
+def test_the_least_text_is_enough():
+    """What ``divided`` lets through can be trained on."""
+    for recipe in (transformer, lstm):
+        options = recipe.Options(epochs=1, **{**TINY, "characters": 16 * 40 if recipe is transformer else 17 * 160})
+        assert recipe.run(options)[1]["test_loss"] > 0

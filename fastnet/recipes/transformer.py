@@ -41,10 +41,13 @@ class Options:
     progress: bool = True
 
 
-def divided(options: Any) -> tuple[Characters, list[Any]]:
-    """The vocabulary, and the text's numbers: 90 % to train, 5 % to validate, 5 % to test, in this order."""
+def divided(options: Any, least: int) -> tuple[Characters, list[Any]]:
+    """The vocabulary, and the text's numbers: 90 % to train, 5 % to validate, 5 % to test, in this order.
+
+    Raises:
+        ValueError: the text has fewer than ``least`` characters.
+    """
     text = python_docs(options.characters) if options.data is None else read_text(options.data)
-    least = 40 * options.length
     if len(text) < least:
         raise ValueError(f"the text has {len(text)} characters, expected at least {least}")
     vocabulary = Characters(text)
@@ -66,7 +69,7 @@ def show_sample(trainer: Trainer, number: int, sample: str) -> None:
 def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
     """Train, then test the best checkpoint; the trainer and a summary."""
     fastnet.manual_seed(options.seed)
-    vocabulary, parts = divided(options)
+    vocabulary, parts = divided(options, 40 * options.length)
     train, validation, test = (Chunks(part, options.length) for part in parts)
     config = GPTConfig(
         len(vocabulary), options.length, options.width, options.layers, options.heads, dropout=options.dropout
