@@ -62,6 +62,11 @@ void access(const void* p, std::size_t bytes, bool write, const void* site) {
     if (!site || !bytes || bytes > 16) return;
     if (p >= static_cast<void*>(__start_emu_vars) && p < static_cast<void*>(__stop_emu_vars)) return;    // threadIdx and its like
     if (on_fiber_stack(p)) return;       // host code, or registers and local memory
+    if (bytes & (bytes - 1)) {           // a struct of three words: no instruction takes them at once
+        const std::size_t piece = bytes % 4 == 0 ? 4 : 1;
+        for (std::size_t i = 0; i < bytes; i += piece) access(static_cast<const char*>(p) + i, piece, write, site);
+        return;
+    }
     std::size_t thread = thread_number();
     Log& log = logs[{site, write}];
     if (log.visits.size() <= thread) { log.visits.resize(thread + 1); log.warps.resize(thread / 32 + 1); }
