@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
         const auto v = head_of<T>(p.v, p.v_strides, batch, head / group, p.keys, p.dv);
         __syncthreads();  // the results before are stored
         clear(shared.results, p.dv);
-        if (threadIdx.x < kTile) shared.max[threadIdx.x] = -kInfinity<A>, shared.sum[threadIdx.x] = 0;
+        A highest = -kInfinity<A>, total = 0;  // of this thread's row, the same in its whole team
         const int64_t end = key_end(p, min(row0 + kTile, p.queries) - 1);
         for (int64_t column0 = 0; column0 < end; column0 += kTile) {
             A tile[kRows][kColumns];
@@ -211,8 +211,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
                         score<T>(p, batch, head, row0 + tile_row(i), column0 + tile_column(j), tile[i][j]);
             __syncthreads();
             // Each row: the new maximum, the probabilities above it, what the sums so far are multiplied by.
-            A high = shared.max[row];
-            const A before = high;
+            A high = highest;
             for (int j = lane; j < kTile; j += kTeam) {
                 const A s = shared.p[row * kPitch + j];
                 high = s > high ? s : high;  // passes over NaN
@@ -228,13 +227,12 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
                 sum += e;
                 shared.p[row * kPitch + j] = e * keep<A>(p, batch, head, row0 + row, column0 + j);
             }
-            sum = warp_reduce(sum, kTeam, Add());
-            if (lane == 0) {
-                const A factor = rescale(before, high);
-                shared.factor[row] = factor, shared.max[row] = high, shared.sum[row] = factor * shared.sum[row] + sum;
-            }
+            const A factor = rescale(highest, high);
+            highest = high, total = factor * total + warp_reduce(sum, kTeam, Add());
+            if (lane == 0) shared.factor[row] = factor;
             add_products<false>(shared.results, shared.factor, shared.p, v, column0, shared);
         }
+        if (lane == 0) shared.max[row] = highest, shared.sum[row] = total;
         __syncthreads();
         store_results<T>(a.out, a.out_strides, batch, head, row0, p.queries, p.dv, shared.results, A(1), shared.sum);
         if (threadIdx.x < kTile && row0 + threadIdx.x < p.queries)
