@@ -130,6 +130,8 @@ def test_config_and_sizes_of_zero():
         assert ext.rnn_config(10**6, 1024).blocks == 132 * 8
         with pytest.raises(ValueError, match="blocks"):
             ext.RnnConfig(blocks=0)
+        many = np.ones((2, 300), np.float32)  # blocks that find no work are not launched
+        assert kernels.rnn_cell_backward(many, many, config=ext.RnnConfig(blocks=2**31 - 1)).tolist() == [[0] * 300] * 2
         for batch, hidden in ((0, 3), (3, 0)):
             nothing = np.zeros((batch, hidden), np.float32)
             assert kernels.lstm_cell(np.zeros((batch, 4 * hidden), np.float32), nothing)[0].shape == (batch, hidden)

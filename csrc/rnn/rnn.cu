@@ -113,12 +113,18 @@ __global__ void __launch_bounds__(kRnnThreads) rnn_cell_backward_kernel(const __
     });
 }
 
+// No more blocks than find work.
+unsigned blocks_for(const RnnShape& shape, const RnnConfig& config) {
+    const int64_t wanted = (shape.batch * shape.hidden + kRnnThreads - 1) / kRnnThreads;
+    return unsigned(std::min<int64_t>(config.blocks, wanted));
+}
+
 // Launches kKernel<T> on the type that dtype names.
 #define FASTNET_LAUNCH_STEP(kernel) \
     if (a.shape.batch * a.shape.hidden == 0) return; \
     dispatch_floating(dtype, [&](auto tag) { \
         using T = typename decltype(tag)::type; \
-        gpu::launch<kernel<T>>(dim3(unsigned(config.blocks)), dim3(kRnnThreads), 0, stream, a); \
+        gpu::launch<kernel<T>>(dim3(blocks_for(a.shape, config)), dim3(kRnnThreads), 0, stream, a); \
     })
 
 }  // namespace
