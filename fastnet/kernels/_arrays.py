@@ -37,6 +37,13 @@ def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
+def packed(x: Any) -> Any:
+    """A contiguous copy where allocations begin: on the CPU too, so that sectors counted there are those of a GPU."""
+    out = empty(x, x.shape)
+    out[...] = x
+    return out
+
+
 def addressable(x: Any) -> Any:
     """x, or a copy of it where its address or strides are not multiples of the item size, which kernels cannot read."""
     if isinstance(x, np.ndarray):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
-from fastnet.kernels._arrays import empty, stream_of
+from fastnet.kernels._arrays import empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.reduction import column_sum, loadable
 from fastnet.reference.conv import (
@@ -129,7 +129,8 @@ def conv2d(
     g = check_conv2d(x, weight, stride, padding, dilation, groups, bias, activation, parameter, residual)
     ext = extension_for(x)
     config = _config("conv2d", ext, config, "forward", g)
-    filters = loadable(namespace(weight).ascontiguousarray(weight.transpose(0, 2, 3, 1)))  # (K, R, S, C / groups)
+    filters = weight.transpose(0, 2, 3, 1)  # (K, R, S, C / groups)
+    filters = loadable(filters) if filters.flags.c_contiguous else packed(filters)
     return _gather(
         "conv2d",
         ext.conv_forward,
@@ -184,7 +185,7 @@ def conv2d_input_grad(
     config = _config(function, ext, config, "input_grad", g)
     # (groups, C / groups, R, S, K / groups)
     filters = weight.reshape(g.groups, g.filters // g.groups, *weight.shape[1:]).transpose(0, 2, 3, 4, 1)
-    filters = loadable(namespace(weight).ascontiguousarray(filters))
+    filters = loadable(filters) if filters.flags.c_contiguous else packed(filters)
     return _gather(
         function,
         ext.conv_input_grad,

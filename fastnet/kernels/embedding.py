@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._faults import check_faults
-from fastnet.kernels._arrays import addressable, check_array, empty, fault_flag, is_numpy, stream_of
+from fastnet.kernels._arrays import addressable, check_array, empty, fault_flag, is_numpy, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.embedding import BAD_INDEX, check_backward, check_index
 
@@ -103,9 +103,9 @@ def embedding_backward(grad: Any, index: Any, rows: int, *, padding_idx: int | N
     out = empty(grad, (rows, dim))
     out[...] = 0
     if count and dim and rows:
-        order = xp.ascontiguousarray(xp.argsort(index, kind="stable"), np.int64)
+        order = packed(xp.argsort(index, kind="stable").astype(np.int64, copy=False))
         chunks = -(-count // config.chunk)
         workspace = empty(grad, (2 * chunks, dim), np.float64 if grad.dtype == np.float64 else np.float32)
         record(name, grad, index, config=config)
-        ext.embedding_backward(out, grad, order, index[order], padding, workspace, config, stream_of(grad))
+        ext.embedding_backward(out, grad, order, packed(index[order]), padding, workspace, config, stream_of(grad))
     return out

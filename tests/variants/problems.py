@@ -143,7 +143,7 @@ def attention_inputs(rng: np.random.Generator, dtype: Any, *sizes: int) -> list[
     b, h, hk, tq, tk, d, dv = sizes
     shapes = [(b, h, tq, dv), (b, h, tq, d), (b, hk, tk, d), (b, hk, tk, dv), (b, h, tq, dv)]
     sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-    return [*(normal(rng, s, dtype) for s in shapes), normal(rng, (b, h, tq), sums) + 4]
+    return [*(normal(rng, s, dtype) for s in shapes), aligned((b, h, tq), sums, normal(rng, (b, h, tq), sums) + 4)]
 
 
 def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
