@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnet.kernels._arrays import addressable, empty, stream_of
+from fastnet.kernels._arrays import addressable, empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.norm import (
     accumulator,
@@ -342,7 +342,10 @@ def batch_norm_inference(
     config = _config(ext, name, config, view, 0, channels_last)
     if x.size:
         record(name, x, running_mean, running_var, weight, bias, residual, config=config)
-        mean, var = (running.astype(accumulator(x)) for running in (running_mean, running_var))
+        mean, var = (
+            _parameter(r) if r.dtype == accumulator(x) else packed(r.astype(accumulator(x)))
+            for r in (running_mean, running_var)
+        )
         ext.batch_norm_inference(
             y_view,
             view,

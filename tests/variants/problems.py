@@ -214,7 +214,7 @@ def small_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Iterator
 
 
 def aligned_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Call:
-    mean, var = normal(rng, (64,), dtype), normal(rng, (64,), dtype) ** 2
+    mean, var = normal(rng, (64,), dtype), aligned((64,), dtype, normal(rng, (64,), dtype) ** 2)
     return (normal(rng, (4, 64, 8, 8), dtype), mean, var, mean, var), {}
 
 
