@@ -176,3 +176,28 @@ def test_dropout_layers_in_place_and_in_evaluation():
         y = fastnet.ones(*shape)
         assert module.eval()(y) is y
         assert (y.numpy() == 1).all()
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout"])
+def test_nothing_is_drawn_where_nothing_is_left_to_chance(name):
+    """As PyTorch: probabilities 0 and 1 and empty inputs leave the generator where it was; 0 gives the input itself."""
+    function = getattr(fastnet.nn.functional, name)
+    shape = {"dropout1d": (2, 3, 4)}.get(name, (2, 3, 2, 2))
+    fastnet.manual_seed(3)
+    before = fastnet.get_rng_state().tolist()
+    x = fastnet.ones(*shape, requires_grad=True)
+    assert function(x, 0.0, True) is x
+    empty = fastnet.ones(0, *shape[1:])
+    assert function(empty, 0.5, True).shape == empty.shape
+    y = function(x, 1.0, True)
+    assert not y.detach().numpy().any()
+    y.sum().backward()
+    assert not x.grad.numpy().any()
+    assert fastnet.get_rng_state().tolist() == before
+    function(x, 0.5, True)
+    assert fastnet.get_rng_state().tolist() != before
+
+
+def test_dropping_all_keeps_nan_as_pytorch_does():
+    x = fastnet.tensor([1.0, np.nan, np.inf])
+    assert np.isnan(fastnet.nn.functional.dropout(x, 1.0).numpy()).tolist() == [False, True, True]

@@ -33,16 +33,18 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """Each element zeroed with probability ``p`` and the others scaled by 1 / (1 - p), in training only.
 
     Srivastava et al.: Dropout (JMLR 2014). The mask comes from the default generator: same seed, same mask, on every
-    device.
+    device. Nothing is drawn for p of 0 (the input itself is returned) or 1.
 
     Raises:
         ValueError: p is not between 0 and 1.
     """
     p = check_probability("dropout", p)
-    if not training:
-        check_tensor("dropout", input)
-        return input
+    check_tensor("dropout", input)
+    if not training or p == 0 or not input.numel():
+        return input  # and takes no place in the generator's stream
     check_floating("dropout", input)
+    if p == 1:
+        return input.mul_(0) if inplace else input * 0  # what is no number stays so
     source = old_value(input) if inplace else input
     result = Dropout.apply(
         source, p, default_generator.state_array(namespace(input._data)), default_generator.next_offset()
@@ -53,7 +55,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 def _by_channels(name: str, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
     p = check_probability(name, p)
     check_tensor(name, input)
-    if not training:
+    if not training or p == 0 or not input.numel():
         return input
     check_floating(name, input)
     if input.dim() < 2:
@@ -116,7 +118,7 @@ def _maybe_batched(name: str, input: Tensor, unbatched: int, p: float, training:
     if input.dim() != unbatched:
         return _by_channels(name, input, p, training, inplace)
     p = check_probability(name, p)
-    if not training:
+    if not training or p == 0 or not input.numel():
         return input
     check_floating(name, input)
     mask = dropout(_channels(Tensor._wrap(input._data[None])), p)
