@@ -2,7 +2,7 @@
 #pragma once
 #include "../device/activation.cuh"
 #include "../device/convert.cuh"
-#include "../device/vector.cuh"
+#include "../device/staged_results.cuh"
 #include "matmul.h"
 #include <algorithm>
 
@@ -35,29 +35,6 @@ __device__ __forceinline__ MatmulPosition matmul_position(int64_t t, int64_t til
 
 // Which arrays can be accessed a run of columns at once: one that starts at a multiple of its length and ends within n.
 struct MatmulRuns { bool out, bias, c, residual; };
-
-// kN neighbours: as accesses of 16 bytes, or one.
-template <int kN, class T>
-__device__ __forceinline__ void store_run(T* to, const float (&value)[kN]) {
-    constexpr int kPiece = kN * sizeof(T) <= 16 ? kN : 16 / int(sizeof(T));
-#pragma unroll
-    for (int i = 0; i < kN; i += kPiece) {
-        Vector<T, kPiece> v;
-#pragma unroll
-        for (int j = 0; j < kPiece; ++j) v[j] = convert<T>(value[i + j]);
-        store_vector(to + i, v);
-    }
-}
-template <int kN, class T>
-__device__ __forceinline__ void load_run(float (&value)[kN], const T* from) {
-    constexpr int kPiece = kN * sizeof(T) <= 16 ? kN : 16 / int(sizeof(T));
-#pragma unroll
-    for (int i = 0; i < kN; i += kPiece) {
-        const Vector<T, kPiece> v = load_vector<kPiece>(from + i);
-#pragma unroll
-        for (int j = 0; j < kPiece; ++j) value[i + j] = convert<float>(v[j]);
-    }
-}
 
 template <class T, class Sum>
 __device__ __forceinline__ void matmul_store(void* to, int64_t index, Sum value, bool wide) {
@@ -159,27 +136,4 @@ MatmulRuns matmul_runs(const MatmulArguments& x) {
     };
     return {x.n % kN == 0 && aligned(x.out, x.wide_out) && aligned(x.preactivation, x.wide_out),
             x.bias_stride == 1 && aligned(x.bias, false), addend(x.c), addend(x.residual)};
-}
-
-// Where a result is staged in a tile of kColumns floats: pairs of a half-warp, four rows of eight, then meet 32 banks.
-template <int kColumns>
-__device__ __forceinline__ int matmul_staged_index(int row, int column) {
-    return row * kColumns + (column ^ ((kColumns >= 32 ? row & 3 : row >> 1 & 1) << 3));
-}
-
-// kN staged results. Eight lanes are served at a time; where each reads two vectors, half of them begin with the second,
-// so that the eight meet 32 banks.
-template <int kN>
-__device__ __forceinline__ void matmul_read_staged(float (&value)[kN], const float* from) {
-    if constexpr (kN == 4) {
-        const Vector<float, 4> v = load_vector<4>(from);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) value[i] = v[i];
-    } else {
-        static_assert(kN == 8);
-        const bool late = threadIdx.x / 4 % 2;
-        const Vector<float, 4> first = load_vector<4>(from + (late ? 4 : 0)), second = load_vector<4>(from + (late ? 0 : 4));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) value[i] = late ? second[i] : first[i], value[4 + i] = late ? first[i] : second[i];
-    }
 }

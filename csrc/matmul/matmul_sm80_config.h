@@ -1,5 +1,6 @@
 // The sm80 family: mma.sync fed by cp.async and ldmatrix, for float16, bfloat16 and float32 (as 3xTF32, or TF32 on request).
 #pragma once
+#include "../host/mma_stage.h"
 #include "matmul_config.h"
 #include <algorithm>
 
@@ -32,8 +33,7 @@ constexpr MatmulSm80Tile kMatmulSm80Tiles[] = {
     {128, 16, 4, 1, true, true, 135, 0.6}, // few columns
 };
 
-constexpr int kMatmulSm80Step = 32;      // k of a stage: rows of 64 bytes, 128 for float32
-constexpr int kMatmulSm80MaxStages = 6;
+constexpr int kMatmulSm80Step = kMmaStep, kMatmulSm80MaxStages = kMmaMaxStages;
 
 constexpr bool matmul_sm80_has(DType dtype) {
     return dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
@@ -45,12 +45,8 @@ inline const MatmulSm80Tile* matmul_sm80_tile(int rows, int columns) {
     return nullptr;
 }
 
-// Rows of results that pass through shared memory at once: all of the tile, or half where that is more than 64 KiB.
-constexpr int matmul_sm80_staged_rows(int rows, int columns) { return rows * columns * 4 > 65536 ? rows / 2 : rows; }
-
 inline int matmul_sm80_shared_bytes(const MatmulConfig& c, DType dtype) {
-    const int stages = c.stages * (c.rows + c.columns) * kMatmulSm80Step * matmul_item_bytes(dtype);
-    return std::max(stages, matmul_sm80_staged_rows(c.rows, c.columns) * c.columns * 4);
+    return mma_shared_bytes(c.rows, c.columns, c.stages, matmul_item_bytes(dtype));
 }
 
 // The config of a tile: four stages, more where tiles are small and what is on its way must hide the latency of memory.

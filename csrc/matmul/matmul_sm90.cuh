@@ -357,7 +357,7 @@ struct Results {
             for (int i = 0; i < kN; i += 64) {   // which registers is known to the compiler
                 if (i != first) continue;
                 each_pair<64>(sums, i, [&](int row, int column, const Vector<float, 2>& v) {
-                    store_vector(staged + matmul_staged_index<64>(row, column), v);
+                    store_vector(staged + staged_index<64>(row, column), v);
                 });
             }
             sync();
@@ -367,7 +367,7 @@ struct Results {
                     const int row = i / (64 / kRun), column = i % (64 / kRun) * kRun;
                     if (row0 + row >= x.m || column0 + first + column >= x.n) continue;
                     float value[kRun];
-                    matmul_read_staged(value, staged + matmul_staged_index<64>(row, column));
+                    read_staged(value, staged + staged_index<64>(row, column));
                     matmul_finish_run<T>(x, runs, at, product, row0 + row, column0 + first + column, value);
                 }
             } else {
@@ -375,7 +375,7 @@ struct Results {
                 for (int i = thread; i < 64 * 64; i += 128) {
                     const int row = i / 64, column = i % 64;
                     if (row0 + row >= x.m || column0 + first + column >= x.n) continue;
-                    float value[1] = {staged[matmul_staged_index<64>(row, column)]};
+                    float value[1] = {staged[staged_index<64>(row, column)]};
                     matmul_finish_run<T>(x, MatmulRuns{}, at, product, row0 + row, column0 + first + column, value);
                 }
             }
