@@ -28,12 +28,15 @@ def trace(func: F, *args: Any, **options: Any) -> F:
     return func
 
 
+def _same(function: F) -> F:
+    return function
+
+
 def ignore(drop: Any = False, **options: Any) -> Any:
     """The function itself, or a decorator that returns it."""
     if callable(drop):
         return drop
-    decorate: Callable[[F], F] = lambda function: function  # noqa: E731
-    return decorate
+    return _same
 
 
 export = unused = script_method = _overload_method = script
