@@ -3,6 +3,7 @@ zip files are read too. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -125,6 +126,21 @@ def _write_file(path: Path, write: Callable[[Any], None]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, too: a renamed file survives the power going."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that sync no folders
+            raise
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

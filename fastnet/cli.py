@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ def _positive(kind: type) -> Any:
     return parse
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to below 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     from fastnet._version import __version__
 
@@ -44,23 +52,50 @@ def _parser() -> argparse.ArgumentParser:
     )
     unset: Any = {"default": argparse.SUPPRESS}  # the recipe's own
     train.add_argument("recipe", help="which one; see below, with what it does by default")
-    train.add_argument("--epochs", type=_positive(int), help="passes over the training set", **unset)
-    train.add_argument("--batch-size", type=_positive(int), help="examples a step", **unset)
-    train.add_argument("--lr", type=_positive(float), help="learning rate at the start, or at its peak", **unset)
-    train.add_argument("--seed", type=int, help="of parameters, order and dropout (default: 0)", **unset)
     train.add_argument("--data", type=Path, help="a file to learn from, where the recipe says so", **unset)
+    train.add_argument("--epochs", type=_positive(int), help="passes over the training set", **unset)
+    train.add_argument("--batch-size", type=_positive(int), help="examples a batch", **unset)
+    train.add_argument("--lr", type=_positive(float), help="learning rate at the start, or at its peak", **unset)
+    train.add_argument(
+        "--precision",
+        choices=["float32", "tf32", "bfloat16", "float16"],
+        help="of products: float32; tf32, their operands rounded to 10 bits; bfloat16 or float16, forward in 16 bits "
+        "where that is safe (default: float32)",
+        **unset,
+    )
+    train.add_argument("--seed", type=int, help="of parameters, order and dropout (default: 0)", **unset)
+    train.add_argument(
+        "--accumulate", type=_positive(int), help="batches whose gradients make one step (default: 1)", **unset
+    )
+    train.add_argument("--max-norm", type=_positive(float), help="gradients are scaled to at most this norm", **unset)
+    train.add_argument(
+        "--ema", type=_share, help="keep an exponential moving average of the weights with this decay", **unset
+    )
+    train.add_argument(
+        "--patience", type=_positive(int), help="stop after so many epochs without a better validation", **unset
+    )
     train.add_argument(
         "--out", type=Path, default=Path("runs"), help="folder for the run's files (default: runs/RECIPE)"
     )
+    train.add_argument(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=True,
+        help="go on from the newest checkpoint in --out, or from this checkpoint or folder, with its options",
+    )
+    train.add_argument(
+        "--checkpoint-every", type=_positive(int), help="steps between checkpoints (default: one an epoch)", **unset
+    )
+    train.add_argument(
+        "--plot", action=argparse.BooleanOptionalAction, default=True, help="draw the curves as PNG (default: yes)"
+    )
+    train.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     train.add_argument(
         "--kernels",
         choices=["reference", "emulated", "native"],
         default=None,
         help="which code runs operations (default: native on cuda, reference on cpu)",
-    )
-    train.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    train.add_argument(
-        "--plot", action=argparse.BooleanOptionalAction, default=True, help="draw curves.png (default: yes)"
     )
 
     commands.add_parser("info", help="what this machine and this installation have")
@@ -90,11 +125,16 @@ def _train(arguments: argparse.Namespace) -> int:
     from fastnet import kernels, recipes
     from fastnet._device import device, why_no_cuda
     from fastnet.errors import KernelsUnavailableError
+    from fastnet.train.checkpoints import CheckpointError
 
     if arguments.recipe not in recipes.RECIPES:
         return _fail(f"there is no recipe {arguments.recipe!r}; there is {', '.join(recipes.RECIPES)}")
-    if hasattr(arguments, "data") and not hasattr(recipes.RECIPES[arguments.recipe].Options(), "data"):
-        return _fail(f"--data: the recipe {arguments.recipe} takes no file")
+    recipe = recipes.RECIPES[arguments.recipe]
+    takes = {f.name for f in fields(recipe.Options)}
+    for name in _given(arguments):
+        if name not in takes:
+            lacks = "takes no file" if name == "data" else "has no such option"
+            return _fail(f"--{name.replace('_', '-')}: the recipe {arguments.recipe} {lacks}")
     try:
         where = device(arguments.device)
     except RuntimeError as error:
@@ -117,23 +157,77 @@ def _train(arguments: argparse.Namespace) -> int:
             kernels.use(arguments.kernels)
         except KernelsUnavailableError as error:
             return _fail(f"--kernels: {error}")
-    return _run_recipe(recipes.RECIPES[arguments.recipe], arguments, where, out)
+    try:
+        options = _options(recipe, arguments, where, out)
+    except (CheckpointError, OSError) as error:
+        return _fail(f"--resume: {error}")
+    return _run_recipe(recipe, arguments, options, where, out)
 
 
-def _run_recipe(recipe: Any, arguments: argparse.Namespace, where: Any, out: Path) -> int:
+_OURS = ("command", "recipe", "out", "resume", "plot", "device", "kernels")  # the others are recipes'
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The recipe's options that the command line gave."""
+    return {k: v for k, v in vars(arguments).items() if k not in _OURS}
+
+
+def _options(recipe: Any, arguments: argparse.Namespace, where: Any, out: Path) -> Any:
+    """The recipe's options: given ones, or its own; of a run that goes on the checkpoint's."""
+    from fastnet.train import checkpoints
+
+    resume = None if arguments.resume is None else out if arguments.resume is True else arguments.resume
+    kept: dict[str, Any] = {}
+    if resume is not None:
+        resume = checkpoints.find(resume)
+        kept = _kept(resume, recipe.Options().deciding())
+        if isinstance(kept.get("data"), str):
+            kept["data"] = Path(kept["data"])
+    options = recipe.Options(**{**kept, **_given(arguments)})
+    options.device, options.out, options.resume = str(where), out, resume
+    return options
+
+
+def _kept(path: Path, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The options in a checkpoint, of the names and kinds that the recipe's have."""
+    from fastnet.train import checkpoints
+
+    state = checkpoints.read(path)
+    run = state.get("run") if isinstance(state, dict) else None
+    kept = run.get("options") if isinstance(run, dict) else None
+    if not isinstance(kept, dict) or kept.keys() != defaults.keys():
+        raise checkpoints.CheckpointError(
+            f"{path}: run.options are not this recipe's: it is another recipe's checkpoint"
+        )
+    for name, value in kept.items():
+        kinds = {float: (int, float)}.get(type(defaults[name]), type(defaults[name]))
+        if defaults[name] is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise checkpoints.CheckpointError(f"{path}: run.options.{name} is {value!r:.100}")
+        if defaults[name] is None and value is not None and not isinstance(value, (int, float, str)):
+            raise checkpoints.CheckpointError(f"{path}: run.options.{name} is {value!r:.100}")
+    return kept
+
+
+def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where: Any, out: Path) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from fastnet.train.checkpoints import CheckpointError
+    from fastnet.train.interrupts import Interrupted
     from fastnet.utils.cost import readable
 
     console = Console()
-    given = {k: v for k, v in vars(arguments).items() if k in ("epochs", "batch_size", "lr", "seed", "data")}
-    options = recipe.Options(**given, device=str(where), out=out, progress=console.is_terminal)
+    options.progress = console.is_terminal
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     try:
         trainer, results = recipe.run(options)
+    except CheckpointError as error:
+        return _fail(f"--resume: {error}")
+    except Interrupted as stopped:
+        again = f"fastnet train {arguments.recipe} --out {arguments.out} --resume"
+        return _fail(f"{stopped}; go on with: {again}", 128 + stopped.signal)
     except (FloatingPointError, OSError, ValueError) as error:
-        if isinstance(error, (OSError, ValueError)) and "data" not in given:
+        if isinstance(error, (OSError, ValueError)) and "data" not in arguments:
             raise
         return _fail(str(error) if isinstance(error, FloatingPointError) else f"--data: {error}")
     except KeyboardInterrupt:
@@ -157,6 +251,8 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, where: Any, out: Pat
             f"{summary['validation_accuracy']:.2%} right, loss {summary['validation_loss']:.4f} nats (best, epoch "
             f"{summary['best_epoch']} of {summary['epochs']})",
         )
+    for warning in summary["warnings"]:
+        table.add_row("warning", warning)
     table.add_row("time", f"{summary['seconds']:.1f} s")
     table.add_row(
         "operations", f"{readable(summary['flops_total'], 'FLOP')}, {readable(summary['flops_per_second'], 'FLOP/s')}"

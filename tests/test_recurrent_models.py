@@ -64,7 +64,7 @@ def test_gradients_stop_between_chunks_and_the_state_does_not():
     x = fastnet.randint(0, 11, (2, 8))
     trainer.begin_pass()
     trainer.step(x[:, :4], x[:, 1:5])
-    assert all(not s.requires_grad for s in trainer.state)
+    assert all(not s.requires_grad for s in trainer.carried)
     carried = trainer.logits(x[:, 4:]).detach().numpy()
     np.testing.assert_allclose(carried, net(x)[0][:, 4:].detach().numpy(), rtol=0, atol=1e-6)
     trainer.begin_pass()

@@ -12,7 +12,7 @@ import pytest
 import fastnet
 from fastnet import kernels
 from fastnet.cli import main
-from fastnet.recipes import mlp
+from fastnet.recipes import RECIPES, mlp
 from fastnet.utils.cost import count, readable
 
 
@@ -101,6 +101,7 @@ def test_nan_is_caught():
         (["train", "mlp", "--kernels", "emulated", "--device", "cuda"], "cuda"),
         (["train", "mlp", "--out", "/proc/nothing"], "--out"),
         (["train", "mlp", "--data", "text"], "takes no file"),
+        (["train", "gan", "--ema", "0.9"], "--ema: the recipe gan has no such option"),
     ],
 )
 def test_friendly_errors(arguments, word, capsys, tmp_path):
@@ -116,6 +117,8 @@ def test_friendly_errors(arguments, word, capsys, tmp_path):
         ["train", "mlp", "--epochs", "0"],
         ["train", "mlp", "--lr", "nan"],
         ["train", "mlp", "--batch-size", "x"],
+        ["train", "mlp", "--precision", "float8"],
+        ["train", "mlp", "--ema", "1"],
         [],
         ["dance"],
     ],
@@ -125,6 +128,17 @@ def test_bad_options_exit_with_usage(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_all_recipes_share_one_page_of_options(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    page = capsys.readouterr().out
+    for option in "data epochs batch-size lr precision seed out resume plot accumulate max-norm ema patience".split():
+        assert f"--{option} " in page or f"--{option}," in page or f"--{option}]" in page, option
+    for name, recipe in RECIPES.items():
+        assert f"  {name}: " in page
+        assert {"epochs", "batch_size", "lr", "precision", "seed"} <= set(recipe.Options().deciding())
 
 
 def test_counting_counts_both_implementations_alike():

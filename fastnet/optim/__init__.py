@@ -1,10 +1,10 @@
 """Optimizers and learning-rate schedules, as ``torch.optim``."""
 
-from fastnet.optim import lr_scheduler
+from fastnet.optim import lr_scheduler, swa_utils
 from fastnet.optim.adagrad import Adagrad
 from fastnet.optim.adam import Adam, AdamW
 from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rmsprop import RMSprop
 from fastnet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler", "swa_utils"]

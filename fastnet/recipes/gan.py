@@ -7,32 +7,28 @@ and on).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fastnet
 from fastnet.data import digits
 from fastnet.models import DCGAN
 from fastnet.nn import functional as F
+from fastnet.recipes.options import Options as SharedOptions
 from fastnet.train.adversarial import AdversarialTrainer
 from fastnet.train.figures import draw_images
 from fastnet.utils.data import DataLoader, TensorDataset
 
 
 @dataclass
-class Options:
+class Options(SharedOptions):
     """What the command line sets."""
 
     epochs: int = 80
     batch_size: int = 64
     lr: float = 1e-3
-    seed: int = 0
     latent: int = 32
     image_size: int = 16
     width: int = 32
-    device: str = "cpu"
-    out: Path | None = None
-    progress: bool = True
 
 
 def images(dataset: TensorDataset, size: int) -> TensorDataset:
@@ -70,8 +66,6 @@ def run(options: Options) -> tuple[AdversarialTrainer, dict[str, Any]]:
         folder.mkdir(exist_ok=True)
         draw_images((drawn + 1) / 2, folder / f"epoch_{number:03}.png", f"Samples after epoch {number}")
 
-    trainer = AdversarialTrainer(
-        gan, *optimizers, device=options.device, out=options.out, progress=options.progress, after_epoch=after_epoch
-    )
+    trainer = AdversarialTrainer(gan, *optimizers, after_epoch=after_epoch, **options.for_trainer())
     trainer.fit(DataLoader(train, options.batch_size, shuffle=True, drop_last=True), options.epochs)
     return trainer, {}

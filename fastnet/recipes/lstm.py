@@ -9,47 +9,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fastnet
 from fastnet._tensor import Tensor
 from fastnet.data.text import Streams
 from fastnet.models import CharLSTM
+from fastnet.recipes.options import TextOptions
 from fastnet.recipes.transformer import divided, show_sample
 from fastnet.train import Trainer
 
 
 @dataclass
-class Options:
+class Options(TextOptions):
     """What the command line sets."""
 
     epochs: int = 8
     batch_size: int = 32
     lr: float = 4e-3
-    seed: int = 0
-    data: Path | None = None
+    max_norm: float | None = 1.0
     length: int = 48
     embedding: int = 48
     hidden: int = 192
     layers: int = 1
     dropout: float = 0.0
     characters: int = 300_000
-    sampled: int = 300
-    device: str = "cpu"
-    out: Path | None = None
-    progress: bool = True
 
 
 class CarryingTrainer(Trainer):
     """A trainer whose model takes a state and gives the next: (logits, state)."""
 
-    def begin_pass(self) -> None:
-        self.state: Any = None
-
     def logits(self, x: Tensor) -> Tensor:
-        logits, state = self.model(x, self.state)
-        self.state = tuple(s.detach() for s in state)
+        logits, state = self.model(x, self.carried)
+        self.carried = tuple(s.detach() for s in state)
         return logits
 
 
@@ -64,7 +56,8 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
         options.device
     )
     optimizer = fastnet.optim.Adam(model.parameters(), lr=options.lr)
-    scheduler = fastnet.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs * len(train))
+    steps = options.epochs * -(-len(train) // options.accumulate)
+    scheduler = fastnet.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     prompt = train.x[:1, :1].to(options.device)
 
     def after_epoch(number: int) -> None:
@@ -76,17 +69,13 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
         optimizer,
         scheduler=scheduler,
         schedule_by="step",
-        device=options.device,
-        out=options.out,
-        progress=options.progress,
         units="characters",
         best_by="loss",
-        max_norm=1.0,
         after_epoch=after_epoch,
+        **options.for_trainer(),
     )
     trainer.fit(train, validation, options.epochs)
-    if options.out is not None:
-        model.load_state_dict(fastnet.load(options.out / "checkpoint.safetensors"))
+    trainer.load_best()
     loss, accuracy = trainer.evaluate(test)
     return trainer, {
         "test_loss": loss,

@@ -6,30 +6,26 @@ Stochastic gradient descent with Nesterov momentum, a learning rate that falls a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fastnet
 from fastnet.data import digits
 from fastnet.models import resnet_cifar
 from fastnet.recipes.cnn import images
+from fastnet.recipes.options import ClassifierOptions
 from fastnet.train import Trainer
 from fastnet.utils.data import DataLoader
 
 
 @dataclass
-class Options:
+class Options(ClassifierOptions):
     """What the command line sets."""
 
     epochs: int = 15
     batch_size: int = 32
     lr: float = 0.1
-    seed: int = 0
     depth: int = 14
     width: int = 16
-    device: str = "cpu"
-    out: Path | None = None
-    progress: bool = True
 
 
 def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
@@ -39,11 +35,8 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
     model = resnet_cifar(options.depth, 10, 1, options.width).to(options.device)
     optimizer = fastnet.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = fastnet.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs)
-    trainer = Trainer(
-        model, optimizer, scheduler=scheduler, device=options.device, out=options.out, progress=options.progress
-    )
+    trainer = Trainer(model, optimizer, scheduler=scheduler, **options.for_trainer())
     trainer.fit(DataLoader(train, options.batch_size, shuffle=True), DataLoader(validation, 180), options.epochs)
-    if options.out is not None:
-        model.load_state_dict(fastnet.load(options.out / "checkpoint.safetensors"))
+    trainer.load_best()
     loss, accuracy = trainer.evaluate(DataLoader(test, 360))
     return trainer, {"test_loss": loss, "test_accuracy": accuracy}

@@ -6,7 +6,6 @@ Batches are packed: no step is computed for padding. The data are ``fastnet.data
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fastnet
@@ -15,24 +14,22 @@ from fastnet.data import strokes
 from fastnet.data.strokes import SHAPES
 from fastnet.models import RNNClassifier
 from fastnet.nn.utils.rnn import PackedSequence, pack_sequence
+from fastnet.recipes.options import ClassifierOptions
 from fastnet.train import Trainer
 from fastnet.utils.data import DataLoader
 
 
 @dataclass
-class Options:
+class Options(ClassifierOptions):
     """What the command line sets."""
 
     epochs: int = 30
     batch_size: int = 16
     lr: float = 2e-3
-    seed: int = 0
+    max_norm: float | None = 1.0
     hidden: int = 64
     layers: int = 1
     count: int = 2400
-    device: str = "cpu"
-    out: Path | None = None
-    progress: bool = True
 
 
 def packed(items: list[tuple[Tensor, Tensor]]) -> tuple[PackedSequence, Tensor]:
@@ -48,20 +45,10 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
     model = RNNClassifier(4, len(SHAPES), options.hidden, options.layers).to(options.device)
     optimizer = fastnet.optim.Adam(model.parameters(), lr=options.lr)
     scheduler = fastnet.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs)
-    trainer = Trainer(
-        model,
-        optimizer,
-        scheduler=scheduler,
-        device=options.device,
-        out=options.out,
-        progress=options.progress,
-        units="series",
-        max_norm=1.0,
-    )
+    trainer = Trainer(model, optimizer, scheduler=scheduler, units="series", **options.for_trainer())
     loaders = [DataLoader(part, 256, collate_fn=packed) for part in (validation, test)]
     loader = DataLoader(train, options.batch_size, shuffle=True, collate_fn=packed)
     trainer.fit(loader, loaders[0], options.epochs)
-    if options.out is not None:
-        model.load_state_dict(fastnet.load(options.out / "checkpoint.safetensors"))
+    trainer.load_best()
     loss, accuracy = trainer.evaluate(loaders[1])
     return trainer, {"test_loss": loss, "test_accuracy": accuracy}

@@ -9,36 +9,30 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fastnet
 from fastnet.data.text import Characters, Chunks, python_docs, read_text
 from fastnet.models import GPT, GPTConfig
+from fastnet.recipes.options import TextOptions
 from fastnet.train import Trainer
 from fastnet.train.figures import draw_attention
 from fastnet.utils.data import DataLoader
 
 
 @dataclass
-class Options:
+class Options(TextOptions):
     """What the command line sets."""
 
     epochs: int = 6
     batch_size: int = 16
     lr: float = 3e-3
-    seed: int = 0
-    data: Path | None = None
+    max_norm: float | None = 1.0
     length: int = 64
     width: int = 128
     layers: int = 2
     heads: int = 4
     dropout: float = 0.0
-    characters: int = 200_000
-    sampled: int = 300
-    device: str = "cpu"
-    out: Path | None = None
-    progress: bool = True
 
 
 def divided(options: Any, least: int) -> tuple[Characters, list[Any]]:
@@ -62,8 +56,10 @@ def show_sample(trainer: Trainer, number: int, sample: str) -> None:
     text = f"--- epoch {number}, validation loss {loss:.3f} nats a character ---\n{sample}\n"
     trainer.say(text)
     if trainer.out is not None:
-        with open(trainer.out / "samples.txt", "w" if number == 1 else "a", encoding="utf-8") as f:
-            f.write(text)
+        path = trainer.out / "samples.txt"
+        before = path.read_text(encoding="utf-8") if number > 1 and path.exists() else ""
+        # A run that goes on from a checkpoint may have written this epoch's sample before.
+        path.write_text(before.split(f"--- epoch {number},")[0] + text, encoding="utf-8")
 
 
 def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
@@ -83,7 +79,7 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
         lr=options.lr,
         betas=(0.9, 0.99),
     )
-    steps = options.epochs * len(loader)
+    steps = options.epochs * -(-len(loader) // options.accumulate)
     scheduler = fastnet.optim.lr_scheduler.OneCycleLR(
         optimizer, options.lr, total_steps=steps + 1, pct_start=0.1, cycle_momentum=False
     )
@@ -98,17 +94,14 @@ def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
         optimizer,
         scheduler=scheduler,
         schedule_by="step",
-        device=options.device,
-        out=options.out,
-        progress=options.progress,
         units="characters",
         best_by="loss",
-        max_norm=1.0,
         after_epoch=after_epoch,
+        **options.for_trainer(),
     )
     trainer.fit(loader, DataLoader(validation, 4 * options.batch_size), options.epochs)
+    trainer.load_best()
     if options.out is not None:
-        model.load_state_dict(fastnet.load(options.out / "checkpoint.safetensors"))
         shown = test.x[:1, :28].to(options.device)
         maps = [m[0].cpu().numpy() for m in model.eval().attention_maps(shown)]
         title = "What each character attends to (shade: square root of the probability)"

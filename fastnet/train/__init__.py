@@ -1,6 +1,8 @@
-"""Training: the loop, what it writes, and its curves."""
+"""Training: the loop, what it writes, its checkpoints, and its curves."""
 
+from fastnet.train.checkpoints import CheckpointError
+from fastnet.train.interrupts import Interrupted
 from fastnet.train.run import Run
 from fastnet.train.trainer import History, Trainer
 
-__all__ = ["History", "Run", "Trainer"]
+__all__ = ["CheckpointError", "History", "Interrupted", "Run", "Trainer"]

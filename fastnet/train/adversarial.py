@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import fastnet
+from fastnet import nn
 from fastnet._serialization import save
 from fastnet._tensor import Tensor
 from fastnet.nn import functional as F
-from fastnet.train import figures
+from fastnet.train import diagnosis, figures
 from fastnet.train.run import Run
 
 
@@ -39,9 +41,14 @@ class AdversarialTrainer(Run):
         generator_optimizer, discriminator_optimizer: over their parameters.
         real_target: what the discriminator is to say of real images: 1, or a little less (Salimans et al. 2016,
             section 3.4).
+        max_norm: gradients of either are scaled so that their norm is at most this; None leaves them.
         device, out, progress: as ``Trainer``'s.
         after_epoch: called with the epoch's number once its numbers are written.
+        precision, checkpoint_every, resume, options: as ``Run``'s; precision is not "float16".
     """
+
+    Row = AdversarialEpoch
+    totals_are = ("generator's loss", "discriminator's loss", "real", "fake", "images")
 
     def __init__(
         self,
@@ -50,64 +57,113 @@ class AdversarialTrainer(Run):
         discriminator_optimizer: Any,
         *,
         real_target: float = 0.9,
+        max_norm: float | None = None,
         device: str = "cpu",
         out: Path | None = None,
         progress: bool = True,
         after_epoch: Callable[[int], None] | None = None,
+        precision: str = "float32",
+        checkpoint_every: int | None = None,
+        resume: Path | None = None,
+        options: dict[str, Any] | None = None,
     ):
-        super().__init__(device, out, progress, "images")
-        self.model, self.real_target, self.after_epoch = gan, real_target, after_epoch
+        super().__init__(
+            device,
+            out,
+            progress,
+            "images",
+            precision=precision,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            options=options,
+        )
+        if precision == "float16":
+            raise ValueError(
+                "AdversarialTrainer: precision is 'float16', expected 'bfloat16' or float32's: its losses "
+                "are not scaled"
+            )
+        self.model, self.real_target, self.max_norm, self.after_epoch = gan, real_target, max_norm, after_epoch
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+
+    def parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
 
     def step(self, images: Tensor) -> tuple[float, float, float, float]:
         """One step of both; losses of generator and discriminator, mean probability of being real of real and of
         generated images."""
-        generator, discriminator = self.model.generator, self.model.discriminator
-        n = images.shape[0]
-        fakes = generator(fastnet.randn(n, generator.latent, device=images.device))
-        real, fake = discriminator(images), discriminator(fakes.detach())
-        ones = fastnet.ones_like(real)
-        loss = F.binary_cross_entropy_with_logits(real, self.real_target * ones)
-        loss = loss + F.binary_cross_entropy_with_logits(fake, 0 * ones)
+        loss, totals = self.train_step([(images, None)])
+        n = len(images)
+        return loss, totals[1] / n, totals[2] / n, totals[3] / n
+
+    def _judged(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The discriminator's loss, generated images, and the logits of real and of generated images."""
+        with self.autocast():
+            fakes = self.model.generator(
+                fastnet.randn(images.shape[0], self.model.generator.latent, device=images.device)
+            )
+            real, fake = self.model.discriminator(images), self.model.discriminator(fakes.detach())
+            ones = fastnet.ones_like(real)
+            loss = F.binary_cross_entropy_with_logits(real, self.real_target * ones)
+            return loss + F.binary_cross_entropy_with_logits(fake, 0 * ones), fakes, real, fake
+
+    def _fooled(self, fakes: Tensor) -> Tensor:
+        """The generator's loss on its images."""
+        with self.autocast():
+            logits = self.model.discriminator(fakes)
+            return F.binary_cross_entropy_with_logits(logits, fastnet.ones_like(logits))
+
+    def diagnosed_loss(self, batch: Any) -> Tensor:
+        loss, fakes, _, _ = self._judged(batch[0])
+        return loss + self._fooled(fakes)
+
+    def train_step(self, batches: Sequence[Any]) -> tuple[float, Sequence[float]]:
+        self.begin_step()
+        ((images, *_),) = batches
+        loss, fakes, real, fake = self._judged(images)
+        of_discriminator = self.check_finite("discriminator's loss", loss.item(), batches)
         self.discriminator_optimizer.zero_grad()
         loss.backward()
-        self.discriminator_optimizer.step()
+        self._update(self.discriminator_optimizer, self.model.discriminator, batches)
 
-        generator_loss = F.binary_cross_entropy_with_logits(discriminator(fakes), ones)
+        loss = self._fooled(fakes)
+        of_generator = self.check_finite("generator's loss", loss.item(), batches)
         self.generator_optimizer.zero_grad()
-        generator_loss.backward()
-        self.generator_optimizer.step()
-        return (
-            self.finite("generator's loss", generator_loss.item()),
-            self.finite("discriminator's loss", loss.item()),
-            real.detach().sigmoid().mean().item(),
-            fake.detach().sigmoid().mean().item(),
-        )
+        loss.backward()
+        self._update(self.generator_optimizer, self.model.generator, batches)
+        shares = [x.detach().float().sigmoid().mean().item() for x in (real, fake)]
+        n = len(images)
+        return of_generator, [n * v for v in (of_generator, of_discriminator, *shares, 1.0)]
+
+    def _update(self, optimizer: Any, part: nn.Module, batches: Sequence[Any]) -> None:
+        parameters = [p for p in part.parameters() if p.grad is not None]
+        norm = float(np.sqrt(np.square(diagnosis.gradient_norms(parameters)).sum()))
+        self.check_finite("gradient", norm, batches)
+        if self.max_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, fastnet.tensor(norm))
+        optimizer.step()
 
     def fit(self, images: Any, epochs: int) -> Any:
-        """Train for so many passes over a loader of (images, anything); keeps the last checkpoint."""
-        with self.running(epochs * len(images)) as advance:
-            for number in range(1, epochs + 1):
-                self.history.epochs.append(self._epoch(number, images, advance))
-                if self.out is not None:
-                    save(self.model.state_dict(), self.out / "checkpoint.safetensors")
-                self.write_metrics()
-                if self.after_epoch is not None:
-                    self.after_epoch(number)
+        """Train until so many passes over a loader of (images, anything) are done; keeps the last model. Raises as
+        ``Run.train``."""
+        self.train(images, epochs)
         return self.history
 
-    def _epoch(self, number: int, images: Any, advance: Callable[[str], None]) -> AdversarialEpoch:
-        sums, n, started = [0.0] * 4, 0, time.perf_counter()
-        for x, _ in images:
-            x = x.to(self.device)
-            values = self.counted(self.step, x)
-            self.history.step_losses.append(values[0])
-            n += len(x)
-            sums = [s + v * len(x) for s, v in zip(sums, values, strict=True)]
-            advance(f"epoch {number}  generator {sums[0] / n:.3f}  discriminator {sums[1] / n:.3f}")
-        seconds = time.perf_counter() - started
-        g, d, real, fake = (s / n for s in sums)
-        return AdversarialEpoch(number, g, d, real, fake, seconds, n / seconds)
+    def describe(self, number: int) -> str:
+        g, d, _, _, n = self.totals
+        return f"epoch {number}  generator {g / n:.3f}  discriminator {d / n:.3f}"
+
+    def end_epoch(self, number: int, seconds: float) -> None:
+        g, d, real, fake, n = self.totals
+        self.history.epochs.append(AdversarialEpoch(number, g / n, d / n, real / n, fake / n, seconds, n / seconds))
+        if self.out is not None:
+            save(self.model.state_dict(), self.out / "checkpoint.safetensors")
+        self.write_metrics()
+        if self.after_epoch is not None:
+            self.after_epoch(number)
 
     def results(self) -> dict[str, Any]:
         last = self.history.epochs[-1]

@@ -29,6 +29,41 @@ def draw_lines(axes: Any, x: Sequence[float], lines: Mapping[str, Sequence[float
     axes.legend()
 
 
+def draw_gradients(
+    norms: Sequence[float], steps: Sequence[int], by_layer: np.ndarray, names: Sequence[str], path: Path, title: str
+) -> None:
+    """Gradient norms by step: of all parameters, and of each layer's weights.
+
+    Args:
+        norms: one a step.
+        steps: those that by_layer has.
+        by_layer: (len(steps), len(names)).
+        names: the layers, the first first.
+        path: the PNG file.
+        title: above it.
+    """
+    import matplotlib
+
+    figure = new_figure(10, 4)
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    all_steps = np.arange(1, len(norms) + 1)
+    left.plot(all_steps, norms, linewidth=0.8)
+    left.set(title="All gradients, before clipping", xlabel="step", ylabel="Euclidean norm", yscale="log")
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, max(len(names), 2)))
+    few = len(names) <= 8  # a legend of more hides the lines: the first and the last then
+    for i, name in enumerate(names):
+        label = name if few or i in (0, len(names) - 1) else None
+        right.plot(steps, by_layer[:, i], color=colours[i], linewidth=0.8, label=label)
+    shades = "" if few else f" ({len(names)} layers, dark to light)"
+    right.set(title=f"By layer{shades}", xlabel="step", ylabel="Euclidean norm", yscale="log")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    if names:
+        right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=120)
+
+
 def draw_attention(maps: Sequence[np.ndarray], text: str, path: Path, title: str) -> None:
     """Attention probabilities, a row of panels a layer and a panel a head.
 

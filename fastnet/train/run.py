@@ -1,26 +1,40 @@
-"""What every training run keeps and writes: a progress bar, numbers by epoch, cost, files."""
+"""What every training run does, whatever it trains: passes over a loader with a progress bar, checkpoints from which it
+goes on to the same bits, numbers by epoch and by step, cost, files."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import fastnet
+from fastnet._tensor import Tensor
+from fastnet.train import checkpoints, resume
+from fastnet.train.diagnosis import where_not_finite
+from fastnet.train.interrupts import Interrupted, Stop, stoppable
+from fastnet.train.place import Batches, random_state, set_random_state
 from fastnet.utils import cost
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
 @dataclass
 class History:
-    """What a run gave: one row an epoch, and what it cost. Rows are dataclasses with at least ``epoch``, ``seconds``
-    and ``examples_per_second``."""
+    """What a run gave: one row an epoch, a loss a step, and what it cost. Rows are dataclasses with at least ``epoch``,
+    ``seconds`` and ``examples_per_second``."""
 
     epochs: list[Any] = field(default_factory=list)
     step_losses: list[float] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     flops_per_step: int = 0
     flops_total: int = 0
     seconds: float = 0.0
@@ -35,26 +49,284 @@ class Run:
         out: folder for the run's files. None writes nothing.
         progress: whether to draw a progress bar.
         units: what an example is called, in the plural.
+        precision: "float32"; "tf32", which allows TF32 in products of float32 matrices; "bfloat16" or "float16", which
+            autocast forward (float16 with a scaled loss).
+        accumulate: batches whose gradients are added up for one step; the loss is their mean.
+        checkpoint_every: steps between checkpoints; at the end of every epoch there is one anyway. They are written
+            to ``out/checkpoints``.
+        resume: a checkpoint, or a folder with checkpoints, from which to go on; None begins.
+        options: plain values by name that decide what the run computes; a checkpoint with others is refused.
     """
 
-    def __init__(self, device: str, out: Path | None, progress: bool, units: str):
+    Row: type  # of one epoch
+    totals_are: tuple[str, ...] = ()  # the names of what a step adds up over an epoch
+
+    def __init__(
+        self,
+        device: str,
+        out: Path | None,
+        progress: bool,
+        units: str,
+        *,
+        precision: str = "float32",
+        accumulate: int = 1,
+        checkpoint_every: int | None = None,
+        resume: Path | None = None,
+        options: dict[str, Any] | None = None,
+    ):
+        name = type(self).__name__
+        if precision not in PRECISIONS:
+            raise ValueError(f"{name}: precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+        for argument, value in (("accumulate", accumulate), ("checkpoint_every", checkpoint_every)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}: {argument} is {value!r}, expected a positive integer")
         self.device, self.out, self.progress, self.units = device, out, progress, units
+        self.precision, self.accumulate, self.checkpoint_every = precision, accumulate, checkpoint_every
+        self.resume, self.options = resume, options or {}
         self.history: Any = History()
+        self.carried: Any = None  # tensors that the model hands from batch to batch
+        self.totals = [0.0] * len(self.totals_are)
+        self._batches: Batches | None = None
+        self._loader: Any = None
+        self._began: float | None = None
+        self._seconds_before = self._epoch_seconds = 0.0
         self._say: Callable[[str], None] = lambda text: print(text, flush=True)
+
+    # ---- what a trainer defines --------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, Any]:
+        """Everything with a ``state_dict`` that a checkpoint holds, by name; None for what this run has not."""
+        raise NotImplementedError
+
+    def train_step(self, batches: Sequence[Any]) -> tuple[float, Sequence[float]]:
+        """One step on so many batches; its loss, and what it adds to the totals."""
+        raise NotImplementedError
+
+    def end_epoch(self, number: int, seconds: float) -> None:
+        """Add the epoch's row to the history, from the totals; whatever else there is to do then."""
+        raise NotImplementedError
+
+    def describe(self, number: int) -> str:
+        """The epoch so far, for the progress bar."""
+        return f"epoch {number}"
+
+    def finished(self) -> bool:
+        """Whether to stop before all epochs are done."""
+        return False
+
+    def begin_pass(self) -> None:
+        """Called before each pass over a loader: for models that carry a state from batch to batch."""
+        self.carried = None
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def train(self, loader: Any, epochs: int) -> None:
+        """Train until so many epochs are done, from a checkpoint on if there is one to resume.
+
+        Raises:
+            CheckpointError, FileNotFoundError: the checkpoint to resume is damaged, another run's, or not there;
+                nothing was changed.
+            FloatingPointError: a loss or gradient became NaN or infinite; says at which step and in which layer.
+            Interrupted: Ctrl-C or SIGTERM; the step was finished and a checkpoint written.
+        """
+        self._loader, place = loader, None
+        if self.resume is not None:
+            place = self._load(checkpoints.find(self.resume))
+        per_epoch = -(-len(loader) // self.accumulate)
+        with self.running(epochs * per_epoch) as advance, stoppable() as stop:
+            while len(self.history.epochs) < epochs and not self.finished():
+                number = len(self.history.epochs) + 1
+                self._epoch(number, place, stop, advance)
+                place = None
+                self.end_epoch(number, self._epoch_seconds)
+                self._end_pass()
+                self.checkpoint()
+                self._obey(stop)
+
+    def _epoch(self, number: int, place: Any, stop: Stop, advance: Callable[[str], None]) -> None:
+        if place is None:
+            self._end_pass()
+            self.begin_pass()
+        self._batches = Batches(self._loader, place)
+        while True:
+            began = time.perf_counter()
+            batches = list(itertools.islice(self._batches, self.accumulate))
+            if not batches:
+                return
+            loss, totals = self.counted(self.train_step, [self.placed(b) for b in batches])
+            self.history.step_losses.append(loss)
+            self.totals = [a + b for a, b in zip(self.totals, totals, strict=True)]
+            self._epoch_seconds += time.perf_counter() - began
+            advance(self.describe(number))
+            if self.checkpoint_every and len(self.history.step_losses) % self.checkpoint_every == 0:
+                self.checkpoint()
+            self._obey(stop, unsaved=True)
+
+    def _end_pass(self) -> None:
+        self._batches, self.totals, self._epoch_seconds = None, [0.0] * len(self.totals_are), 0.0
+
+    def _obey(self, stop: Stop, unsaved: bool = False) -> None:
+        if stop.signal is not None:
+            written = self.checkpoint() if unsaved else self._newest()
+            raise Interrupted(stop.signal, len(self.history.step_losses), written)
+
+    def placed(self, batch: Any) -> Any:
+        """A batch on the run's device."""
+        if isinstance(batch, (list, tuple)):
+            return [x.to(self.device) if hasattr(x, "to") else x for x in batch]
+        return batch.to(self.device)
+
+    def autocast(self) -> Any:
+        """Around forward: what the run's precision asks for."""
+        if self.precision not in ("bfloat16", "float16"):
+            return nullcontext()
+        return fastnet.autocast(str(self.device).split(":")[0], getattr(fastnet, self.precision))
+
+    def begin_step(self) -> None:
+        """Remember from what a step is computed, so that it can be computed again."""
+        self._step_start = fastnet.get_rng_state(), self.carried
+
+    def check_finite(self, what: str, value: float, batches: Sequence[Any]) -> float:
+        """value; called before a step changes anything.
+
+        Raises:
+            FloatingPointError: it is NaN or infinite; the message says at which step, and where it arose when the step
+                is computed again.
+        """
+        if math.isfinite(value):
+            return value
+        where = None
+        for batch in batches:
+            fastnet.set_rng_state(self._step_start[0])
+            self.carried = self._step_start[1]
+            where = where_not_finite(self.parts()["model"], batch, lambda batch=batch: self.diagnosed_loss(batch))
+            if where is not None:
+                break
+        kept = self._newest()
+        raise FloatingPointError(
+            f"the {what} became {'NaN' if value != value else 'infinite'} at step {len(self.history.step_losses) + 1}, "
+            f"{where or 'in no layer when computed again'}: a smaller learning rate or clipping (--max-norm) may help"
+            + ("" if kept is None else f"; the last checkpoint is {kept}")
+        )
+
+    def diagnosed_loss(self, batch: Any) -> Tensor:
+        """The loss of a batch, to be computed again."""
+        raise NotImplementedError
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that decides how the run goes on: tensors, plain values, and containers of them."""
+        h = self.history
+        place = None
+        if self._batches is not None:
+            place = {
+                **self._batches.place(),
+                "totals": list(self.totals),
+                "seconds": self._epoch_seconds,
+                "carried": self.carried,
+            }
+        return {
+            **{name: None if part is None else part.state_dict() for name, part in self.parts().items()},
+            "run": {
+                "kind": type(self).__name__,
+                "options": self.options,
+                "precision": self.precision,
+                "accumulate": self.accumulate,
+                "epochs": [asdict(e) for e in h.epochs],
+                "step_losses": Tensor._wrap(np.array(h.step_losses, np.float64)),
+                "warnings": list(h.warnings),
+                "flops_per_step": h.flops_per_step,
+                "seconds": self._seconds_so_far(),
+                **self.more(),
+            },
+            "place": place,
+            "random": random_state(self._loader),
+        }
+
+    def more(self) -> dict[str, Any]:
+        """What else a trainer keeps in a checkpoint."""
+        return {}
+
+    def set_more(self, state: dict[str, Any]) -> None:
+        """Go back to what ``more`` returned."""
+
+    def checkpoint(self) -> Path | None:
+        """Write a checkpoint; its JSON file, or None where nothing is written."""
+        if self.out is None:
+            return None
+        folder, step = self.out / "checkpoints", len(self.history.step_losses)
+        return checkpoints.write(folder, step, self.snapshot(), end=self._batches is None)
+
+    def _newest(self) -> Path | None:
+        try:
+            return None if self.out is None else checkpoints.find(self.out / "checkpoints")
+        except FileNotFoundError:
+            return None
+
+    def _load(self, path: Path) -> Any:
+        """Go on from a checkpoint; the place in a pass, or None between passes."""
+        state = checkpoints.read(path)
+        resume.check(path, state, self.snapshot(), self.parts(), len(self._loader), len(self.totals), self.Row)
+        before = resume.copied(self.snapshot())
+        try:
+            self._set(state)
+        except Exception as error:
+            self._set(before)
+            raise checkpoints.CheckpointError(f"{path}: {error!r:.300}") from error
+        self.say(f"going on from {path}: {len(self.history.step_losses)} steps done")
+        return state["place"]
+
+    def _set(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts().items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        run, h = state["run"], self.history
+        h.epochs = [self.Row(**row) for row in run["epochs"]]
+        h.step_losses = run["step_losses"].tolist()
+        h.warnings, h.flops_per_step, self._seconds_before = (
+            list(run["warnings"]),
+            run["flops_per_step"],
+            run["seconds"],
+        )
+        self.set_more(run)
+        place = state["place"]
+        if place is not None:
+            self.totals, self._epoch_seconds = list(place["totals"]), place["seconds"]
+            self.carried = resume.placed(place["carried"], self.device)
+        set_random_state(state["random"], self._loader)
+
+    # ---- numbers and files -------------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """Print text, above the progress bar where there is one."""
         self._say(text)
 
+    def warn(self, text: str | None) -> None:
+        """Say a warning and keep it for the summary; nothing for None."""
+        if text is not None:
+            self.history.warnings.append(text)
+            self.say(f"warning: {text}")
+
     @contextmanager
     def running(self, steps: int) -> Iterator[Callable[[str], None]]:
-        """Around a run of so many steps: its time and cost; gives what advances the progress bar."""
-        history, began = self.history, time.perf_counter()
-        with self._bar(steps) as advance:
-            yield advance
-        history.seconds = time.perf_counter() - began
-        history.flops_total = history.flops_per_step * len(history.step_losses)
-        history.peak_memory_bytes = cost.peak_memory_bytes()
+        """Around a run of so many steps: its precision, time and cost; gives what advances the progress bar."""
+        history, self._began = self.history, time.perf_counter()
+        before = fastnet.get_float32_matmul_precision()
+        if self.precision == "tf32":
+            fastnet.set_float32_matmul_precision("high")
+        try:
+            with self._bar(steps) as advance:
+                yield advance
+        finally:
+            fastnet.set_float32_matmul_precision(before)
+            self._seconds_before = history.seconds = self._seconds_so_far()
+            self._began = None
+            history.flops_total = history.flops_per_step * len(history.step_losses)
+            history.peak_memory_bytes = cost.peak_memory_bytes()
+
+    def _seconds_so_far(self) -> float:
+        return self._seconds_before + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     @contextmanager
     def _bar(self, steps: int) -> Iterator[Callable[[str], None]]:
@@ -65,7 +337,7 @@ class Run:
 
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         with Progress(*columns) as progress:
-            task = progress.add_task("starting", total=steps)
+            task = progress.add_task("starting", total=steps, completed=len(self.history.step_losses))
             before, self._say = self._say, lambda text: progress.console.print(text, markup=False, highlight=False)
             yield lambda text: progress.update(task, advance=1, description=text)
             self._say = before
@@ -79,22 +351,16 @@ class Run:
         self.history.flops_per_step = counted.flops
         return result
 
-    def finite(self, name: str, loss: float) -> float:
-        """loss, or FloatingPointError where it is NaN."""
-        if loss != loss:
-            raise FloatingPointError(
-                f"the {name} became NaN at step {len(self.history.step_losses) + 1}: try a smaller learning rate"
-            )
-        return loss
-
     def write_metrics(self) -> None:
-        """Write metrics.csv: a line an epoch."""
+        """Write metrics.csv: a line an epoch; and steps.csv: a line a step."""
         if self.out is None:
             return
-        with open(self.out / "metrics.csv", "w", newline="") as f:
-            writer = csv.DictWriter(f, fieldnames=list(asdict(self.history.epochs[0])))
-            writer.writeheader()
-            writer.writerows(asdict(e) for e in self.history.epochs)
+        _write_csv(self.out / "metrics.csv", list(map(asdict, self.history.epochs)))
+        _write_csv(self.out / "steps.csv", self.step_rows())
+
+    def step_rows(self) -> list[dict[str, Any]]:
+        """The lines of steps.csv."""
+        return [{"step": i, "loss": loss} for i, loss in enumerate(self.history.step_losses, 1)]
 
     def results(self) -> dict[str, Any]:
         """What the summary says of quality."""
@@ -108,7 +374,9 @@ class Run:
             **more,
             "epochs": len(h.epochs),
             "steps": len(h.step_losses),
+            "precision": self.precision,
             **self.results(),
+            "warnings": h.warnings,
             "seconds": h.seconds,
             "flops_per_step": h.flops_per_step,
             "flops_total": h.flops_total,
@@ -119,3 +387,11 @@ class Run:
         }
         (self.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         return summary
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        with open(path, "w", newline="") as f:
+            writer = csv.DictWriter(f, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)

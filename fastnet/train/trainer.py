@@ -3,30 +3,39 @@ metrics as CSV, curves as PNG, cost."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import fastnet
 from fastnet import nn
 from fastnet._serialization import save
 from fastnet._tensor import Tensor
-from fastnet.train import figures
+from fastnet.amp import GradScaler
+from fastnet.optim.lr_scheduler import ReduceLROnPlateau
+from fastnet.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from fastnet.train import diagnosis, figures
 from fastnet.train.run import History as RunHistory
 from fastnet.train.run import Run
+
+RECORDED = 400  # gradient norms by layer are kept for about so many steps of a run
 
 
 @dataclass
 class Epoch:
-    """One line of metrics.csv. Losses are means over targets in nats, accuracies shares, times seconds."""
+    """One line of metrics.csv. Losses are means over targets in nats, accuracies shares, times seconds;
+    ``gradient_norm`` is the mean over steps, before clipping, ``learning_rate`` that of the last step."""
 
     epoch: int
     train_loss: float
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    gradient_norm: float
     learning_rate: float
     seconds: float
     examples_per_second: float
@@ -34,10 +43,14 @@ class Epoch:
 
 @dataclass
 class History(RunHistory):
-    """What a run gave."""
+    """What a run gave. ``gradient_norms`` has a norm a step, of all gradients before clipping; ``layer_norms`` those of
+    each layer's weights at ``layer_steps``, by layer from the first to the last."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_by: str = "accuracy"
+    gradient_norms: list[float] = field(default_factory=list)
+    layer_steps: list[int] = field(default_factory=list)
+    layer_norms: list[list[float]] = field(default_factory=list)
 
     @property
     def best(self) -> Epoch:
@@ -56,13 +69,20 @@ class Trainer(Run):
         scheduler: of the learning rate, or None.
         schedule_by: when it steps: after each "epoch" or each "step".
         device: where batches go.
-        out: folder for metrics.csv, checkpoint.safetensors and curves.png. None writes nothing.
+        out: folder for metrics.csv, steps.csv, checkpoint.safetensors (the best model), checkpoints (to resume from),
+            curves.png and gradients.png. None writes nothing.
         progress: whether to draw a progress bar.
         units: what a target is called, in the plural: images, characters.
         best_by: the validation number that decides which checkpoint is kept: "accuracy" or "loss".
         max_norm: gradients are scaled so that their norm is at most this; None leaves them.
+        ema: decay of an exponential moving average of the weights, which is what is validated and kept; None without.
+        patience: epochs without a better validation number after which training stops; None never.
         after_epoch: called with the epoch's number once its numbers are written.
+        precision, accumulate, checkpoint_every, resume, options: as ``Run``'s.
     """
+
+    Row = Epoch
+    totals_are = ("loss", "right", "targets", "gradient norm", "steps")
 
     def __init__(
         self,
@@ -77,20 +97,62 @@ class Trainer(Run):
         units: str = "images",
         best_by: str = "accuracy",
         max_norm: float | None = None,
+        ema: float | None = None,
+        patience: int | None = None,
         after_epoch: Callable[[int], None] | None = None,
+        precision: str = "float32",
+        accumulate: int = 1,
+        checkpoint_every: int | None = None,
+        resume: Path | None = None,
+        options: dict[str, Any] | None = None,
     ):
-        super().__init__(device, out, progress, units)
+        super().__init__(
+            device,
+            out,
+            progress,
+            units,
+            precision=precision,
+            accumulate=accumulate,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            options=options,
+        )
         if best_by not in ("accuracy", "loss"):
             raise ValueError(f"Trainer: best_by is {best_by!r}, expected 'accuracy' or 'loss'")
         if schedule_by not in ("epoch", "step"):
             raise ValueError(f"Trainer: schedule_by is {schedule_by!r}, expected 'epoch' or 'step'")
+        if patience is not None and patience < 1:
+            raise ValueError(f"Trainer: patience is {patience!r}, expected a positive number of epochs")
         self.model, self.optimizer, self.scheduler, self.schedule_by = model, optimizer, scheduler, schedule_by
-        self.max_norm, self.after_epoch = max_norm, after_epoch
+        self.max_norm, self.patience, self.after_epoch = max_norm, patience, after_epoch
+        self.ema = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
+        self.scaler = GradScaler(str(device).split(":")[0]) if precision == "float16" else None
         self.loss = nn.CrossEntropyLoss()
         self.history: History = History(best_by=best_by)
+        self._layers = diagnosis.layers_of(model)
+        self._record_every = 1
 
-    def begin_pass(self) -> None:
-        """Called before each pass over a loader: for models that carry a state from batch to batch."""
+    def parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.scaler,
+            "ema": self.ema,
+        }
+
+    def more(self) -> dict[str, Any]:
+        h = self.history
+        return {
+            "gradient_norms": Tensor._wrap(np.array(h.gradient_norms, np.float64)),
+            "layer_steps": Tensor._wrap(np.array(h.layer_steps, np.int64)),
+            "layer_norms": Tensor._wrap(np.array(h.layer_norms, np.float64).reshape(-1, len(self._layers))),
+        }
+
+    def set_more(self, state: dict[str, Any]) -> None:
+        h = self.history
+        h.gradient_norms, h.layer_steps = state["gradient_norms"].tolist(), state["layer_steps"].tolist()
+        h.layer_norms = state["layer_norms"].tolist()
 
     def logits(self, x: Any) -> Tensor:
         """The model's logits for a batch."""
@@ -98,21 +160,62 @@ class Trainer(Run):
 
     def _judged(self, x: Any, y: Tensor) -> tuple[Tensor, int]:
         """Mean loss of a batch, and how many targets were right."""
-        logits = self.logits(x)
-        logits, y = logits.reshape(-1, logits.shape[-1]), y.reshape(-1)
-        return self.loss(logits, y), int((logits.detach().argmax(1) == y).sum().item())
+        with self.autocast():
+            logits = self.logits(x)
+            logits, y = logits.reshape(-1, logits.shape[-1]), y.reshape(-1)
+            loss = self.loss(logits, y)
+        return loss, int((logits.detach().argmax(1) == y).sum().item())
+
+    def diagnosed_loss(self, batch: Any) -> Tensor:
+        return self._judged(*batch)[0]
 
     def step(self, x: Any, y: Tensor) -> tuple[float, int]:
-        """One optimizer step on a batch; its loss and how many targets were right."""
-        loss, right = self._judged(x, y)
+        """One optimizer step on one batch; its loss and how many targets were right."""
+        loss, totals = self.train_step([(x, y)])
+        return loss, int(totals[1])
+
+    def train_step(self, batches: Sequence[Any]) -> tuple[float, Sequence[float]]:
+        self.begin_step()
         self.optimizer.zero_grad()
-        loss.backward()
-        if self.max_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
-        self.optimizer.step()
+        losses, rights, sizes = [], [], []
+        for x, y in batches:
+            loss, right = self._judged(x, y)
+            share = loss / len(batches) if len(batches) > 1 else loss
+            (share if self.scaler is None else self.scaler.scale(share)).backward()
+            losses.append(self.check_finite("loss", loss.item(), batches))
+            rights.append(right)
+            sizes.append(y.numel())
+        norm = self._finish_gradients(batches)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
         if self.scheduler is not None and self.schedule_by == "step":
             self.scheduler.step()
-        return self.finite("loss", loss.item()), right
+        total = sum(loss * n for loss, n in zip(losses, sizes, strict=True))
+        return sum(losses) / len(losses), [total, float(sum(rights)), float(sum(sizes)), norm, 1.0]
+
+    def _finish_gradients(self, batches: Sequence[Any]) -> float:
+        """Unscale, record and clip the gradients; the norm of all before clipping."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norms = diagnosis.gradient_norms(parameters)
+        norm = float(np.sqrt(np.square(norms).sum()))
+        if self.scaler is None:  # with one, an infinity skips the step and lowers the scale
+            self.check_finite("gradient", norm, batches)
+        h = self.history
+        if len(h.step_losses) % self._record_every == 0:
+            by_parameter = dict(zip(map(id, parameters), norms.tolist(), strict=True))
+            h.layer_steps.append(len(h.step_losses) + 1)
+            h.layer_norms.append([by_parameter.get(id(p), 0.0) for p in self._layers.values()])
+        h.gradient_norms.append(norm)
+        if self.max_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, fastnet.tensor(norm))
+        return norm
 
     def evaluate(self, loader: Any) -> tuple[float, float]:
         """Mean loss and accuracy over a loader, in evaluation mode."""
@@ -120,46 +223,79 @@ class Trainer(Run):
         self.begin_pass()
         total, right, n = 0.0, 0, 0
         with fastnet.no_grad():
-            for x, y in loader:
-                loss, correct = self._judged(x.to(self.device), y.to(self.device))
+            for batch in loader:
+                x, y = self.placed(batch)
+                loss, correct = self._judged(x, y)
                 total, right, n = total + loss.item() * y.numel(), right + correct, n + y.numel()
         self.model.train()
         return total / n, right / n
 
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model is the one with averaged weights, where they are kept."""
+        model = self.model
+        if self.ema is not None:
+            self.model = self.ema.module
+        try:
+            yield
+        finally:
+            self.model = model
+
     def fit(self, train: Any, validation: Any, epochs: int) -> History:
-        """Train for so many epochs; keeps the checkpoint of the best validation accuracy, or loss.
+        """Train until so many epochs are done or patience is at its end; keeps the checkpoint of the best validation
+        accuracy, or loss. Raises as ``Run.train``."""
+        self._validation = validation
+        self._record_every = max(1, epochs * len(train) // self.accumulate // RECORDED)
+        self.train(train, epochs)
+        return self.history
 
-        KeyboardInterrupt ends training after the current epoch's numbers so far are written.
-        """
+    def load_best(self) -> None:
+        """Give the model the weights of the best checkpoint, where one was written."""
+        if self.out is not None:
+            self.model.load_state_dict(fastnet.load(self.out / "checkpoint.safetensors", map_location=self.device))
+
+    def end_epoch(self, number: int, seconds: float) -> None:
+        total, right, n, norms, steps = self.totals
+        rate = float(self.optimizer.param_groups[0]["lr"])
         history = self.history
-        with self.running(epochs * len(train)) as advance:
-            for number in range(1, epochs + 1):
-                history.epochs.append(self._epoch(number, train, validation, advance))
-                if self.out is not None and history.best is history.epochs[-1]:
-                    save(self.model.state_dict(), self.out / "checkpoint.safetensors")
-                self.write_metrics()
-                if self.scheduler is not None and self.schedule_by == "epoch":
-                    self.scheduler.step()
-                if self.after_epoch is not None:
-                    self.after_epoch(number)
-        return history
+        with self._averaged():
+            loss, accuracy = self.evaluate(self._validation)
+            history.epochs.append(
+                Epoch(number, total / n, right / n, loss, accuracy, norms / steps, rate, seconds, n / seconds)
+            )
+            if self.out is not None and history.best is history.epochs[-1]:
+                save(self.model.state_dict(), self.out / "checkpoint.safetensors")
+        self.write_metrics()
+        self._warn_of_trouble()
+        if self.scheduler is not None and self.schedule_by == "epoch":
+            self.scheduler.step(*[loss] * isinstance(self.scheduler, ReduceLROnPlateau))
+        if self.after_epoch is not None:
+            self.after_epoch(number)
 
-    def _epoch(self, number: int, train: Any, validation: Any, advance: Callable[[str], None]) -> Epoch:
-        rate = self.optimizer.param_groups[0]["lr"]
-        total, right, n = 0.0, 0, 0
-        started = time.perf_counter()
-        self.begin_pass()
-        for x, y in train:
-            x, y = x.to(self.device), y.to(self.device)
-            loss, correct = self.counted(self.step, x, y)
-            self.history.step_losses.append(loss)
-            total, right, n = total + loss * y.numel(), right + correct, n + y.numel()
-            advance(f"epoch {number}  loss {total / n:.4f}  accuracy {right / n:.1%}")
-        seconds = time.perf_counter() - started
-        validation_loss, validation_accuracy = self.evaluate(validation)
-        return Epoch(
-            number, total / n, right / n, validation_loss, validation_accuracy, float(rate), seconds, n / seconds
+    def _warn_of_trouble(self) -> None:
+        """Say once what the numbers say of overfitting and of the first layer's gradients."""
+        h = self.history
+        steps = self.totals[-1]
+        norms = np.array(
+            [n for s, n in zip(h.layer_steps, h.layer_norms, strict=True) if s > len(h.step_losses) - steps]
         )
+        sizes = [p.numel() for p in self._layers.values()]
+        for text in (diagnosis.overfitting(h.epochs), diagnosis.first_layers(list(self._layers), sizes, norms)):
+            if text is not None and not any(w.split(":")[0] == text.split(":")[0] for w in h.warnings):
+                self.warn(text)
+
+    def finished(self) -> bool:
+        h = self.history
+        return bool(self.patience and h.epochs and len(h.epochs) - h.best.epoch >= self.patience)
+
+    def describe(self, number: int) -> str:
+        total, right, n = self.totals[:3]
+        return f"epoch {number}  loss {total / n:.4f}  accuracy {right / n:.1%}"
+
+    def step_rows(self) -> list[dict[str, Any]]:
+        h = self.history
+        pairs = zip(h.step_losses, h.gradient_norms, strict=True)
+        return [{"step": i, "loss": loss, "gradient_norm": norm} for i, (loss, norm) in enumerate(pairs, 1)]
 
     def results(self) -> dict[str, Any]:
         best = self.history.best
@@ -170,11 +306,20 @@ class Trainer(Run):
         }
 
     def plot(self, title: str) -> Path:
-        """Draw losses and accuracies by epoch into curves.png."""
+        """Draw losses and accuracies by epoch into curves.png, gradient norms by step into gradients.png."""
         assert self.out is not None
+        h = self.history
+        figures.draw_gradients(
+            h.gradient_norms,
+            h.layer_steps,
+            np.array(h.layer_norms),
+            list(self._layers),
+            self.out / "gradients.png",
+            title,
+        )
         figure = figures.new_figure(10, 4)
         figure.suptitle(title)
-        epochs = self.history.epochs
+        epochs = h.epochs
         x = [e.epoch for e in epochs]
         left, right = figure.subplots(1, 2)
         losses = [v for e in epochs for v in (e.train_loss, e.validation_loss)]
