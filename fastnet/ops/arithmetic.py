@@ -782,9 +782,16 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     return add(input, quotient if value == 1 else mul(quotient, value))
 
 
+def _check_tolerances(name: str, rtol: float, atol: float) -> None:
+    for what, value in (("rtol", rtol), ("atol", atol)):
+        if value < 0:
+            raise RuntimeError(f"{name}: {what} must be greater than or equal to zero, but got {value}")
+
+
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
     _check_both("isclose", input, other)
+    _check_tolerances("isclose", rtol, atol)
     if input.dtype is not other.dtype:
         raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}")
     a, b, _ = operands("isclose", input, other)

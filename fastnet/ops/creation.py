@@ -216,6 +216,8 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         else dtype or fill_value.dtype
     )
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    if _dtypes.as_dtype(d) is _dtypes.uint8 and -256 < value < 0:
+        value = int(value) % 256  # wraps, as a conversion of C does
     return _shaped(
         "full",
         (size,) if not isinstance(size, int) else ((size,),),
@@ -280,11 +282,15 @@ def arange(
         d = _dtypes.as_dtype(dtype)
     if d is _dtypes.bool_:
         raise NotImplementedError("arange: not implemented for bool")
+    if not all(math.isfinite(x) for x in (start, end, step)):
+        raise RuntimeError(f"arange: unsupported range: {start} -> {end} by {step}")
     if d is _dtypes.int64:
         start, end, step = int(start), int(end), int(step)
         if step == 0:
             raise RuntimeError("step must be nonzero")
     count = math.ceil((end - start) / step)
+    if not d.is_floating_point:
+        start, step = int(start), int(step)
     xp = array_module(device)
     values = start + step * xp.arange(
         count, dtype=np.int64 if all(isinstance(x, (int, np.integer)) for x in (start, step)) else np.float64
@@ -296,19 +302,35 @@ def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """``steps`` evenly spaced numbers from start to end, both included."""
+    d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
+    return _finish(_spaced(start, end, steps, d, array_module(device)).astype(d.numpy), device, requires_grad)
+
+
+def _spaced(start: Any, end: Any, steps: int, d: _dtypes.dtype, xp: Any) -> Any:
+    """Evenly spaced float64 numbers; of an integer dtype the ends are integers before the step is taken."""
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
     start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
-    return _finish(array_module(device).linspace(start, end, steps).astype(d.numpy), device, requires_grad)
+    if not d.is_floating_point:
+        start, end = int(start), int(end)
+    return xp.linspace(start, end, steps)
 
 
 def logspace(
-    start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None
+    start: Any,
+    end: Any,
+    steps: int,
+    base: Any = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """``base`` to the powers of ``linspace(start, end, steps)``."""
     d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
-    return _finish((base ** array_module(device).linspace(start, end, steps)).astype(d.numpy), device, False)
+    base = base.item() if isinstance(base, Tensor) else base
+    powers = base ** _spaced(start, end, steps, d, array_module(device))
+    return _finish(powers.astype(d.numpy), device, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -186,10 +186,10 @@ def diff(
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     a = axis_of(dim, input._data.ndim, "diff")
+    if n == 0:
+        return input.clone()
     parts = [t for t in (prepend, input, append) if t is not None]
     out = cat(parts, a) if len(parts) > 1 else input
-    if n == 0:
-        return out.clone()
     for _ in range(min(n, out._data.shape[a])):
         size = out._data.shape[a]
         after, before = narrow(out, a, min(1, size), max(size - 1, 0)), narrow(out, a, 0, max(size - 1, 0))

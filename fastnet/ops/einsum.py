@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
-from fastnet.ops.arithmetic import check_tensor, mul
+from fastnet.ops.arithmetic import cast, check_tensor, mul, result_type
 from fastnet.ops.matmul import matmul
 from fastnet.ops.reductions import sum as sum_over
 from fastnet.ops.shape import diagonal, permute, reshape, unsqueeze
@@ -89,6 +89,9 @@ def _pair(a: Tensor, la: str, b: Tensor, lb: str, keep: set[str]) -> tuple[Tenso
     """The contraction of two operands over the labels that nobody needs any more."""
     a, la = _summed(a, la, keep.union(lb))
     b, lb = _summed(b, lb, keep.union(la))
+    if a.dtype is not b.dtype:  # a sum of small integers is int64
+        common = result_type(a, b)
+        a, b = cast(a, common), cast(b, common)
     both = [c for c in la if c in lb]
     sizes = {c: max(a.shape[la.index(c)] if c in la else 1, b.shape[lb.index(c)] if c in lb else 1) for c in la + lb}
     # A size of 1 stands for any: such labels are multiplied by broadcasting, not contracted.

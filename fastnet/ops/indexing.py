@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -337,6 +338,10 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
         from fastnet.ops.shape import reshape
 
         return reshape(gather(reshape(input, 1), 0, reshape(index, -1)), index._data.shape)
+    if not index._data.size:  # of any number of dimensions, as in PyTorch
+        from fastnet.ops.shape import flatten, narrow, reshape
+
+        return reshape(narrow(flatten(input), 0, 0, 0), index._data.shape)
     _check_shapes("gather", input._data, a, index._data)
     _check_along("gather", index, input._data.shape[a])
     return Gather.apply(input, a, index._data.astype(np.int64))
@@ -395,6 +400,15 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, add: b
     check_tensor(name, input)
     a = axis_of(dim, input._data.ndim, name)
     check_tensor(name, index, "index")
+    if not input._data.ndim:
+        from fastnet.ops.shape import reshape
+
+        vector = reshape(src, -1) if isinstance(src, Tensor) else src
+        return reshape(_scatter(name, reshape(input, 1), 0, reshape(index, -1), vector, add), ())
+    if not index._data.size:
+        return input.clone()
+    if not isinstance(src, Tensor) and not input.dtype.is_floating_point:
+        src = int(src)
     _check_shapes(name, input._data, a, index._data)
     _check_along(name, index, input._data.shape[a])
     if isinstance(src, Tensor):
@@ -533,7 +547,7 @@ def unique_consecutive(
         if dim is None
         else xp.moveaxis(input._data, axis_of(dim, input._data.ndim, "unique"), 0)
     )
-    rows = x.reshape(x.shape[0], -1)
+    rows = x.reshape(x.shape[0], math.prod(x.shape[1:]))
     new = xp.ones(x.shape[0], bool)
     new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
     out = x[new] if dim is None else xp.moveaxis(x[new], 0, dim)
@@ -613,8 +627,8 @@ def searchsorted(
                 "searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
                 f"tensor and input value tensor must match, got {list(sequence.shape)} and {list(values.shape)}"
             )
-        rows = sequence.reshape(-1, sequence.shape[-1])
-        columns = values.reshape(-1, values.shape[-1])
+        count = math.prod(sequence.shape[:-1])
+        rows, columns = sequence.reshape(count, sequence.shape[-1]), values.reshape(count, values.shape[-1])
         found = xp.empty(columns.shape, np.int64)
         for i in range(len(rows)):
             found[i] = xp.searchsorted(rows[i], columns[i], where)

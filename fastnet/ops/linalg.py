@@ -96,12 +96,17 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     left = [axis_of(d, a._data.ndim, "tensordot") for d in left]
     right = [axis_of(d, b._data.ndim, "tensordot") for d in right]
     sa, sb = a._data.shape, b._data.shape
-    for i, j in zip(left, right, strict=True):
-        if sa[i] != sb[j]:
+    for i, j in zip(left, right, strict=True):  # a size of one is broadcast: the other tensor is summed along it
+        if sa[i] == 1 and sb[j] != 1:
+            b = reductions.sum(b, j, True, dtype=b.dtype)
+        elif sb[j] == 1 and sa[i] != 1:
+            a = reductions.sum(a, i, True, dtype=a.dtype)
+        elif sa[i] != sb[j]:
             raise RuntimeError(
                 f"contracted dimensions need to match, but first has size {sa[i]} in dim {i} and second has size "
                 f"{sb[j]} in dim {j}"
             )
+    sa, sb = a._data.shape, b._data.shape
     rows = [i for i in range(a._data.ndim) if i not in left]
     cols = [i for i in range(b._data.ndim) if i not in right]
     inside = math.prod(sa[i] for i in left)

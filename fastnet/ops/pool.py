@@ -206,7 +206,7 @@ def avg_pool2d(
         input,
         2,
         kernel_size=kernel_size,
-        stride=stride,
+        stride=None if stride == () else stride,
         padding=padding,
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,

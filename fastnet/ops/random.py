@@ -157,6 +157,8 @@ def normal(
     device: Any = None,
 ) -> Tensor:
     """Normal numbers with a mean and a standard deviation, numbers or tensors; numbers need a size."""
+    if (std._data.size and float(std._data.min()) if isinstance(std, Tensor) else std) < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std if not isinstance(std, Tensor) else 'less'}")
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         shape = np.broadcast_shapes(*[x._data.shape for x in (mean, std) if isinstance(x, Tensor)])
         like = mean if isinstance(mean, Tensor) else std

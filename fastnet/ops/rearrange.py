@@ -336,6 +336,8 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 
 def _even(name: str, input: Tensor, how: Any, dim: int) -> tuple[Tensor, ...]:
+    if isinstance(how, str):
+        raise TypeError(f"{name}(): indices_or_sections is a str, expected an int or a sequence of ints")
     if isinstance(how, (int, np.integer)) and (how <= 0 or input._data.shape[dim] % how):
         raise RuntimeError(
             f"{name} attempted to split along dimension {dim}, but the size of the dimension "
@@ -552,7 +554,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     shape = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
     if indices.dtype.category != 1:
         raise ValueError(f"unravel_index: expected integer indices, got {indices.dtype}")
-    out, rest = [], indices
+    out, rest = [], cast(indices, _dtypes.int64)
     for n in reversed(shape):
         out.append(rest % n)
         rest = rest // n

@@ -14,8 +14,8 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axes_of, axis_of, is_short, rounded, wide
 from fastnet.ops._results import result
+from fastnet.ops.arithmetic import _unary, _zero, cast, check_tensor
 from fastnet.ops.arithmetic import abs as abs_
-from fastnet.ops.arithmetic import cast, check_tensor, ne
 
 
 def _spread(grad: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> Any:
@@ -425,6 +425,9 @@ class NormP(ArrayFunction):
         return rounded(g.astype(w.dtype), grad.dtype), None, None, None
 
 
+_present = _unary("present", lambda x: (x != 0).astype(x.dtype), _zero, "1 where an element is not 0, else 0.")
+
+
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The p-norm of the elements over ``dim``: (sum |x|^p)^(1/p); "fro" is 2; infinities give the extremes of |x|."""
     input = _floating("norm", input, dtype)
@@ -439,7 +442,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     if p in (float("inf"), float("-inf")):
         return (amax if p > 0 else amin)(abs_(input), () if dim is None else dim, keepdim)
     if p == 0:
-        return sum(cast(ne(input, 0), input.dtype), dim, keepdim)
+        return sum(_present(input), dim, keepdim)
     if p == 1:
         return sum(abs_(input), dim, keepdim)
     return NormP.apply(input, axes_of(dim, input._data.ndim, "norm"), keepdim, float(p))

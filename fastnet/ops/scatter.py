@@ -62,8 +62,10 @@ class ScatterReduce(ArrayFunction):
         function, neutral = _REDUCTIONS[reduce]
         if not include_self:
             if neutral is None:
-                limits = _dtypes.finfo(_dtypes.of_array(x)) if x.dtype.kind in "fV" else np.iinfo(x.dtype)
-                ends = (-np.inf, np.inf) if x.dtype.kind in "fV" else (limits.min, limits.max)
+                if x.dtype.kind in "fV":
+                    ends = (-np.inf, np.inf)
+                else:
+                    ends = (False, True) if x.dtype.kind == "b" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
                 neutral = ends[0] if reduce == "amax" else ends[1]
             out[where] = neutral
         with np.errstate(all="ignore"):
@@ -276,6 +278,8 @@ def index_reduce(
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
     _along_source("index_reduce", input, a, index, source)
+    if not input._data.ndim:
+        return scatter_reduce(input, 0, reshape(index, -1), reshape(source, -1), reduce, include_self=include_self)
     spread = expand(reshape(index, [-1 if i == a else 1 for i in range(max(input._data.ndim, 1))]), *source._data.shape)
     return scatter_reduce(input, dim, spread, source, reduce, include_self=include_self)
 

@@ -308,15 +308,33 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
     return Repeat.apply(input, (1,) * (input._data.ndim - len(counts)) + counts)
 
 
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Each element repeated: ``repeats`` is a number or one count an element."""
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
+    """Each element repeated: ``repeats`` is a number or one count an element.
+
+    Without ``repeats`` the input holds the counts and the result indices. ``output_size``, where given, must be the
+    result's size along ``dim``; nothing is saved by knowing it here.
+    """
     from fastnet.ops.indexing import index_select
 
+    check_tensor("repeat_interleave", input)
+    xp = namespace(input._data)
+    if repeats is None:
+        indices = xp.repeat(xp.arange(input._data.size), input._data)
+        _check_output_size(output_size, indices.size)
+        return Tensor._wrap(indices.astype(np.int64))
     x = flatten(input) if dim is None else input
     a = axis_of(dim or 0, x._data.ndim, "repeat_interleave")
     counts = repeats._data if isinstance(repeats, Tensor) else repeats
-    xp = namespace(x._data)
-    return index_select(x, a, Tensor._wrap(xp.repeat(xp.arange(x._data.shape[a]), counts)))
+    indices = xp.repeat(xp.arange(x._data.shape[a]), counts)
+    _check_output_size(output_size, indices.size)
+    return index_select(x, a, Tensor._wrap(indices))
+
+
+def _check_output_size(output_size: int | None, size: int) -> None:
+    if output_size is not None and output_size != size:
+        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, but the counts add up to {size}")
 
 
 class Concatenate(ArrayFunction):
@@ -342,7 +360,7 @@ def _sequence(name: str, tensors: Any) -> list[Tensor]:
     if isinstance(tensors, Tensor) or not isinstance(tensors, (list, tuple)):
         raise TypeError(f"{name}(): argument 'tensors' must be tuple of Tensors, not {type(tensors).__name__}")
     if not tensors:
-        raise RuntimeError(f"{name}: expected a non-empty list of Tensors")
+        raise ValueError(f"{name}(): expected a non-empty list of Tensors")
     for x in tensors:
         check_tensor(name, x, "tensors")
     if any(x.is_cuda != tensors[0].is_cuda for x in tensors):
@@ -573,9 +591,12 @@ class Flip(ArrayFunction):
         return namespace(grad).flip(grad, ctx.axes), None
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """A copy with the order of elements reversed along dimensions."""
-    axes = tuple(axis_of(d, input._data.ndim, "flip") for d in sizes(dims, "flip"))
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    """A copy with the order of elements reversed along dimensions: ``flip(x, 0, 1)`` or ``flip(x, dims=(0, 1))``."""
+    check_tensor("flip", input)
+    if dims is not None and args:
+        raise TypeError("flip() got multiple values for argument 'dims'")
+    axes = tuple(axis_of(d, input._data.ndim, "flip") for d in sizes(args if dims is None else (dims,), "flip"))
     if len(set(axes)) != len(axes):
         raise RuntimeError("flip: a dim appears multiple times in the list of dims")
     return Flip.apply(input, axes if input._data.ndim else ())
@@ -599,6 +620,11 @@ class Roll(ArrayFunction):
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     """Elements moved round along dimensions; those that leave at the end come in at the start."""
     check_tensor("roll", input)
+    if isinstance(shifts, (tuple, list)) and not shifts:
+        raise RuntimeError("roll: `shifts` required")
+    count = [len(v) if isinstance(v, (tuple, list)) else 1 for v in (shifts, () if dims is None else dims)]
+    if count[0] != count[1] and (dims is not None or count[0] > 1):
+        raise RuntimeError(f"roll: shifts and dimensions must align. shifts: {count[0]}, dims: {count[1]}")
     return Roll.apply(
         input, tuple(shifts) if isinstance(shifts, list) else shifts, tuple(dims) if isinstance(dims, list) else dims
     )

@@ -262,8 +262,21 @@ def cov(
     x = reshape(input, 1, -1) if input._data.ndim < 2 else input
     x = x if x.dtype.is_floating_point else cast(x, _dtypes.get_default_dtype())
     weights = None
-    for w in (fweights, aweights):
+    for name, w in (("fweights", fweights), ("aweights", aweights)):
         if w is not None:
+            check_tensor("cov", w, name)
+            if w._data.ndim > 1:
+                raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got {w._data.ndim}")
+            if w._data.size != x._data.shape[1]:
+                raise RuntimeError(
+                    f"cov(): expected {name} to have the same numel as there are observations in the input but got "
+                    f"{w._data.size} != {x._data.shape[1]}"
+                )
+            if w.dtype.is_floating_point is (name == "fweights"):
+                kind = "integral" if name == "fweights" else "floating-point"
+                raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with {w.dtype} dtype")
+            if w._data.size and float(w._data.min()) < 0:
+                raise RuntimeError(f"cov(): {name} cannot be negative")
             weights = w if weights is None else weights * w
     if weights is None:
         total: Any = x._data.shape[1]
@@ -280,7 +293,7 @@ def cov(
     divisor = arithmetic.clamp(divisor, min=0) if isinstance(divisor, Tensor) else float(builtins.max(0, divisor))
     from fastnet.ops.matmul import mm
 
-    return squeeze(arithmetic.div(mm(cast(weighted, x.dtype), centred.t()), divisor))
+    return squeeze(arithmetic.div(mm(cast(weighted, x.dtype), cast(centred, x.dtype).t()), divisor))
 
 
 def corrcoef(input: Tensor) -> Tensor:
@@ -297,11 +310,14 @@ def corrcoef(input: Tensor) -> Tensor:
 # ---- counting --------------------------------------------------------------------------------------------------------
 
 
-def _range(name: str, x: Any, low: float, high: float) -> tuple[float, float]:
-    if low == high and x.size:
+def _range(name: str, x: Any, low: float, high: float, around: float) -> tuple[float, float]:
+    """The range given, or that of the elements; ``around`` a value to both sides if all are one."""
+    if low == high and not x.size:
+        return low, low + 2 * around
+    if low == high:
         low, high = float(x.min()), float(x.max())
     if low == high:
-        low, high = low - 1, high + 1
+        low, high = low - around, high + around
     if not (math.isfinite(low) and math.isfinite(high)):
         raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
     if low > high:
@@ -317,7 +333,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     if input.dtype is _dtypes.bool_ or input._data.dtype.itemsize == 2:
         raise RuntimeError(f"histc: not implemented for {input.dtype}")
     x = input._data.reshape(-1)
-    low, high = _range("histc", x, min, max)
+    low, high = _range("histc", x, min, max, 1.0)
     inside = x[(x >= low) & (x <= high)]
     place = namespace(x).minimum(((inside - low) * bins / (high - low)).astype(np.int64), bins - 1)
     return Tensor._wrap(namespace(x).bincount(place, minlength=bins).astype(x.dtype))
@@ -335,7 +351,7 @@ def histogram(
     if isinstance(bins, Tensor):
         edges = bins._data
     else:
-        low, high = _range("histogram", x, *(range or (0, 0)))
+        low, high = _range("histogram", x, *(range or (0, 0)), 0.5)
         edges = xp.linspace(low, high, bins + 1).astype(x.dtype)
     hist, _ = xp.histogram(x, edges, weights=None if weight is None else weight._data.reshape(-1), density=density)
     return result("histogram", "hist bin_edges")(Tensor._wrap(hist.astype(x.dtype)), Tensor._wrap(edges))

@@ -38,8 +38,8 @@ def check_norm(
     channels = x.shape[1]
     if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1 or channels % groups:
         raise ValueError(f"{name}: groups is {groups!r}, expected a divisor of the {channels} channels of x")
-    if eps is not None and not eps >= 0:
-        raise ValueError(f"{name}: eps is {eps!r}, expected a number not below 0")
+    if eps is not None and not math.isfinite(eps):
+        raise ValueError(f"{name}: eps is {eps!r}, expected a finite number")
     for argument, p in parameters.items():
         if p is None:
             continue
