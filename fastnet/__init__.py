@@ -54,6 +54,7 @@ from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_mat
 from fastnet.ops import activations as _activations
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import conv as _conv
+from fastnet.ops import conv3d as _conv3d
 from fastnet.ops import creation as _creation
 from fastnet.ops import cumulative as _cumulative
 from fastnet.ops import distances as _distances
@@ -65,6 +66,7 @@ from fastnet.ops import linalg as _linalg
 from fastnet.ops import matmul as _matmul
 from fastnet.ops import pointwise as _pointwise
 from fastnet.ops import pool as _pool
+from fastnet.ops import pool3d as _pool3d
 from fastnet.ops import random as _random_ops
 from fastnet.ops import rearrange as _rearrange
 from fastnet.ops import reductions as _reductions
@@ -90,6 +92,7 @@ _FUNCTIONS = {
         "pow reciprocal remainder result_type round rsqrt sign sin sinh sqrt square sub tan trunc where"
     ),
     _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
+    _conv3d: "conv3d conv_transpose3d",
     _creation: (
         "arange as_tensor asarray blackman_window empty empty_like empty_strided eye from_dlpack from_numpy frombuffer "
         "full full_like hamming_window hann_window is_tensor linspace logspace ones ones_like range scalar_tensor "
@@ -131,6 +134,7 @@ _FUNCTIONS = {
     _matmul: "addmm bmm dot linear_activation matmul mm mv",
     _pointwise: "prelu relu sigmoid tanh",
     _pool: "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
+    _pool3d: "max_pool3d",
     _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
     _reductions: ("all amax amin any argmax argmin count_nonzero logsumexp max mean min norm prod std sum var"),
     _shape: (

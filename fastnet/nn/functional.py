@@ -23,6 +23,7 @@ from fastnet.ops.activations import (
 )
 from fastnet.ops.attention import scaled_dot_product_attention
 from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
+from fastnet.ops.conv3d import conv3d, conv_transpose3d
 from fastnet.ops.distances import cosine_similarity, normalize, pairwise_distance
 from fastnet.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from fastnet.ops.embedding import embedding, embedding_bag
@@ -83,18 +84,38 @@ from fastnet.ops.pool import (
     max_pool1d,
     max_pool2d,
 )
+from fastnet.ops.pool3d import (
+    adaptive_avg_pool3d,
+    adaptive_max_pool3d,
+    avg_pool3d,
+    local_response_norm,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool3d,
+)
 from fastnet.ops.shape import pad
 from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
 from fastnet.ops.unfold import fold, unfold
+from fastnet.ops.unpool import (
+    fractional_max_pool2d,
+    fractional_max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "batch_norm",
     "batch_norm_activation",
     "bias_activation",
@@ -106,8 +127,10 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv2d_activation",
+    "conv3d",
     "conv_transpose1d",
     "conv_transpose2d",
+    "conv_transpose3d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
@@ -120,6 +143,8 @@ __all__ = [
     "embedding_bag",
     "feature_alpha_dropout",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gaussian_nll_loss",
     "gelu",
     "glu",
@@ -139,11 +164,19 @@ __all__ = [
     "leaky_relu",
     "linear",
     "linear_activation",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "multi_margin_loss",
