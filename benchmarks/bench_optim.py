@@ -28,7 +28,7 @@ def _models(sets: list[str]) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
 
 
 def cases(sets: list[str], dtypes: list[str], wanted: tuple[str, ...]) -> Iterator[Case]:
-    """SGD with momentum, and AdamW."""
+    """SGD with momentum, AdamW, and AdamW of gradients clipped to a norm."""
     torch = load_torch()
     on_gpu = cuda.is_available()
 
@@ -48,6 +48,16 @@ def cases(sets: list[str], dtypes: list[str], wanted: tuple[str, ...]) -> Iterat
             p, g, m, v, [], steps, foreach=None, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=LR,
             weight_decay=0.01, eps=1e-8, maximize=False,
         )  # fmt: skip
+
+    def clipped(p: list, g: list, m: list, v: list, steps: list, *, by: Any = kernels) -> None:
+        gradients = by.gradient_norm(g, max_norm=1.0)
+        by.adam_step(
+            p, g, m, v, None, steps, lr=LR, weight_decay=0.01, decoupled_weight_decay=True, gradients=gradients
+        )
+
+    def torch_clipped(p: list, g: list, m: list, v: list, steps: list) -> None:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(g)))
+        torch_adamw(p, torch._foreach_mul(g, (1 / (norm + 1e-6)).clamp(max=1.0)), m, v, steps)
 
     for dtype in dtypes:
         size = dtype_of(dtype).itemsize
@@ -94,4 +104,16 @@ def cases(sets: list[str], dtypes: list[str], wanted: tuple[str, ...]) -> Iterat
                 bytes=7 * size * elements,
                 counted="adam_step",
                 **{**common, "written": (0, 2, 3)},
+            )
+            yield Case(
+                "adamw_clipped",
+                name,
+                dtype,
+                lists_and_steps,
+                ours(clipped)
+                + peers(lambda *x: clipped(*x, by=reference), torch_clipped if on_gpu else None, wanted, notes),
+                spec=lambda *x: clipped(*x, by=reference),
+                bytes=8 * size * elements,  # the gradients twice
+                counted="adam_step",
+                **{**common, "kernels": ("optim", "squares", "adam"), "written": (0, 2, 3)},
             )

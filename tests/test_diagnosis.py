@@ -80,7 +80,7 @@ def test_float16_skips_the_step_instead(tmp_path):
     fastnet.manual_seed(0)
     model = nn.Linear(5, 2)
     trainer = Trainer(model, optim.SGD(model.parameters(), lr=0.1), progress=False, precision="float16")
-    trainer.scaler._scale = 2.0**30  # larger than float16 holds
+    trainer.scaler.update(2.0**30)  # larger than float16 holds
     with np.errstate(all="ignore"):
         before = model.weight.detach().clone()
         trainer.step(X, Y)

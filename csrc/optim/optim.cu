@@ -4,6 +4,7 @@
 #include "optim_lists.cuh"
 
 #include <cmath>
+#include <type_traits>
 
 namespace {
 
@@ -132,116 +133,144 @@ struct Rmsprop {
     }
 };
 
-struct Counting {
-    unsigned* ticket;  // null: the list holds the numbers themselves
-    int chunk;
-};
+// Column j of x: n elements in a row, 16 bytes at a time.
+template <int n, int kColumns, class Acc, class T>
+__device__ __forceinline__ void read_column(Acc (&x)[n][kColumns], int j, const T* from) {
+    constexpr int kAtOnce = n * sizeof(T) <= 16 ? n : 16 / int(sizeof(T));
+#pragma unroll
+    for (int first = 0; first < n; first += kAtOnce) {
+        const Vector<T, kAtOnce> pack = load_vector<kAtOnce>(from + first);
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) x[first + k][j] = convert<Acc>(pack[k]);
+    }
+}
 
-template <class T, template <class> class Rule>
+template <int n, int kColumns, class Acc, class T>
+__device__ __forceinline__ void write_column(T* to, const Acc (&x)[n][kColumns], int j) {
+    constexpr int kAtOnce = n * sizeof(T) <= 16 ? n : 16 / int(sizeof(T));
+#pragma unroll
+    for (int first = 0; first < n; first += kAtOnce) {
+        Vector<T, kAtOnce> pack;
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) pack[k] = convert<T>(x[first + k][j]);
+        store_vector(to + first, pack);
+    }
+}
+
+// T: of gradients and params; S: of what is updated, T itself or with master weights float.
+template <class T, class S, template <class> class Rule>
 __global__ void __launch_bounds__(kOptimThreads, 2)
-step_kernel(const __grid_constant__ OptimList<Rule<accumulator_t<T>>::kPointers> list,
-            const __grid_constant__ typename Rule<accumulator_t<T>>::Options options, Counting counting) {
-    using Acc = accumulator_t<T>;
-    constexpr int kPointers = Rule<Acc>::kPointers;
+step_kernel(const __grid_constant__ OptimList<Rule<accumulator_t<S>>::kPointers + !std::is_same_v<T, S>> list,
+            const __grid_constant__ typename Rule<accumulator_t<S>>::Options options, StepMemory memory, int chunk) {
+    using Acc = accumulator_t<S>;
+    constexpr bool kMaster = !std::is_same_v<T, S>;
+    constexpr int kColumns = Rule<Acc>::kPointers;
     constexpr int kCount = 16 / sizeof(T);
+    if (memory.gradients && memory.gradients[kGradientSkip] != 0) return;
+    const Acc factor = memory.gradients ? Acc(memory.gradients[kGradientFactor]) : Acc(1);
+
     const int index = list.find(blockIdx.x);
     const auto& entry = list.entries[index];
-    T* array[kPointers];  // (size,) each
-    bool vectors = true;
+    const T* grad = static_cast<const T*>(entry.pointers[1]);                   // (size,)
+    T* narrow = kMaster ? static_cast<T*>(entry.pointers[kColumns]) : nullptr;  // (size,)
+    S* array[kColumns];                                                         // (size,) each but [1]
+    bool vectors = aligned16(grad) && aligned16(narrow);
 #pragma unroll
-    for (int i = 0; i < kPointers; ++i) {
-        array[i] = static_cast<T*>(entry.pointers[i]);
+    for (int i = 0; i < kColumns; ++i) {
+        array[i] = i == 1 ? nullptr : static_cast<S*>(entry.pointers[i]);
         vectors &= aligned16(array[i]);  // chunks are whole packs; null is aligned
     }
-    const int64_t first = int64_t(blockIdx.x - list.first_block[index]) * counting.chunk;
-    const int64_t last = min(first + counting.chunk, entry.size);
+    const int64_t first = int64_t(blockIdx.x - list.first_block[index]) * chunk;
+    const int64_t last = min(first + chunk, entry.size);
     const LearningRate& lr = options.lr;
     const Acc rate = !lr.array ? Acc(lr.number)
                      : lr.wide ? Acc(*static_cast<const double*>(lr.array))
                                : Acc(*static_cast<const float*>(lr.array));
-    const Acc step = (counting.ticket ? Acc(*entry.step.array) : Acc(entry.step.number)) + 1;
+    const Acc step = (memory.ticket ? Acc(*entry.step.array) : Acc(entry.step.number)) + 1;
     const Rule<Acc> rule(options, rate, step);
 
+    const auto update = [&](auto width, int64_t i) {
+        constexpr int n = decltype(width)::value;
+        Acc x[n][kColumns]{};
+        read_column(x, 1, grad + i);
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j)
+            if (array[j] && rule.reads(j)) read_column(x, j, array[j] + i);
+#pragma unroll
+        for (int k = 0; k < n; ++k) {
+            x[k][1] *= factor;
+            rule(x[k]);
+        }
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j)
+            if (array[j]) write_column(array[j] + i, x, j);
+        if constexpr (kMaster) write_column(narrow + i, x, 0);
+    };
     int64_t done = first;
     if (vectors) {
         done = first + (last - first) / kCount * kCount;
-        for (int64_t i = first + int64_t(threadIdx.x) * kCount; i < done; i += kOptimThreads * kCount) {
-            Vector<T, kCount> packs[kPointers]{};
-#pragma unroll
-            for (int j = 0; j < kPointers; ++j)
-                if (array[j] && rule.reads(j)) packs[j] = load_vector<kCount>(array[j] + i);
-#pragma unroll
-            for (int k = 0; k < kCount; ++k) {
-                Acc x[kPointers];
-#pragma unroll
-                for (int j = 0; j < kPointers; ++j) x[j] = convert<Acc>(packs[j][k]);
-                rule(x);
-#pragma unroll
-                for (int j = 0; j < kPointers; ++j) packs[j][k] = convert<T>(x[j]);
-            }
-#pragma unroll
-            for (int j = 0; j < kPointers; ++j)
-                if (j != 1 && array[j]) store_vector(array[j] + i, packs[j]);
-        }
+        for (int64_t i = first + int64_t(threadIdx.x) * kCount; i < done; i += kOptimThreads * kCount)
+            update(std::integral_constant<int, kCount>{}, i);
     }
-    for (int64_t i = done + threadIdx.x; i < last; i += kOptimThreads) {
-        Acc x[kPointers];
-#pragma unroll
-        for (int j = 0; j < kPointers; ++j) x[j] = array[j] && rule.reads(j) ? convert<Acc>(array[j][i]) : Acc(0);
-        rule(x);
-#pragma unroll
-        for (int j = 0; j < kPointers; ++j)
-            if (j != 1 && array[j]) array[j][i] = convert<T>(x[j]);
-    }
+    for (int64_t i = done + threadIdx.x; i < last; i += kOptimThreads) update(std::integral_constant<int, 1>{}, i);
 
-    if (counting.ticket) {
+    if (memory.ticket) {
         __syncthreads();  // all threads of this block have read their step
         if (threadIdx.x == 0) {
             __threadfence();
-            if (atomicAdd(counting.ticket, 1u) == gridDim.x - 1) {  // and so have all other blocks
+            if (atomicAdd(memory.ticket, 1u) == gridDim.x - 1) {  // and so have all other blocks
                 __threadfence();
                 for (int i = 0; i < list.count; ++i) *list.entries[i].step.array += 1;
-                *counting.ticket = 0;
+                *memory.ticket = 0;
             }
         }
     }
 }
 
+template <class T, class S, template <class> class Rule, class Options>
+void launch_lists(const std::vector<OptimArray>& arrays, const Options& options, const StepMemory& memory,
+                  const OptimConfig& config, cudaStream_t stream) {
+    constexpr int kPointers = Rule<accumulator_t<S>>::kPointers + !std::is_same_v<T, S>;
+    for_each_list<kPointers>(arrays, config.chunk, [&](const OptimList<kPointers>& list, unsigned blocks) {
+        gpu::launch<step_kernel<T, S, Rule>>(dim3(blocks), dim3(kOptimThreads), 0, stream, list, options, memory,
+                                             config.chunk);
+    });
+}
+
 template <template <class> class Rule, class Options>
-void launch_step(const std::vector<OptimArray>& arrays, DType dtype, const Options& options, unsigned* ticket,
+void launch_step(const std::vector<OptimArray>& arrays, DType dtype, const Options& options, const StepMemory& memory,
                  const OptimConfig& config, cudaStream_t stream) {
     check(config);
-    static_assert(sizeof(Options) + sizeof(Counting) + 32 <= kOptimOptions, "parameters of a kernel");
+    static_assert(sizeof(Options) + sizeof(StepMemory) + 40 <= kOptimOptions, "parameters of a kernel");
+    if (arrays.empty()) return;
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        constexpr int kPointers = Rule<accumulator_t<T>>::kPointers;
-        for_each_list<kPointers>(arrays, config.chunk, [&](const OptimList<kPointers>& list, unsigned blocks) {
-            gpu::launch<step_kernel<T, Rule>>(dim3(blocks), dim3(kOptimThreads), 0, stream, list, options,
-                                              Counting{ticket, config.chunk});
-        });
+        if (!arrays[0].master) launch_lists<T, T, Rule>(arrays, options, memory, config, stream);
+        else if constexpr (sizeof(T) == 2) launch_lists<T, float, Rule>(arrays, options, memory, config, stream);
+        else throw std::invalid_argument("master weights are of 16-bit params");
     });
 }
 
 }  // namespace
 
-void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, unsigned* ticket,
+void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, const StepMemory& memory,
               const OptimConfig& config, cudaStream_t stream) {
-    launch_step<Sgd>(arrays, dtype, step, ticket, config, stream);
+    launch_step<Sgd>(arrays, dtype, step, memory, config, stream);
 }
 
-void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, unsigned* ticket,
+void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, const StepMemory& memory,
                const OptimConfig& config, cudaStream_t stream) {
     AdamStep complete = step;
     complete.log_beta1 = std::log(step.beta1), complete.log_beta2 = std::log(step.beta2);
-    launch_step<Adam>(arrays, dtype, complete, ticket, config, stream);
+    launch_step<Adam>(arrays, dtype, complete, memory, config, stream);
 }
 
-void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, unsigned* ticket,
+void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, const StepMemory& memory,
                   const OptimConfig& config, cudaStream_t stream) {
-    launch_step<Adagrad>(arrays, dtype, step, ticket, config, stream);
+    launch_step<Adagrad>(arrays, dtype, step, memory, config, stream);
 }
 
-void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, unsigned* ticket,
+void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, const StepMemory& memory,
                   const OptimConfig& config, cudaStream_t stream) {
-    launch_step<Rmsprop>(arrays, dtype, step, ticket, config, stream);
+    launch_step<Rmsprop>(arrays, dtype, step, memory, config, stream);
 }

@@ -17,8 +17,12 @@
 
 constexpr int kOptimPointers = 5;
 
+// Master weights: a 16-bit param may have a float32 copy, which is what is updated, by the same rules and with float32
+// states; the param becomes the copy, rounded. Then pointers[0] is the copy, and the param follows the rule's pointers.
+// All arrays of a list have one or none has.
 struct OptimArray {
-    void* pointers[kOptimPointers];  // param, gradient, states in the order of the rule below; null where absent
+    void* pointers[kOptimPointers + 1];  // param, gradient, states in the order of the rule below; null where absent
+    bool master;
     int64_t size;
     float* step_array;  // one element on the device, of every array of a list or of none
     double step;        // used where step_array is null
@@ -55,11 +59,41 @@ struct RmspropStep {  // states: square_avg, momentum_buffer, grad_avg (null wit
     bool maximize, centered;
 };
 
-void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, unsigned* ticket,
+// What gradient_norm found and steps obey, in device memory, so that nothing waits for it.
+enum { kGradientNorm, kGradientFactor, kGradientSkip, kGradientState };  // indices, and how many
+
+struct StepMemory {
+    unsigned* ticket;         // see above; null where steps are numbers
+    const double* gradients;  // (kGradientState,): gradients count times the factor, and where skip is not 0 nothing is
+                              // updated or counted; null: as they are
+};
+
+// dtype: of params and gradients.
+void sgd_step(const std::vector<OptimArray>& arrays, DType dtype, const SgdStep& step, const StepMemory& memory,
               const OptimConfig& config, cudaStream_t stream);
-void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, unsigned* ticket,
+void adam_step(const std::vector<OptimArray>& arrays, DType dtype, const AdamStep& step, const StepMemory& memory,
                const OptimConfig& config, cudaStream_t stream);
-void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, unsigned* ticket,
+void adagrad_step(const std::vector<OptimArray>& arrays, DType dtype, const AdagradStep& step, const StepMemory& memory,
                   const OptimConfig& config, cudaStream_t stream);
-void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, unsigned* ticket,
+void rmsprop_step(const std::vector<OptimArray>& arrays, DType dtype, const RmspropStep& step, const StepMemory& memory,
                   const OptimConfig& config, cudaStream_t stream);
+
+// The norm of many gradients as one vector, in two passes: each block writes the sum of the squares of its chunk and how
+// many of its elements are infinite or NaN to partials (blocks, 2), one row a chunk, arrays in order; then one block adds
+// the rows up in a fixed order. Lists of other dtypes write other rows. Squares are summed in float within a thread
+// (double for double), in double beyond. Deterministic for a config. arrays: gradients are pointers[0], only read.
+int64_t gradient_norm_blocks(const std::vector<OptimArray>& arrays, const OptimConfig& config);
+void gradient_squares(const std::vector<OptimArray>& arrays, DType dtype, double* partials, const OptimConfig& config,
+                      cudaStream_t stream);
+// state (kGradientState,), written: norm = sqrt(sum) / scale; factor = min(1, max_norm / (norm + 1e-6)) / scale; skip = 1
+// where there is a scale and an element that is not finite, else 0. scale: one element, or null for 1; max_norm below 0:
+// no limit. NaN stays NaN in norm and factor.
+void gradient_state(const double* partials, int64_t rows, const float* scale, double max_norm, double* state,
+                    cudaStream_t stream);
+// Gradients times the state's factor, in place.
+void scale_gradients(const std::vector<OptimArray>& arrays, DType dtype, const double* state, const OptimConfig& config,
+                     cudaStream_t stream);
+// The factor of a scaled loss after a step, one element each, updated: with skip of `state` scale *= backoff and
+// tracker = 0; else tracker += 1, and when it reaches the interval, scale *= growth, if that is finite, and tracker = 0.
+void update_loss_scale(float* scale, int* tracker, const double* state, double growth, double backoff, int interval,
+                       cudaStream_t stream);

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
+from fastnet.kernels._runtime import implementation
 
 
 class GradScaler:
@@ -26,9 +27,11 @@ class GradScaler:
     Use::
 
         scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)      # before clipping; step does it otherwise
-        scaler.step(optimizer)
+        scaler.step(optimizer, max_norm=1.0)  # divides, clips and updates in one, or leaves it all out
         scaler.update()
+
+    or, as in PyTorch, ``unscale_``, ``clip_grad_norm_``, ``step``. Nothing of it waits for the device with fastnet's
+    optimizers but Muon.
     """
 
     def __init__(
@@ -46,11 +49,22 @@ class GradScaler:
                 raise AssertionError("The growth factor must be > 1.0.")
             if backoff_factor >= 1.0:
                 raise AssertionError("The backoff factor must be < 1.0.")
-        self._scale = float(init_scale)
+        self._init_scale, self._init_tracker = float(init_scale), 0
         self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
-        self._growth_interval, self._growth_tracker = growth_interval, 0
-        # By id of the optimizer: whether its gradients are unscaled, whether they hold an infinity, whether it stepped.
-        self._optimizers: dict[int, dict[str, bool]] = {}
+        self._growth_interval = growth_interval
+        # (1,) float32 and int32 where the first loss was: nothing that a step does waits for their values.
+        self._scale: Any = None
+        self._tracker: Any = None
+        # By id of the optimizer: what gradient_norm found of its gradients, whether they are unscaled, whether it
+        # stepped.
+        self._optimizers: dict[int, dict[str, Any]] = {}
+
+    def _start(self, like: Any) -> None:
+        """Put factor and count beside an array."""
+        if self._scale is None:
+            xp = namespace(like)
+            self._scale = xp.full(1, self._init_scale, np.float32)
+            self._tracker = xp.full(1, self._init_tracker, np.int32)
 
     def is_enabled(self) -> bool:
         return self._enabled
@@ -60,7 +74,8 @@ class GradScaler:
         if not self._enabled:
             return outputs
         if isinstance(outputs, Tensor):
-            return outputs * self._scale
+            self._start(outputs._data)
+            return outputs * Tensor._wrap(self._scale.reshape(()))
         if isinstance(outputs, Iterable):
             scaled = [self.scale(x) for x in outputs]
             return scaled if isinstance(outputs, list) else tuple(scaled)
@@ -75,17 +90,18 @@ class GradScaler:
             raise RuntimeError("unscale_() is being called after step().")
         if state.get("unscaled"):
             raise RuntimeError("unscale_() has already been called on this optimizer since the last update().")
-        inverse, infinite = 1.0 / self._scale, False
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.dtype.name == "float16" and p.dtype.name == "float16":
-                    raise ValueError("Attempting to unscale FP16 gradients.")
-                g = p.grad._data
-                g *= g.dtype.type(inverse)
-                infinite |= not bool(namespace(g).isfinite(g).all())
-        state["unscaled"], state["infinite"] = True, infinite
+        self._refuse_float16(optimizer)
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        grads = {id(p.grad): p.grad._data for p in params if p.grad is not None}
+        state["unscaled"] = True
+        if grads:
+            arrays = list(grads.values())
+            self._start(arrays[0])
+            module = implementation(arrays[0])
+            found = module.gradient_norm(arrays, scale=self._scale)
+            module.scale_gradients(arrays, found)
+            found[1] = 1  # what is left to multiply by
+            state["found"] = found
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """``optimizer.step(...)``, unless the unscaled gradients hold an infinity or a NaN; what it returns."""
@@ -96,36 +112,66 @@ class GradScaler:
         state = self._optimizers.setdefault(id(optimizer), {})
         if state.get("stepped"):
             raise RuntimeError("step() has already been called since the last update().")
-        if not state.get("unscaled"):
-            self.unscale_(optimizer)
         state["stepped"] = True
-        return None if state["infinite"] else optimizer.step(*args, **kwargs)
+        if not getattr(optimizer, "_step_supports_amp_scaling", False):
+            if not state.get("unscaled"):
+                state["stepped"] = False
+                self.unscale_(optimizer)
+                state["stepped"] = True
+            if "found" in state and bool(state["found"][2] != 0):  # waits: this optimizer cannot ask for itself
+                return None
+            return optimizer.step(*args, **kwargs)
+        if state.get("unscaled"):
+            optimizer._found = state.get("found")
+            scale = None if self._scale is None else namespace(self._scale).ones_like(self._scale)
+        else:
+            self._refuse_float16(optimizer)
+            scale = self._scale
+        if scale is None:
+            return optimizer.step(*args, **kwargs)
+        optimizer.grad_scale = Tensor._wrap(scale)
+        try:
+            return optimizer.step(*args, **kwargs)
+        finally:
+            del optimizer.grad_scale
+            if optimizer._found is not None:
+                state["found"], optimizer._found = optimizer._found, None
+
+    @staticmethod
+    def _refuse_float16(optimizer: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.dtype.name == "float16" and p.dtype.name == "float16":
+                    raise ValueError("Attempting to unscale FP16 gradients.")
 
     def update(self, new_scale: Any = None) -> None:
         """Grow or shrink the factor by what the steps since the last update met, or set it."""
         if not self._enabled:
             return
         if new_scale is not None:
-            self._scale = float(new_scale)
-        else:
-            met = [s["infinite"] for s in self._optimizers.values() if "infinite" in s]
-            if not met:
-                raise AssertionError("No inf checks were recorded prior to update.")
-            if any(met):
-                self._scale *= self._backoff_factor
-                self._growth_tracker = 0
+            if self._scale is None:
+                self._init_scale = float(new_scale)
             else:
-                self._growth_tracker += 1
-                if self._growth_tracker == self._growth_interval:
-                    grown = float(np.float32(self._scale * self._growth_factor))
-                    if np.isfinite(grown):
-                        self._scale = grown
-                    self._growth_tracker = 0
+                self._scale[...] = new_scale._data if isinstance(new_scale, Tensor) else float(new_scale)
+        else:
+            found = [s["found"] for s in self._optimizers.values() if "found" in s]
+            if not found:
+                raise AssertionError("No inf checks were recorded prior to update.")
+            implementation(self._scale).update_loss_scale(
+                self._scale,
+                self._tracker,
+                found[0] if len(found) == 1 else sum(found[1:], found[0]),  # any of them skips
+                growth_factor=self._growth_factor,
+                backoff_factor=self._backoff_factor,
+                growth_interval=self._growth_interval,
+            )
         self._optimizers.clear()
 
     def get_scale(self) -> float:
-        """The factor; 1 if disabled."""
-        return self._scale if self._enabled else 1.0
+        """The factor; 1 if disabled. Waits for the device."""
+        if not self._enabled:
+            return 1.0
+        return self._init_scale if self._scale is None else float(self._scale[0])
 
     def get_growth_factor(self) -> float:
         return self._growth_factor
@@ -150,11 +196,11 @@ class GradScaler:
         if not self._enabled:
             return {}
         return {
-            "scale": self._scale,
+            "scale": self.get_scale(),
             "growth_factor": self._growth_factor,
             "backoff_factor": self._backoff_factor,
             "growth_interval": self._growth_interval,
-            "_growth_tracker": self._growth_tracker,
+            "_growth_tracker": self._init_tracker if self._tracker is None else int(self._tracker[0]),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -165,8 +211,9 @@ class GradScaler:
             raise RuntimeError(
                 "The source state dict is empty, possibly because it was saved from a disabled instance of GradScaler."
             )
-        self._scale = float(state_dict["scale"])
+        self._init_scale, self._init_tracker = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
+        if self._scale is not None:
+            self._scale[...], self._tracker[...] = self._init_scale, self._init_tracker
         self._growth_factor = state_dict["growth_factor"]
         self._backoff_factor = state_dict["backoff_factor"]
         self._growth_interval = state_dict["growth_interval"]
-        self._growth_tracker = int(state_dict["_growth_tracker"])

@@ -18,6 +18,7 @@ from fastnet.kernels.norm import (
     rms_norm_backward,
 )
 from fastnet.kernels.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
+from fastnet.kernels.optim_gradients import gradient_norm, scale_gradients, update_loss_scale
 from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
 from fastnet.kernels.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
@@ -54,6 +55,7 @@ __all__ = [
     "dropout_mask",
     "embedding",
     "embedding_backward",
+    "gradient_norm",
     "group_norm",
     "group_norm_backward",
     "gru_cell",
@@ -74,10 +76,12 @@ __all__ = [
     "rms_norm_backward",
     "rmsprop_step",
     "rnn_cell_backward",
+    "scale_gradients",
     "sgd_step",
     "softmax",
     "softmax_backward",
     "trace",
     "uniform",
+    "update_loss_scale",
     "use",
 ]

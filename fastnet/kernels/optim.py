@@ -47,7 +47,8 @@ def _check_lr(name: str, lr: Any, like: Any) -> tuple[float, Any]:
 
 
 def _check_lists(name: str, lists: dict[str, Sequence | None]) -> None:
-    """Lists of arrays as long as the first, each array like the first list's; all but "grads" are updated."""
+    """Lists of arrays as long as the first, each array like the first list's; all but "grads" are updated. With
+    "masters", which are float32 beside 16-bit params, states are as those."""
     first, params = next(iter(lists.items()))
     given = [(argument, arrays) for argument, arrays in lists.items() if arrays is not None or argument == "grads"]
     for argument, arrays in given:
@@ -58,11 +59,15 @@ def _check_lists(name: str, lists: dict[str, Sequence | None]) -> None:
                 f"{name}: {argument} has {len(arrays)} arrays, expected one for each of the {len(params)} {first}"  # type: ignore[arg-type]
             )
     seen: dict[int, str] = {}
+    masters = lists.get("masters") is not None
     for i, p in enumerate(params):  # type: ignore[arg-type]
         for argument, arrays in given:
             a, label = arrays[i], f"{argument}[{i}]"  # type: ignore[index]
             if argument == first:
-                check_array(name, label, a, like=params[0])  # type: ignore[index]
+                dtypes = {"dtypes": ("float16", "bfloat16")} if masters else {}
+                check_array(name, label, a, like=params[0], **dtypes)  # type: ignore[index]
+            elif masters and argument != "grads":
+                check_array(name, label, a, dtypes=("float32",), like=p)
             else:
                 check_array(name, label, a, dtypes=(p.dtype.name,), like=p)
             if a.shape != p.shape:
@@ -111,13 +116,29 @@ def _check_steps(name: str, steps: Any, params: Sequence) -> bool:
     return True
 
 
+def _check_gradients(name: str, gradients: Any, like: Any) -> None:
+    if gradients is not None:
+        check_array(name, "gradients", gradients, dtypes=("float64",), like=like)
+        if gradients.shape != (3,) or not gradients.flags.c_contiguous or _address(gradients) % 8:
+            raise ValueError(
+                f"{name}: gradients has shape {tuple(gradients.shape)}, expected what gradient_norm returned, (3,)"
+            )
+
+
 def _run(
-    name: str, lists: dict[str, Sequence | None], steps: Sequence | None, lr: Any, config: Any, **options: Any
+    name: str,
+    lists: dict[str, Sequence | None],
+    steps: Sequence | None,
+    lr: Any,
+    gradients: Any,
+    config: Any,
+    **options: Any,
 ) -> None:
     """Launch extension function `name`, once for each dtype, on arrays that are runs in memory; copies of what is not.
     Arguments have been checked."""
     params: Sequence = lists["params"]  # type: ignore[assignment]
     rate, rate_array = _check_lr(name, lr, params[0])
+    _check_gradients(name, gradients, params[0])
     ext = extension_for(params[0])
     if config is not None and not isinstance(config, ext.OptimConfig):
         raise TypeError(f"{name}: config is a {type(config).__name__}, expected an OptimConfig of {ext.__name__}")
@@ -138,6 +159,9 @@ def _run(
         columns: dict[str, list] = {argument: [] for argument in lists}
         columns.update(zip(given, map(list, zip(*(ready[i] for i in members), strict=True)), strict=True))
         first = columns["params"]
+        masters = columns.pop("masters")
+        columns["narrow"] = first if masters else []
+        columns["params"] = masters or first
         chosen = config or ext.optim_config(sum(math.prod(p.shape) for p in first))
         if steps is not None:
             mine = [steps[i] for i in members]
@@ -146,7 +170,13 @@ def _run(
             options["ticket"] = namespace(first[0]).zeros(1, np.uint32) if counted else None
         record(name, *first, config=chosen)
         getattr(ext, name)(
-            **columns, lr=rate, lr_array=rate_array, **options, config=chosen, stream=stream_of(first[0])
+            **columns,
+            lr=rate,
+            lr_array=rate_array,
+            **options,
+            gradients=gradients,
+            config=chosen,
+            stream=stream_of(first[0]),
         )
     for to, source in back:
         to[...] = source
@@ -164,6 +194,8 @@ def sgd_step(
     nesterov: bool = False,
     maximize: bool = False,
     first_step: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """One step of stochastic gradient descent on every array, in place; PyTorch's formula:
@@ -183,13 +215,17 @@ def sgd_step(
         lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
         momentum, dampening, weight_decay, nesterov, maximize: as ``torch.optim.SGD``'s.
         first_step: set the momenta to the gradients; what they held is not read.
+        masters: with 16-bit params, float32 copies of them, which are what is updated, with float32 states; the params
+            become the copies, rounded. None without.
+        gradients: what ``gradient_norm`` returned, read by the kernel: gradients count times its factor, and with skip
+            nothing is updated or counted. None: they count as they are.
         config: an ``OptimConfig`` to use in place of the one chosen for the problem.
 
     Raises:
         TypeError, ValueError: arrays that do not fit, or memory that cannot be updated in place.
     """
     name = "sgd_step"
-    lists = {"params": params, "grads": grads, "momenta": momenta}
+    lists = {"params": params, "grads": grads, "momenta": momenta, "masters": masters}
     _check_lists(name, lists)
     if (momenta is None) != (momentum == 0):
         raise ValueError(
@@ -202,6 +238,7 @@ def sgd_step(
             lists,
             None,
             lr,
+            gradients,
             config,
             momentum=momentum,
             dampening=dampening,
@@ -227,6 +264,8 @@ def adam_step(
     eps: float = 1e-8,
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """One step of Adam, AMSGrad or AdamW on every array, in place; PyTorch's formula, with t counted from 1:
@@ -248,6 +287,10 @@ def adam_step(
             reads and counts up, so that a captured step replays; or numbers, which stay as they are.
         lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
         beta1, beta2, weight_decay, eps, maximize, decoupled_weight_decay: as ``torch.optim.Adam``'s.
+        masters: with 16-bit params, float32 copies of them, which are what is updated, with float32 states; the params
+            become the copies, rounded. None without.
+        gradients: what ``gradient_norm`` returned, read by the kernel: gradients count times its factor, and with skip
+            nothing is updated or counted. None: they count as they are.
         config: an ``OptimConfig`` to use in place of the one chosen for the problem.
 
     Raises:
@@ -262,6 +305,7 @@ def adam_step(
         "exp_avgs": exp_avgs,
         "exp_avg_sqs": exp_avg_sqs,
         "max_exp_avg_sqs": max_exp_avg_sqs,
+        "masters": masters,
     }
     _check_present(name, lists, "exp_avgs", "exp_avg_sqs")
     _check_lists(name, lists)
@@ -275,6 +319,7 @@ def adam_step(
             lists,
             steps,
             lr,
+            gradients,
             config,
             beta1=beta1,
             beta2=beta2,
@@ -296,6 +341,8 @@ def adagrad_step(
     weight_decay: float = 0.0,
     eps: float = 1e-10,
     maximize: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """One step of Adagrad on every array, in place; PyTorch's formula, with t counted from 1:
@@ -310,6 +357,10 @@ def adagrad_step(
         steps: as ``adam_step``'s.
         lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
         lr_decay, weight_decay, eps, maximize: as ``torch.optim.Adagrad``'s.
+        masters: with 16-bit params, float32 copies of them, which are what is updated, with float32 states; the params
+            become the copies, rounded. None without.
+        gradients: what ``gradient_norm`` returned, read by the kernel: gradients count times its factor, and with skip
+            nothing is updated or counted. None: they count as they are.
         config: an ``OptimConfig`` to use in place of the one chosen for the problem.
 
     Raises:
@@ -318,12 +369,23 @@ def adagrad_step(
     Source: Duchi et al. 2011, as PyTorch has it.
     """
     name = "adagrad_step"
-    lists: dict[str, Sequence | None] = {"params": params, "grads": grads, "sums": sums}
+    lists: dict[str, Sequence | None] = {"params": params, "grads": grads, "sums": sums, "masters": masters}
     _check_present(name, lists, "sums")
     _check_lists(name, lists)
     _check_steps(name, steps, params)
     if params:
-        _run(name, lists, steps, lr, config, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps, maximize=maximize)
+        _run(
+            name,
+            lists,
+            steps,
+            lr,
+            gradients,
+            config,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            eps=eps,
+            maximize=maximize,
+        )
 
 
 def rmsprop_step(
@@ -340,6 +402,8 @@ def rmsprop_step(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     maximize: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """One step of RMSprop on every array, in place; PyTorch's formula:
@@ -357,6 +421,10 @@ def rmsprop_step(
         steps: as ``adam_step``'s; they are counted and enter no formula.
         lr: learning rate: a number, or a float32 or float64 array of one element that the kernel reads.
         alpha, eps, weight_decay, momentum, maximize: as ``torch.optim.RMSprop``'s.
+        masters: with 16-bit params, float32 copies of them, which are what is updated, with float32 states; the params
+            become the copies, rounded. None without.
+        gradients: what ``gradient_norm`` returned, read by the kernel: gradients count times its factor, and with skip
+            nothing is updated or counted. None: they count as they are.
         config: an ``OptimConfig`` to use in place of the one chosen for the problem.
 
     Raises:
@@ -371,6 +439,7 @@ def rmsprop_step(
         "square_avgs": square_avgs,
         "momenta": momenta,
         "grad_avgs": grad_avgs,
+        "masters": masters,
     }
     _check_present(name, lists, "square_avgs")
     _check_lists(name, lists)
@@ -386,6 +455,7 @@ def rmsprop_step(
             lists,
             steps,
             lr,
+            gradients,
             config,
             alpha=alpha,
             eps=eps,

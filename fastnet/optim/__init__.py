@@ -3,8 +3,9 @@
 from fastnet.optim import lr_scheduler, swa_utils
 from fastnet.optim.adagrad import Adagrad
 from fastnet.optim.adam import Adam, AdamW
+from fastnet.optim.muon import Muon
 from fastnet.optim.optimizer import Optimizer
 from fastnet.optim.rmsprop import RMSprop
 from fastnet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler", "swa_utils"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Muon", "Optimizer", "RMSprop", "lr_scheduler", "swa_utils"]

@@ -94,9 +94,16 @@ class Adagrad(Optimizer):
         super().__setstate__(state)
         self._complete(step_beside=("fused",), foreach=None, maximize=False, differentiable=False, fused=None)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what closure, called first, returns."""
+    _step_supports_amp_scaling = True
+
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what closure, called first, returns.
+
+        With ``max_norm`` the gradients count as if ``clip_grad_norm_`` had scaled all of this optimizer's to that norm;
+        they are not changed, and ``grad_norm`` holds their norm, on their device.
+        """
         loss = self._loss_of(closure)
+        gradients = self._gradient_state(max_norm)
         for group in self.param_groups:
             for together, steps in self._counted(self._with_gradient(group)):
                 implementation(together[0]._data).adagrad_step(
@@ -109,5 +116,7 @@ class Adagrad(Optimizer):
                     weight_decay=float(group["weight_decay"]),
                     eps=group["eps"],
                     maximize=group["maximize"],
+                    masters=self._masters(together),
+                    gradients=gradients,
                 )
         return loss

@@ -115,19 +115,26 @@ class Adam(Optimizer):
             fused=None,
         )
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what closure, called first, returns."""
+    _step_supports_amp_scaling = True
+
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what closure, called first, returns.
+
+        With ``max_norm`` the gradients count as if ``clip_grad_norm_`` had scaled all of this optimizer's to that norm;
+        they are not changed, and ``grad_norm`` holds their norm, on their device.
+        """
         loss = self._loss_of(closure)
+        gradients = self._gradient_state(max_norm)
         for group in self.param_groups:
             params = self._with_gradient(group)
             for p in params:
                 state = self.state[p]
-                if not state:
+                if "step" not in state:
                     state["step"] = self._new_step(p, group["capturable"] or bool(group["fused"]))
-                    state["exp_avg"] = zeros_like(p)
-                    state["exp_avg_sq"] = zeros_like(p)
+                    state["exp_avg"] = zeros_like(self._updated(p))
+                    state["exp_avg_sq"] = zeros_like(self._updated(p))
                     if group["amsgrad"]:
-                        state["max_exp_avg_sq"] = zeros_like(p)
+                        state["max_exp_avg_sq"] = zeros_like(self._updated(p))
             for together, steps in self._counted(params):
                 implementation(together[0]._data).adam_step(
                     [p._data for p in together],
@@ -143,6 +150,8 @@ class Adam(Optimizer):
                     eps=group["eps"],
                     maximize=group["maximize"],
                     decoupled_weight_decay=group["decoupled_weight_decay"],
+                    masters=self._masters(together),
+                    gradients=gradients,
                 )
         return loss
 

@@ -14,6 +14,7 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._tensor import RemovableHandle, Tensor
 from fastnet.autograd import enable_grad
+from fastnet.kernels._runtime import implementation
 
 
 class _Required:
@@ -248,6 +249,54 @@ class Optimizer:
 
     # ---- what steps share ------------------------------------------------------------------------------------------
 
+    # GradScaler sets grad_scale for the length of a step, a tensor of one element: what the loss was multiplied by.
+    grad_scale: Tensor | None = None
+    grad_norm: Tensor | None = None  # of the last step that measured it, float64, beside the gradients
+    _found: Any = None  # what gradient_norm returned in the last step, or unscaling before it
+
+    def _gradient_state(self, max_norm: float | None) -> Any:
+        """What the kernels of this step read of its gradients: norm, factor and whether to leave it out; None where
+        nobody asked for any."""
+        scale, unscaled, self._found = self.grad_scale, self._found, None
+        if scale is None and max_norm is None:
+            return None
+        if scale is None or max_norm is not None or unscaled is None:
+            grads = {id(p.grad): p.grad._data for g in self.param_groups for p in self._with_gradient(g)}
+            if not grads:
+                return None
+            arrays = list(grads.values())
+            self._found = implementation(arrays[0]).gradient_norm(
+                arrays, scale=None if scale is None else scale._data, max_norm=max_norm
+            )
+        else:
+            self._found = unscaled  # the scaler has looked at them, and left a factor of 1
+        self.grad_norm = Tensor._wrap(self._found[:1].reshape(()))
+        return self._found
+
+    def keep_master_weights(self) -> None:
+        """Give every 16-bit parameter a float32 copy, ``state[p]["master"]``: steps update that one, with float32
+        states, and the parameter becomes its rounding. Without one, updates below half a unit of a parameter's last
+        digit are lost.
+
+        Source: Micikevicius et al. 2018, section 3.1.
+        """
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p._data.dtype.itemsize == 2 and "master" not in self.state[p]:
+                    state = self.state[p]
+                    for key, value in state.items():
+                        if isinstance(value, Tensor) and value.shape == p.shape and key != "step":
+                            state[key] = _as_float32(value)
+                    state["master"] = _as_float32(p)
+
+    def _masters(self, params: list[Tensor]) -> list[Any] | None:
+        """The arrays of the master weights of params, which all or none have."""
+        return self._states(params, "master") if "master" in self.state.get(params[0], {}) else None
+
+    def _updated(self, p: Tensor) -> Tensor:
+        """What a step updates: p, or its master weights."""
+        return self.state.get(p, {}).get("master", p)
+
     def _new_step(self, p: Tensor, on_device: bool) -> Tensor:
         """A count of steps at 0: beside p where the kernel is to read it, else on the CPU, as PyTorch has it."""
         dtype = np.float64 if not on_device and _dtypes.get_default_dtype() is _dtypes.float64 else np.float32
@@ -262,7 +311,8 @@ class Optimizer:
         calls: dict[Any, list[Tensor]] = {}
         times: Counter[int] = Counter()
         for p in params:
-            calls.setdefault((times[id(p)], _device_of(p._data)), []).append(p)
+            master = "master" in self.state.get(p, {})
+            calls.setdefault((times[id(p)], _device_of(p._data), master), []).append(p)
             times[id(p)] += 1
         for together in calls.values():
             yield together
@@ -271,7 +321,11 @@ class Optimizer:
 
     def _counted(self, params: list[Tensor]) -> Iterator[tuple[list[Tensor], list[Any]]]:
         """Like _together, with steps as kernels take them: arrays, which the kernel counts up, where the step lies
-        beside its param, and numbers where it does not, which are counted here when the caller is done."""
+        beside its param, and numbers where it does not, which are counted here when the caller is done. A step that the
+        device may leave out is counted there alone."""
+        if self.grad_scale is not None:
+            for p in params:
+                self.state[p]["step"] = _beside(self.state[p]["step"], p)
         for together in self._together(params):
             beside: list[Tensor] = []
             apart: list[Tensor] = []
@@ -338,7 +392,8 @@ class Optimizer:
         for key, value in state_dict["state"].items():
             if key in by_index:
                 p, step_beside = by_index[key]
-                state[p] = _cast(p, value, None, step_beside)
+                wide = isinstance(value, dict) and "master" in value
+                state[p] = _cast(p, value, None, step_beside, np.dtype(np.float32) if wide else p._data.dtype)
             else:
                 state[key] = value
         for m, t in zip(mine, theirs, strict=True):
@@ -376,6 +431,21 @@ def _array_module(array: Any) -> Any:
 
 def _writable(array: Any) -> bool:
     return not isinstance(array, np.ndarray) or (array.flags.writeable and array.flags.aligned)
+
+
+def _as_float32(t: Tensor) -> Tensor:
+    """A float32 copy in the same memory order."""
+    copy = _array_module(t._data).empty_like(t._data, dtype=np.float32, **_plain(t._data))
+    copy[...] = t._data
+    return Tensor._wrap(copy)
+
+
+def _beside(step: Tensor, p: Tensor) -> Tensor:
+    """A count of steps as the kernel counts it up: float32, on p's device."""
+    data = step._data
+    if _device_of(data) == _device_of(p._data) and data.dtype == np.float32 and _writable(data):
+        return step
+    return Tensor._wrap(_array_module(p._data).full((), float(step.item()), np.float32))
 
 
 def zeros_like(p: Tensor, value: float = 0.0) -> Tensor:
@@ -430,18 +500,18 @@ def _as_array(value: Any) -> Any:
     return value if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
 
 
-def _cast(param: Tensor, value: Any, name: Any, step_beside: bool) -> Any:
-    """A deep copy of a state value with its tensors in the memory order, dtype and device of their parameter; but a
-    "step" keeps its dtype and stays on the CPU, unless a kernel is to read it."""
+def _cast(param: Tensor, value: Any, name: Any, step_beside: bool, dtype: Any) -> Any:
+    """A deep copy of a state value with its tensors in the memory order and device of their parameter and of a dtype,
+    the parameter's or its master weights'; but a "step" keeps its dtype and stays on the CPU, unless a kernel is to
+    read it."""
     if isinstance(value, dict):
-        return {key: _cast(param, v, key, step_beside) for key, v in value.items()}
+        return {key: _cast(param, v, key, step_beside, dtype) for key, v in value.items()}
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        return type(value)(_cast(param, v, None, step_beside) for v in value)
+        return type(value)(_cast(param, v, None, step_beside, dtype) for v in value)
     if not _is_tensor(value):
         return deepcopy(value)
     array: Any = _as_array(value)
     like: Any = param._data
-    dtype = like.dtype
     if name == "step":
         like = like if step_beside else None
         dtype = np.dtype(np.float32) if step_beside else array.dtype

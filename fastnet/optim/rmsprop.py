@@ -98,20 +98,27 @@ class RMSprop(Optimizer):
             capturable=False,
         )
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what closure, called first, returns."""
+    _step_supports_amp_scaling = True
+
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what closure, called first, returns.
+
+        With ``max_norm`` the gradients count as if ``clip_grad_norm_`` had scaled all of this optimizer's to that norm;
+        they are not changed, and ``grad_norm`` holds their norm, on their device.
+        """
         loss = self._loss_of(closure)
+        gradients = self._gradient_state(max_norm)
         for group in self.param_groups:
             params, momentum, centered = self._with_gradient(group), group["momentum"], group["centered"]
             for p in params:
                 state = self.state[p]
-                if not state:
+                if "step" not in state:
                     state["step"] = self._new_step(p, group["capturable"])
-                    state["square_avg"] = zeros_like(p)
+                    state["square_avg"] = zeros_like(self._updated(p))
                     if momentum > 0:
-                        state["momentum_buffer"] = zeros_like(p)
+                        state["momentum_buffer"] = zeros_like(self._updated(p))
                     if centered:
-                        state["grad_avg"] = zeros_like(p)
+                        state["grad_avg"] = zeros_like(self._updated(p))
             for together, steps in self._counted(params):
                 implementation(together[0]._data).rmsprop_step(
                     [p._data for p in together],
@@ -126,5 +133,7 @@ class RMSprop(Optimizer):
                     weight_decay=float(group["weight_decay"]),
                     momentum=momentum,
                     maximize=group["maximize"],
+                    masters=self._masters(together),
+                    gradients=gradients,
                 )
         return loss

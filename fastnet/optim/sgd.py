@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.kernels._runtime import implementation
-from fastnet.optim.optimizer import Optimizer, check_implementation, empty_like, rate_beside
+from fastnet.optim.optimizer import Optimizer, check_implementation, empty_like, rate_beside, zeros_like
 
 
 class SGD(Optimizer):
@@ -85,9 +85,16 @@ class SGD(Optimizer):
         super().__setstate__(state)
         self._complete(nesterov=False, maximize=False, foreach=None, differentiable=False, fused=False)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what closure, called first, returns."""
+    _step_supports_amp_scaling = True
+
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what closure, called first, returns.
+
+        With ``max_norm`` the gradients count as if ``clip_grad_norm_`` had scaled all of this optimizer's to that norm;
+        they are not changed, and ``grad_norm`` holds their norm, on their device.
+        """
         loss = self._loss_of(closure)
+        gradients = self._gradient_state(max_norm)
         for group in self.param_groups:
             momentum = group["momentum"]
             first: list[Tensor] = []
@@ -95,17 +102,26 @@ class SGD(Optimizer):
             for p in self._with_gradient(group):
                 new = momentum != 0 and self.state[p].get("momentum_buffer") is None
                 (first if new else later).append(p)
-            self._update(group, first, True)
-            self._update(group, later, False)
+            self._update(group, first, True, gradients)
+            self._update(group, later, False, gradients)
         return loss
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], first_step: bool) -> None:
+    def _update(self, group: dict[str, Any], params: list[Tensor], first_step: bool, gradients: Any) -> None:
+        if first_step and self.grad_scale is not None and group["momentum"] != 0:
+            # The device may leave this step out, and the next one is the first then. With buffers of 0 it makes no
+            # difference which is, unless dampening does: then this waits for the answer.
+            if group["dampening"] == 0:
+                first_step = False
+                for p in params:
+                    self.state[p]["momentum_buffer"] = zeros_like(self._updated(p))
+            elif gradients is not None and bool(gradients[2] != 0):
+                return
         for together in self._together(params):
             buffers = None
             if group["momentum"] != 0:
                 if first_step:
                     for p in together:
-                        self.state[p]["momentum_buffer"] = empty_like(p)
+                        self.state[p]["momentum_buffer"] = empty_like(self._updated(p))
                 buffers = self._states(together, "momentum_buffer")
             implementation(together[0]._data).sgd_step(
                 [p._data for p in together],
@@ -118,4 +134,6 @@ class SGD(Optimizer):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
                 first_step=first_step,
+                masters=self._masters(together),
+                gradients=gradients,
             )

@@ -17,6 +17,7 @@ from fastnet.reference.norm import (
     rms_norm_backward,
 )
 from fastnet.reference.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
+from fastnet.reference.optim_gradients import gradient_norm, scale_gradients, update_loss_scale
 from fastnet.reference.pointwise import bias_activation, bias_activation_backward
 from fastnet.reference.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
@@ -52,6 +53,7 @@ __all__ = [
     "dropout_mask",
     "embedding",
     "embedding_backward",
+    "gradient_norm",
     "group_norm",
     "group_norm_backward",
     "gru_cell",
@@ -72,8 +74,10 @@ __all__ = [
     "rms_norm_backward",
     "rmsprop_step",
     "rnn_cell_backward",
+    "scale_gradients",
     "sgd_step",
     "softmax",
     "softmax_backward",
     "uniform",
+    "update_loss_scale",
 ]

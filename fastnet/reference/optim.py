@@ -44,6 +44,22 @@ def _lerp(x: Any, to: Any, weight: float) -> None:
         x[...] = to - (to - x) * (1 - weight)
 
 
+def _param(params: Sequence[Any], masters: Sequence[Any] | None, i: int) -> Any:
+    """What is updated: a float32 copy of a 16-bit param, its master where there is one, or the param itself."""
+    return _wide(params[i]) if masters is None else masters[i]
+
+
+def _prepared(arrays: Sequence[Any], gradients: Any) -> Sequence[Any] | None:
+    """Gradients times the factor of a state, 16-bit ones in float32; None to leave the step out, for which a GPU waits
+    here: the kernels do not."""
+    if gradients is None:
+        return arrays
+    if bool(gradients[2] != 0):
+        return None
+    with np.errstate(all="ignore"):
+        return [w * gradients[1].astype(w.dtype) for w in map(_wide, arrays)]
+
+
 def _gradient(p: Any, grad: Any, maximize: bool, weight_decay: float) -> Any:
     g = _wide(grad)
     if maximize:
@@ -63,33 +79,31 @@ def sgd_step(
     nesterov: bool = False,
     maximize: bool = False,
     first_step: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """``g = +-grad + weight_decay p``; ``buf = g`` at first, then ``momentum buf + (1 - dampening) g``;
     ``p -= lr (g + momentum buf if nesterov else buf)``; computed in float32 (float64 for float64), updated in place."""
     lr = _scalar(lr)
+    prepared = _prepared(grads, gradients)
+    if prepared is None:
+        return
     with np.errstate(all="ignore"):
         for i, p in enumerate(params):
-            narrow = p.dtype.itemsize == 2
-            x = p.astype(np.float32) if narrow else p
-            g = grads[i].astype(np.float32) if narrow else grads[i]
-            if maximize:
-                g = -g
-            if weight_decay != 0:
-                g = g + weight_decay * x
+            x = _param(params, masters, i)
+            g = _gradient(x, prepared[i], maximize, weight_decay)
             if momenta is not None and momentum != 0:
-                buffer = momenta[i].astype(np.float32) if narrow else momenta[i]
+                buffer = _wide(momenta[i])
                 if first_step:
                     buffer[...] = g
                 else:
                     buffer *= momentum
                     buffer += g if dampening == 0 else (1 - dampening) * g
                 g = g + momentum * buffer if nesterov else buffer
-                if narrow:
-                    momenta[i][...] = buffer
+                _store(momenta[i], buffer)
             x -= lr * g
-            if narrow:
-                p[...] = x
+            _store(p, x)
 
 
 def adam_step(
@@ -107,17 +121,22 @@ def adam_step(
     eps: float = 1e-8,
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """``m = beta1 m + (1 - beta1) g``; ``v = beta2 v + (1 - beta2) g^2``;
     ``p -= lr / (1 - beta1^t) m / (sqrt(v_hat / (1 - beta2^t)) + eps)`` with v_hat the largest v so far, or v; weight
     decay joins g, or if decoupled is ``p *= 1 - lr weight_decay``. Arrays among the steps are counted up."""
     lr = _scalar(lr)
+    prepared = _prepared(grads, gradients)
+    if prepared is None:
+        return
     with np.errstate(all="ignore"):
         for i, (p, step) in enumerate(zip(params, steps, strict=True)):
             t = _counted(step)
-            x, m, v = _wide(p), _wide(exp_avgs[i]), _wide(exp_avg_sqs[i])
-            g = _gradient(x, grads[i], maximize, 0 if decoupled_weight_decay else weight_decay)
+            x, m, v = _param(params, masters, i), _wide(exp_avgs[i]), _wide(exp_avg_sqs[i])
+            g = _gradient(x, prepared[i], maximize, 0 if decoupled_weight_decay else weight_decay)
             if decoupled_weight_decay and weight_decay != 0:
                 x *= 1 - lr * weight_decay
             _lerp(m, g, 1 - beta1)
@@ -148,16 +167,21 @@ def adagrad_step(
     weight_decay: float = 0.0,
     eps: float = 1e-10,
     maximize: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """``sum += g^2``; ``p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(sum) + eps)``. Arrays among the steps are counted
     up."""
     lr = _scalar(lr)
+    prepared = _prepared(grads, gradients)
+    if prepared is None:
+        return
     with np.errstate(all="ignore"):
         for i, (p, step) in enumerate(zip(params, steps, strict=True)):
             t = _counted(step)
-            x, total = _wide(p), _wide(sums[i])
-            g = _gradient(x, grads[i], maximize, weight_decay)
+            x, total = _param(params, masters, i), _wide(sums[i])
+            g = _gradient(x, prepared[i], maximize, weight_decay)
             total += g * g
             x -= (lr / (1 + (t - 1) * lr_decay)) * (g / (total**0.5 + eps))
             _store(p, x)
@@ -178,16 +202,21 @@ def rmsprop_step(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     maximize: bool = False,
+    masters: Sequence[Any] | None = None,
+    gradients: Any = None,
     config: Any = None,
 ) -> None:
     """``s = alpha s + (1 - alpha) g^2``; centered: ``a = alpha a + (1 - alpha) g``, ``d = sqrt(s - a^2) + eps``, else
     ``d = sqrt(s) + eps``; ``b = momentum b + g / d``; ``p -= lr b``. Arrays among the steps are counted up."""
     lr = _scalar(lr)
+    prepared = _prepared(grads, gradients)
+    if prepared is None:
+        return
     with np.errstate(all="ignore"):
         for i, (p, step) in enumerate(zip(params, steps, strict=True)):
             _counted(step)
-            x, square = _wide(p), _wide(square_avgs[i])
-            g = _gradient(x, grads[i], maximize, weight_decay)
+            x, square = _param(params, masters, i), _wide(square_avgs[i])
+            g = _gradient(x, prepared[i], maximize, weight_decay)
             square *= alpha
             square += (1 - alpha) * g * g
             centre = square

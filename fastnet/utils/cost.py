@@ -98,6 +98,8 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "rms_norm_backward": _per_element(14),
     "sgd_step": _per_parameter(4),
     "adam_step": _per_parameter(14),
+    "gradient_norm": _per_parameter(2),
+    "scale_gradients": _per_parameter(1),
     "adagrad_step": _per_parameter(7),
     "rmsprop_step": _per_parameter(10),
 }

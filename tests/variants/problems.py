@@ -534,8 +534,51 @@ def small_optimizer(name: str) -> Callable[[np.random.Generator, Any], Iterator[
         fewest = {"sgd_step": 0, "adam_step": 2, "adagrad_step": 1, "rmsprop_step": 1}[name]
         lists = optimizer_lists(name, rng, dtype, shapes)[: 2 + fewest] + [None] * (states - fewest)
         yield tuple(lists + [[1, 2, 3, 4, 5]] * len(steps)), {"lr": 0.1, "maximize": True}
+        # Gradients scaled by what was found of them, a step that is left out, and master weights.
+        found = [aligned((3,), np.float64, values) for values in ([2.0, 0.5, 0], [2.0, 0.5, 1])]
+        for gradients in found:
+            lists = optimizer_lists(name, rng, dtype, shapes)
+            yield (*lists, *steps), {**options, "gradients": gradients}
+        if np.dtype(dtype).itemsize == 2:
+            params, grads, *wide = optimizer_lists(name, rng, dtype, shapes)
+            wide = [[x.astype(np.float32) for x in state] for state in wide]
+            masters = [p.astype(np.float32) for p in params]
+            yield (params, grads, *wide, *steps), {**options, "masters": masters, "gradients": found[0]}
 
     return problems
+
+
+def small_gradients(name: str) -> Callable[[np.random.Generator, Any], Iterator[Call]]:
+    def problems(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+        shapes = [(1,), (7, 33), (0,), (40, 64), (3, 1000)]
+        grads = [normal(rng, s, dtype) for s in shapes]
+        spread = [misaligned(g) if i % 2 else g.T for i, g in enumerate(grads)]
+        if name == "gradient_norm":
+            yield (grads,), {}
+            yield (spread,), {"scale": aligned((1,), np.float32, 8), "max_norm": 1.0}
+        else:
+            yield (grads, aligned((3,), np.float64, [2.0, 0.5, 0])), {}
+            yield (spread, aligned((3,), np.float64, [2.0, 0.5, 0])), {}
+
+    return problems
+
+
+def aligned_gradients(name: str) -> Callable[[np.random.Generator, Any], Call]:
+    def problem(rng: np.random.Generator, dtype: Any) -> Call:
+        state = () if name == "gradient_norm" else (aligned((3,), np.float64, [2.0, 0.5, 0]),)
+        return ([normal(rng, (64, 256), dtype)], *state), {}
+
+    return problem
+
+
+def small_loss_scale(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for skip in (0.0, 1.0):
+        yield aligned_loss_scale(rng, dtype, skip)
+
+
+def aligned_loss_scale(rng: np.random.Generator, dtype: Any, skip: float = 0.0) -> Call:
+    arrays = aligned((1,), np.float32, 8), aligned((1,), np.int32, 1), aligned((3,), np.float64, [2.0, 0.5, skip])
+    return arrays, {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2}
 
 
 def aligned_optimizer(name: str) -> Callable[[np.random.Generator, Any], Call]:
@@ -575,7 +618,9 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "normal": small_random,
     "permutation": small_permutation,
     "random_bits": small_random,
+    **{name: small_gradients(name) for name in ("gradient_norm", "scale_gradients")},
     **{name: small_optimizer(name) for name in OPTIMIZERS},
+    "update_loss_scale": small_loss_scale,
     "softmax": small_softmax,
     "softmax_backward": small_softmax_backward,
     "uniform": small_random,
@@ -611,7 +656,9 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "normal": aligned_random,
     "permutation": aligned_permutation,
     "random_bits": aligned_random,
+    **{name: aligned_gradients(name) for name in ("gradient_norm", "scale_gradients")},
     **{name: aligned_optimizer(name) for name in OPTIMIZERS},
+    "update_loss_scale": aligned_loss_scale,
     "softmax": aligned_softmax,
     "softmax_backward": aligned_softmax_backward,
     "uniform": aligned_random,
