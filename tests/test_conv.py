@@ -2,146 +2,27 @@
 PyTorch; layers."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from conv_problems import Problem, draw, extension, images, name
 from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
 
 import fastnet
 from fastnet import kernels, nn
-from fastnet.kernels import _runtime
 from fastnet.reference import conv as reference
 
 DTYPES = [np.float32, np.float64, np.float16, bfloat16]
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [kernels, reference], ids=["kernels", "reference"])
 
 
-def name(dtype):
-    return np.dtype(dtype).name
-
-
-def extension():
-    return _runtime.extension_for(np.empty(0))
+def general(tile, **how):
+    """A config of the general family, whose proofs are here; test_conv_sm80.py has the other's."""
+    return extension().ConvConfig("general", tile, tile, **how)
 
 
 def torch_or_skip():
     return pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
-@dataclass
-class Problem:
-    """A convolution's sizes, and what follows from them."""
-
-    batch: int
-    channels: int
-    image: tuple
-    filters: int
-    kernel: tuple
-    stride: tuple
-    padding: tuple
-    dilation: tuple
-    groups: int
-
-    @property
-    def options(self):
-        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
-
-    @property
-    def pads(self):
-        return [(p, p) if isinstance(p, int) else p for p in self.padding]
-
-    @property
-    def out(self):
-        sizes = zip(self.image, self.kernel, self.stride, self.pads, self.dilation, strict=True)
-        return tuple((n + a + b - d * (k - 1) - 1) // s + 1 for n, k, s, (a, b), d in sizes)
-
-    @property
-    def x_shape(self):
-        return (self.batch, self.channels, *self.image)
-
-    @property
-    def weight_shape(self):
-        return (self.filters, self.channels // self.groups, *self.kernel)
-
-    @property
-    def out_shape(self):
-        return (self.batch, self.filters, *self.out)
-
-    def taps(self):
-        """For every place of the window: (r, s), and the pixels that it sees in the padded image."""
-        (p, q), (sh, sw), (dh, dw) = self.out, self.stride, self.dilation
-        for r in range(self.kernel[0]):
-            for s in range(self.kernel[1]):
-                rows = slice(r * dh, r * dh + (p - 1) * sh + 1, sh)
-                yield r, s, (..., rows, slice(s * dw, s * dw + (q - 1) * sw + 1, sw))
-
-    def _grouped(self, x):
-        return x.reshape(x.shape[0], self.groups, -1, *x.shape[2:])
-
-    def forward(self, x, weight):
-        """The definition in float64: one product for every place of the window."""
-        padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *self.pads])
-        w = weight.astype(np.float64).reshape(self.groups, -1, *self.weight_shape[1:])
-        out = np.zeros(self._grouped(np.empty(self.out_shape)).shape)
-        for r, s, seen in self.taps():
-            out += np.einsum("ngcpq,gkc->ngkpq", self._grouped(padded[seen]), w[..., r, s])
-        return out.reshape(self.out_shape)
-
-    def input_grad(self, grad, weight):
-        padded = np.pad(np.zeros(self.x_shape), [(0, 0), (0, 0), *self.pads])
-        w = weight.astype(np.float64).reshape(self.groups, -1, *self.weight_shape[1:])
-        for r, s, seen in self.taps():
-            sent = np.einsum("ngkpq,gkc->ngcpq", self._grouped(grad.astype(np.float64)), w[..., r, s])
-            padded[seen] += sent.reshape(self.batch, self.channels, *self.out)
-        (top, _), (left, _) = self.pads
-        return padded[:, :, top : top + self.image[0], left : left + self.image[1]]
-
-    def weight_grad(self, grad, x):
-        padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *self.pads])
-        out = np.zeros(self.weight_shape)
-        for r, s, seen in self.taps():
-            product = np.einsum("ngkpq,ngcpq->gkc", self._grouped(grad.astype(np.float64)), self._grouped(padded[seen]))
-            out[..., r, s] = product.reshape(self.weight_shape[:2])
-        return out
-
-
-def draw(rng, largest=64):
-    """A random problem: stride and dilation 1 to 3, groups, depthwise, odd sizes, paddings of two sides."""
-    while True:
-        groups = int(rng.choice([1, 1, 1, 2, 3, 8]))
-        each = int(rng.choice([c for c in (1, 3, 4, 8, 17, 64) if c * groups <= largest]))
-        problem = Problem(
-            batch=int(rng.integers(1, 4)),
-            channels=groups * each,
-            image=tuple(int(n) for n in rng.integers(1, 14, 2)),
-            filters=groups * int(rng.choice([1, 2, 3, 8, 20])),
-            kernel=tuple(int(n) for n in rng.integers(1, 6, 2)),
-            stride=tuple(int(n) for n in rng.integers(1, 4, 2)),
-            padding=tuple(
-                int(rng.integers(0, 4)) if rng.random() < 0.8 else tuple(int(n) for n in rng.integers(0, 4, 2))
-                for _ in range(2)
-            ),
-            dilation=tuple(int(n) for n in rng.integers(1, 4, 2)),
-            groups=groups,
-        )
-        if min(problem.out) >= 1:
-            return problem
-
-
-def images(rng, shape, dtype):
-    """An array in one of several memory orders: C, channels-last, padded, reversed."""
-    n, c, h, w = shape
-    x = rng.standard_normal(shape).astype(dtype)
-    how = rng.integers(4)
-    if how == 0:
-        return x
-    if how == 1:
-        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    larger = np.zeros((n, h + 1, w, c + 3), dtype)
-    larger[:, :h, :, :c] = x.transpose(0, 2, 3, 1)
-    padded = larger[:, :h, :, :c].transpose(0, 3, 1, 2)
-    return padded if how == 2 else np.ascontiguousarray(x[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
 
 
 def bound(magnitude, terms, in_dtype, out_dtype):
@@ -208,19 +89,18 @@ def test_random_problems(dtype, full):
     rng = np.random.default_rng(6)
     for i in range(300 if full else 24):
         with kernels.use("emulated", **schedule(i)):
-            check_three_products(kernels, draw(rng), rng, dtype, "emulated")
+            check_three_products(kernels, draw(rng), rng, dtype, "emulated", general(32 if i % 2 else 64))
 
 
 @pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
 def test_every_schedule_gives_the_same_bits(how):
     """Of every tile, with parts and one block that strides over all tiles."""
-    ext = extension()
     problem = Problem(2, 8, (9, 11), 40, (3, 2), (2, 1), (1, 1), (1, 2), 1)
     for dtype in DTYPES:
         rng = np.random.default_rng(7)
         x, grad = images(rng, problem.x_shape, dtype), images(rng, problem.out_shape, dtype)
         weight = rng.standard_normal(problem.weight_shape).astype(dtype)
-        for config in (ext.ConvConfig(32, splits=3), ext.ConvConfig(64, fold=8, max_blocks=1)):
+        for config in (general(32, splits=3), general(64, fold=8, max_blocks=1)):
             results = []
             for chosen in ({}, how):
                 with kernels.use("emulated", **chosen), kernels.trace() as ran:
@@ -240,7 +120,6 @@ def test_every_schedule_gives_the_same_bits(how):
 @pytest.mark.parametrize("tile", [32, 64])
 def test_every_config(tile, dtype):
     """Tiles larger and smaller than the problem, more parts than there are pixels, tiles taken in turn."""
-    ext = extension()
     rng = np.random.default_rng(8)
     for i, problem in enumerate(
         [
@@ -251,7 +130,7 @@ def test_every_config(tile, dtype):
         ]
     ):
         for splits, blocks in ((1, 1), (2, 3), (100, 2**31 - 1)):
-            config = ext.ConvConfig(tile, fold=8 * (i + 1), splits=splits, max_blocks=blocks)
+            config = general(tile, fold=8 * (i + 1), splits=splits, max_blocks=blocks)
             with kernels.use("emulated", **schedule(i)):
                 check_three_products(kernels, problem, rng, dtype, str(config), config)
 
@@ -279,7 +158,7 @@ def test_error_contract():
                     problem.weight_grad(abs(grad), abs(x)),
                 ),
             ]:
-                error = abs(getattr(kernels, operation)(*arguments) - want)
+                error = abs(getattr(kernels, operation)(*arguments, config=general(64)) - want)
                 allowed = 2 * abs(getattr(reference, operation)(*arguments) - want).max()
                 assert (error <= np.maximum(allowed, 2.0**-21 * magnitude)).all(), f"{what} {operation}"
 
@@ -290,25 +169,11 @@ def test_nan_and_infinity():
     x[0, 0, 0, 0], x[0, 1, 5, 5] = np.nan, np.inf
     problem = Problem(1, 2, (6, 6), 3, (3, 3), (1, 1), (1, 1), (1, 1), 1)
     with kernels.use("emulated"):
-        assert_close(kernels.conv2d(x, weight, padding=1), problem.forward(x, weight), 0)
+        assert_close(kernels.conv2d(x, weight, padding=1, config=general(32)), problem.forward(x, weight), 0)
     assert_close(reference.conv2d(x, weight, padding=1), problem.forward(x, weight), 0)
 
 
-def test_configs():
-    ext = extension()
-    rng = np.random.default_rng(10)
-    for device in ext.known_devices():
-        for _ in range(200):
-            direction = str(rng.choice(["forward", "input_grad", "weight_grad"]))
-            rows, columns, terms, products = (int(2 ** rng.uniform(0, n)) for n in (30, 12, 24, 8))
-            config = ext.conv_config(direction, rows, columns, terms, products, device)
-            assert config.tile in (32, 64)
-            assert config.splits == 1 or (direction == "weight_grad" and terms // config.splits >= 128)
-            assert 1 <= config.splits <= 256
-            assert str(config) == f"conv(tile={config.tile}x{config.tile}, fold=16, splits={config.splits})"
-    for arguments in ((33,), (32, 4), (32, 16, 0), (32, 16, 1, 0)):
-        with pytest.raises(ValueError, match="ConvConfig"):
-            ext.ConvConfig(*arguments)
+def test_a_config_is_one():
     with kernels.use("emulated"), pytest.raises(TypeError, match="conv2d: config is a int"):
         kernels.conv2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1)), config=3)
 
@@ -327,7 +192,14 @@ def check_epilogue(dtype, reference):
     x, weight = images(rng, problem.x_shape, dtype), rng.standard_normal(problem.weight_shape).astype(dtype)
     bias, residual = rng.standard_normal(4).astype(dtype), images(rng, problem.out_shape, dtype)
     out, before = reference.conv2d(
-        x, weight, **problem.options, bias=bias, residual=residual, activation="relu", keep_preactivation=True
+        x,
+        weight,
+        **problem.options,
+        bias=bias,
+        residual=residual,
+        activation="relu",
+        keep_preactivation=True,
+        config=general(32),
     )
     want = problem.forward(x, weight) + bias.astype(np.float64)[:, None, None] + residual.astype(np.float64)
     magnitude = problem.forward(abs(x), abs(weight)) + abs(bias.astype(np.float64))[:, None, None] + abs(residual)
@@ -335,7 +207,14 @@ def check_epilogue(dtype, reference):
     assert_close(before, want, limit)
     assert_close(out, np.maximum(want, 0), limit)
     back = reference.conv2d_input_grad(
-        out, weight, problem.image, **problem.options, bias=weight[0, :, 0, 0], residual=x, activation="relu"
+        out,
+        weight,
+        problem.image,
+        **problem.options,
+        bias=weight[0, :, 0, 0],
+        residual=x,
+        activation="relu",
+        config=general(64),
     )
     want = problem.input_grad(out, weight) + weight[0, :, 0, 0].astype(np.float64)[:, None, None] + x
     magnitude = (

@@ -28,6 +28,25 @@ def test_counters_are_golden():
     assert not different, "\n".join(f"{k}: counted {g}, golden {w}" for k, (g, w) in different.items())
 
 
+@pytest.mark.parametrize("function", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
+@pytest.mark.parametrize(("dtype", "item", "columns"), [("bfloat16", 2, 128), ("float32", 4, 64)])
+def test_convolutions_read_what_a_product_must(function, dtype, item, columns):
+    """A 3x3 layer of stride 1 (problems.py): each of its tiles reads its rows of both operands once, and no fragment
+    or copy waits for a bank."""
+    counts = json.loads(GOLDEN.read_text())[f"{function}: sm80 {dtype}"]
+    pixels, channels, filters, places = 2 * 16 * 16, 64, 128, 9
+    m, n, k = {
+        "conv2d": (pixels, filters, places * channels),
+        "conv2d_input_grad": (pixels, channels, places * filters),
+        "conv2d_weight_grad": (filters, places * channels, pixels),
+    }[function]
+    least = (m * -(-n // columns) + n * -(-m // 128)) * k * item
+    assert 0.85 * least < counts["global read"]["bytes"] < 1.15 * least  # padding is not read
+    assert counts["global read"]["ratio"] == 1
+    assert counts["shared read"]["ratio"] == 1
+    assert counts["shared write"]["ratio"] == 1
+
+
 # What hand counting gives: 32 floats in a column of a 32-wide tile lie in one bank; 32 floats 8 apart lie in 32
 # sectors.
 @pytest.mark.parametrize(

@@ -1,387 +1,166 @@
-// The general convolution: every dtype, stride, padding, dilation and group, on ordinary multiply-adds.
-//
-// A block owns a tile of a matrix product (device/block_product.cuh) whose left operand is windows, gathered from the
-// images as they are needed. Forward and input gradient are one kernel: the pixels of an input that lie a stride apart
-// (a phase) see the same places of the window, and for them the gradient is a convolution without stride. So each phase
-// is a product of its own, and no zeros are multiplied.
-#include "../device/activation.cuh"
-#include "../device/block_product.cuh"
+// Configs of convolutions: their check, their choice, and the launch of the family that a config names.
 #include "conv.h"
+#include "conv_gather.cuh"
 #include <stdexcept>
 
 namespace {
 
-using SmallTile = ProductTile<kConvSmall, kConvSmall, 4, 4>;
-using MediumTile = ProductTile<kConvMedium, kConvMedium, 8, 4>;
-
-// One dimension of a gather. Position i of a phase is pixel phase + i * pixel_step of what is written; its j-th place of
-// the window is place first_place + j * place_step and sees pixel base + i * source_step + j * tap_step of the source.
-struct GatherAxis {
-    int source, target;  // pixels read and written
-    int window, stride, padding, dilation;
-    int phases, place_step;
+// The matrix product that a direction comes to, for one group (and one phase of the input's gradient).
+struct Product {
+    double rows, columns, terms;  // of the result; of each sum
+    double products;              // groups, times phases
 };
 
-struct GatherPhase {
-    int positions, phase, pixel_step;
-    int places, first_place, place_step;
-    int64_t base, source_step, tap_step;
-};
-
-__device__ __forceinline__ GatherPhase forward_phase(const GatherAxis& a) {
-    return {a.target, 0, 1, a.window, 0, 1, -int64_t(a.padding), a.stride, a.dilation};
+Product product(const ConvProblem& p) {
+    const ConvShape& s = p.shape;
+    const double places = double(s.rows.window) * s.columns.window;
+    const double channels = double(s.channels) / double(s.groups), filters = double(s.filters) / double(s.groups);
+    const double pixels = double(s.batch) * s.rows.out * s.columns.out;
+    if (p.direction == ConvDirection::forward) return {pixels, filters, places * channels, double(s.groups)};
+    if (p.direction == ConvDirection::weight_grad) return {filters, places * channels, pixels, double(s.groups)};
+    const double phases = double(std::min(s.rows.stride, std::max(s.rows.image, 1))) *
+                          std::min(s.columns.stride, std::max(s.columns.image, 1));
+    return {std::ceil(double(s.batch) * s.rows.image * s.columns.image / phases), channels,
+            std::ceil(places / phases) * filters, double(s.groups) * phases};
 }
 
-// place_step is stride / gcd(stride, dilation): after so many places the window meets the phase again.
-__device__ __forceinline__ GatherPhase backward_phase(const GatherAxis& a, int phase) {
-    GatherPhase p;
-    p.positions = (a.target - phase - 1) / a.stride + 1;
-    p.phase = phase;
-    p.pixel_step = a.stride;
-    p.place_step = a.place_step;
-    const int64_t at = int64_t(phase) + a.padding;
-    int first = 0;
-    while (first < a.window && first < a.place_step && (at - int64_t(first) * a.dilation) % a.stride != 0) ++first;
-    const bool meets = first < a.window && first < a.place_step;
-    p.first_place = first;
-    p.places = meets ? (a.window - 1 - first) / a.place_step + 1 : 0;
-    p.base = meets ? (at - int64_t(first) * a.dilation) / a.stride : 0;
-    p.source_step = 1;
-    p.tap_step = -(int64_t(a.dilation) * a.place_step / a.stride);
-    return p;
+// What an SM needs for a step of one block's tile, and how many blocks it holds.
+struct Loop {
+    double step, step_clocks;  // terms; clocks when nothing is in their way
+    double in_flight;          // steps fetched ahead
+    int resident;
+};
+
+Loop loop(const ConvConfig& c, const ConvProblem& p, const DeviceProperties& device) {
+    const double products = 2.0 * c.rows * c.columns;
+    if (c.family == ConvFamily::general) {
+        // As matmul's: how near the loop comes to the peak, by its ratio of products to loads from shared memory.
+        const double efficiency = c.rows == kConvMedium ? 0.7 : 0.5;
+        const double flops =
+            p.dtype == DType::float64 ? device.float64_flops_per_clock() : device.float32_flops_per_clock();
+        return {8, products * 8 / (flops * efficiency), 1, 2};
+    }
+    const ConvSm80Tile& t = *conv_sm80_tile(c.rows, c.columns, p.dtype);
+    // mma.sync reaches 62 to 65 % of Hopper's peak (seen on a PCIe part); elsewhere it is what the peak was stated for.
+    const double flops = device.tensor_flops_per_clock() * t.efficiency * (device.major == 9 ? 0.7 : 1) /
+                         (p.dtype == DType::float32 ? 6 : 1);
+    const int bytes = mma_shared_bytes(c.rows, c.columns, c.stages, conv_item_bytes(p.dtype));
+    const int threads = t.warps_down * t.warps_across * 32;
+    const int resident = std::min(device.shared_per_sm / (bytes + 1024), device.registers_per_sm / (threads * 224));
+    return {double(kMmaStep), products * kMmaStep / flops, double(c.stages - 1), std::max(resident, 1)};
 }
 
-struct GatherArguments {
-    void* out;             // (batch, rows.target, columns.target, groups * each_out)
-    void* preactivation;   // the same, or null
-    const void* source;    // (batch, rows.source, columns.source, groups * each_in)
-    const void* weight;    // (groups, each_out, rows.window, columns.window, each_in)
-    const void* bias;      // (groups * each_out,) or null
-    const void* residual;  // as out, or null
-    int64_t batch, groups, each_in, each_out;
-    GatherAxis rows, columns;
-    bool backward;  // phases of an input's gradient
-    bool vector;    // four neighbouring input channels may be read at once
-    int fold;
-    ActivationChoice activation;
-};
-
-// Place (r, s) of the window and channel c that a thread has come to.
-struct Term {
-    int r, s;
-    int64_t c;
-    __device__ __forceinline__ void advance(int64_t by, int places_across, int64_t channels) {
-        c += by;
-        while (c >= channels) {
-            c -= channels;
-            if (++s == places_across) s = 0, ++r;
-        }
+// Clocks of a launch, and the parts of its sums that make them fewest: an estimate.
+double estimate(ConvConfig& c, const ConvProblem& p, const DeviceProperties& device) {
+    constexpr double kLatency = 600;  // clocks from a load's issue to its data; also of a tile's beginning and end
+    const Product m = product(p);
+    const Loop l = loop(c, p, device);
+    const double tiles = m.products * std::ceil(m.rows / c.rows) * std::ceil(m.columns / c.columns);
+    const double terms = std::max(m.terms, 1.0);
+    if (p.direction == ConvDirection::weight_grad) {
+        // Few results and long sums: enough parts for all blocks that the SMs hold, none shorter than 256 terms.
+        const double wanted = double(l.resident) * device.sm_count / std::max(tiles, 1.0);
+        double parts = std::clamp<double>(std::floor(std::min(wanted, terms / 256)), 1, 256);
+        if (c.family == ConvFamily::sm80 && conv_is_16_bit(p.dtype))
+            parts = std::max(parts, std::min(std::ceil(terms / kConvSm80Terms), 65535.0));
+        c.splits = int(parts);
     }
-};
-
-template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 1) conv_gather_kernel(GatherArguments x) {
-    using Sum = accumulator_t<T>;
-    constexpr int kRows = Tile::kRows, kColumns = Tile::kColumns;
-    GPU_SHARED(shared);
-    const T* const source = static_cast<const T*>(x.source);
-    const T* const weight = static_cast<const T*>(x.weight);
-    const int64_t source_channels = x.groups * x.each_in, out_channels = x.groups * x.each_out;
-    const QuadPlace place = quad_place<kRows>(threadIdx.x, true);  // of either operand: the tile is square
-
-    // Tiles of the phase with the most pixels, the first; others may have a last tile without rows.
-    const int64_t most_down = x.backward ? (x.rows.target - 1) / x.rows.stride + 1 : x.rows.target;
-    const int64_t most_across = x.backward ? (x.columns.target - 1) / x.columns.stride + 1 : x.columns.target;
-    const uint32_t tiles_down = uint32_t((x.batch * most_down * most_across + kRows - 1) / kRows);
-    const uint32_t tiles_across = uint32_t((x.each_out + kColumns - 1) / kColumns);
-    const int64_t tiles = int64_t(x.rows.phases) * x.columns.phases * x.groups * tiles_down * tiles_across;
-
-    for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
-        int64_t rest = t;
-        const int64_t column0 = rest % tiles_across * kColumns;
-        rest /= tiles_across;
-        const int64_t row0 = rest % tiles_down * kRows;
-        rest /= tiles_down;
-        const int64_t group = rest % x.groups;
-        rest /= x.groups;
-        const int phase_across = int(rest % x.columns.phases), phase_down = int(rest / x.columns.phases);
-        const GatherPhase down = x.backward ? backward_phase(x.rows, phase_down) : forward_phase(x.rows);
-        const GatherPhase across = x.backward ? backward_phase(x.columns, phase_across) : forward_phase(x.columns);
-        const uint32_t pixels = uint32_t(down.positions) * across.positions, rows = uint32_t(x.batch) * pixels;
-        if (row0 >= rows) continue;
-
-        // This thread's row of windows.
-        const uint32_t row = uint32_t(row0) + place.outer;
-        const bool row_is_real = row < rows;
-        const uint32_t image = row / pixels, pixel = row % pixels;
-        const int64_t row_base = down.base + int64_t(pixel / across.positions) * down.source_step;
-        const int64_t column_base = across.base + int64_t(pixel % across.positions) * across.source_step;
-        const T* const images =
-            source + int64_t(image) * x.rows.source * x.columns.source * source_channels + group * x.each_in;
-        // And its filter.
-        const int64_t column = column0 + place.outer;
-        const T* const filter = weight + (group * x.each_out + column) * x.rows.window * x.columns.window * x.each_in;
-        const bool column_is_real = column < x.each_out;
-
-        const int64_t terms = int64_t(down.places) * across.places * x.each_in;
-        Term at{0, 0, 0};
-        if (terms) at.advance(place.k, across.places, x.each_in);
-        Term weight_at = at;
-
-        const auto window_pixel = [&](const Term& term, bool& inside) {
-            const int64_t h = row_base + term.r * down.tap_step, w = column_base + term.s * across.tap_step;
-            inside =
-                row_is_real && term.r < down.places && h >= 0 && h < x.rows.source && w >= 0 && w < x.columns.source;
-            return images + (h * x.columns.source + w) * source_channels + term.c;
-        };
-        const auto filter_place = [&](const Term& term, bool& inside) {
-            const int64_t r = down.first_place + int64_t(term.r) * down.place_step;
-            const int64_t s = across.first_place + int64_t(term.s) * across.place_step;
-            inside = column_is_real && term.r < down.places;
-            return filter + (r * x.columns.window + s) * x.each_in + term.c;
-        };
-        // A quad whose first element is that of `at`, which goes on by a step.
-        const auto fetch = [&](Term& at, const auto& address) {
-            Quad<T> q{};
-            Term term = at;
-            at.advance(kProductStep, across.places, x.each_in);
-            bool inside;
-            if (x.vector) {
-                const T* const from = address(term, inside);
-                if (inside) q = *reinterpret_cast<const Quad<T>*>(from);
-                return q;
-            }
-#pragma unroll
-            for (int i = 0; i < kQuad; ++i) {
-                const T* const from = address(term, inside);
-                if (inside) q.v[i] = *from;
-                term.advance(1, across.places, x.each_in);
-            }
-            return q;
-        };
-        const auto fetch_windows = [&](int64_t) { return fetch(at, window_pixel); };
-        const auto fetch_weight = [&](int64_t) { return fetch(weight_at, filter_place); };
-        const Sum* const results = block_product<Tile, Sum>(shared, (terms + kProductStep - 1) / kProductStep, x.fold,
-                                                            true, true, fetch_windows, fetch_weight);
-#pragma unroll 1
-        for (int i = threadIdx.x; i < kRows * kColumns; i += Tile::kThreads) {
-            const uint32_t to_row = uint32_t(row0) + i / kColumns;
-            const int64_t to_column = column0 + i % kColumns;
-            if (to_row >= rows || to_column >= x.each_out) continue;
-            const uint32_t to_pixel = to_row % pixels;
-            const int64_t h = down.phase + int64_t(to_pixel / across.positions) * down.pixel_step;
-            const int64_t w = across.phase + int64_t(to_pixel % across.positions) * across.pixel_step;
-            const int64_t channel = group * x.each_out + to_column;
-            const int64_t to =
-                ((int64_t(to_row / pixels) * x.rows.target + h) * x.columns.target + w) * out_channels + channel;
-            Sum value = results[i];
-            if (x.bias) value += convert<Sum>(static_cast<const T*>(x.bias)[channel]);
-            if (x.residual) value += convert<Sum>(static_cast<const T*>(x.residual)[to]);
-            if (x.preactivation) static_cast<T*>(x.preactivation)[to] = convert<T>(value);
-            static_cast<T*>(x.out)[to] = convert<T>(activate(x.activation.kind, value, Sum(x.activation.parameter)));
-        }
-        __syncthreads();  // the next tile's stages overwrite the results
-    }
+    const double steps = std::ceil(terms / c.splits / l.step);
+    const auto wave = [&](double side) {
+        return steps * std::max(side * l.step_clocks, kLatency / l.in_flight) + kLatency;
+    };
+    const double jobs = tiles * c.splits, at_once = double(l.resident) * device.sm_count;
+    const double full = std::floor(jobs / at_once), rest = jobs - full * at_once;
+    return full * wave(l.resident) + (rest > 0 ? wave(std::ceil(rest / device.sm_count)) : 0);
 }
 
-struct WeightGradArguments {
-    void* out;         // (filters, channels / groups, R, S), or null: sums are left in the workspace
-    void* workspace;   // (splits, filters, channels / groups, R, S) sums, or null
-    const void* grad;  // (batch, rows.out, columns.out, filters)
-    const void* x;     // (batch, rows.image, columns.image, channels)
-    ConvShape shape;
-    int splits, fold;
-    bool grad_vector, x_vector;  // four neighbouring filters, channels may be read at once
-};
-
-template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 1) conv_weight_grad_kernel(WeightGradArguments a) {
-    using Sum = accumulator_t<T>;
-    constexpr int kRows = Tile::kRows, kColumns = Tile::kColumns;
-    GPU_SHARED(shared);
-    const ConvShape& shape = a.shape;
-    const ConvAxis &down = shape.rows, &across = shape.columns;
-    const T* const grad = static_cast<const T*>(a.grad);
-    const T* const images = static_cast<const T*>(a.x);
-    const int64_t filters = shape.filters / shape.groups, channels = shape.channels / shape.groups;
-    const int64_t places = int64_t(down.window) * across.window, width = places * channels;
-    const int64_t pixels = shape.batch * down.out * across.out;
-    // Terms of one part, a multiple of a step.
-    const int64_t part = ((pixels + a.splits - 1) / a.splits + kProductStep - 1) / kProductStep * kProductStep;
-    const int64_t tiles_down = (filters + kRows - 1) / kRows, tiles_across = (width + kColumns - 1) / kColumns;
-    const int64_t tiles = a.splits * shape.groups * tiles_down * tiles_across;
-    const QuadPlace place = quad_place<kRows>(threadIdx.x, false);  // of either operand: the tile is square
-
-    for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
-        int64_t rest = t;
-        const int64_t column0 = rest % tiles_across * kColumns;
-        rest /= tiles_across;
-        const int64_t row0 = rest % tiles_down * kRows;
-        rest /= tiles_down;
-        const int64_t group = rest % shape.groups, split = rest / shape.groups;
-        const int64_t begin = min(split * part, pixels), end = min(begin + part, pixels);
-
-        // This thread's four filters, and the window's place and channel of its first column.
-        const int64_t filter = row0 + place.outer, column = column0 + place.outer;
-        const int64_t first_channel = column % channels;
-        const int first_place = int(column / channels);
-        // The pixel it has come to: of the results, image, row and column.
-        int64_t pixel = begin + place.k;
-        int64_t n = uint32_t(pixel) / (uint32_t(down.out) * uint32_t(across.out));
-        const uint32_t in_image = uint32_t(pixel) % (uint32_t(down.out) * uint32_t(across.out));
-        int p = int(in_image / across.out), q = int(in_image % across.out);
-        int64_t grad_pixel = pixel;
-
-        const auto fetch_grad = [&](int64_t) -> Quad<T> {
-            Quad<T> quad{};
-            const T* const from = grad + grad_pixel * shape.filters + group * filters + filter;
-            const bool inside = grad_pixel < end;
-            grad_pixel += kProductStep;
-            if (inside) {
-                if (a.grad_vector) {
-                    if (filter < filters) quad = *reinterpret_cast<const Quad<T>*>(from);
-                } else {
-#pragma unroll
-                    for (int i = 0; i < kQuad; ++i)
-                        if (filter + i < filters) quad.v[i] = from[i];
-                }
-            }
-            return quad;
-        };
-        const auto fetch_windows = [&](int64_t) -> Quad<T> {
-            Quad<T> quad{};
-            const int64_t h0 = int64_t(p) * down.stride - down.padding,
-                          w0 = int64_t(q) * across.stride - across.padding;
-            const T* const image = images + n * down.image * across.image * shape.channels + group * channels;
-            const bool real = pixel < end;
-            pixel += kProductStep;
-            q += kProductStep;
-            while (q >= across.out) {
-                q -= across.out;
-                if (++p == down.out) p = 0, ++n;
-            }
-            if (!real) return quad;
-            int64_t c = first_channel;
-            int at = first_place;
-            const auto seen = [&](bool& inside) {
-                const int64_t h = h0 + int64_t(at / across.window) * down.dilation;
-                const int64_t w = w0 + int64_t(at % across.window) * across.dilation;
-                inside = at < places && h >= 0 && h < down.image && w >= 0 && w < across.image;
-                return image + (h * across.image + w) * shape.channels + c;
-            };
-            bool inside;
-            if (a.x_vector) {
-                const T* const from = seen(inside);
-                if (inside) quad = *reinterpret_cast<const Quad<T>*>(from);
-                return quad;
-            }
-#pragma unroll
-            for (int i = 0; i < kQuad; ++i) {
-                const T* const from = seen(inside);
-                if (inside) quad.v[i] = *from;
-                if (++c == channels) c = 0, ++at;
-            }
-            return quad;
-        };
-        const Sum* const results = block_product<Tile, Sum>(shared, (end - begin + kProductStep - 1) / kProductStep,
-                                                            a.fold, false, false, fetch_grad, fetch_windows);
-#pragma unroll 1
-        for (int i = threadIdx.x; i < kRows * kColumns; i += Tile::kThreads) {
-            const int64_t to_filter = row0 + i / kColumns, to_column = column0 + i % kColumns;
-            if (to_filter >= filters || to_column >= width) continue;
-            const int64_t c = to_column % channels, at = to_column / channels;
-            const int64_t to = ((group * filters + to_filter) * channels + c) * places + at;
-            if (a.workspace) static_cast<Sum*>(a.workspace)[split * shape.filters * width + to] = results[i];
-            else static_cast<T*>(a.out)[to] = convert<T>(results[i]);
-        }
-        __syncthreads();  // the next tile's stages overwrite the results
-    }
+GatherArguments gather_arguments(void* out, const void* source, const void* weight, const ConvEpilogue& epilogue,
+                                 const ConvShape& shape) {
+    GatherArguments x{};
+    x.out = out, x.preactivation = epilogue.preactivation, x.source = source, x.weight = weight;
+    x.bias = epilogue.bias, x.residual = epilogue.residual, x.activation = epilogue.activation;
+    x.batch = shape.batch, x.groups = shape.groups;
+    return x;
 }
 
 int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
 
-bool quads_fit(const void* p, int itemsize) {
-    return reinterpret_cast<uintptr_t>(p) % std::min(16, itemsize * kQuad) == 0;
-}
-
-unsigned blocks_for(double tiles, const ConvConfig& config) {
-    return unsigned(std::min<double>(std::max(tiles, 1.0), config.max_blocks));
-}
-
-// Calls f(type, tile) for the dtype and the config's tile.
-template <class F>
-void dispatch(DType dtype, const ConvConfig& config, F&& f) {
-    dispatch_floating(dtype, [&](auto tag) {
-        if (config.tile == kConvSmall) return f(tag, TypeTag<SmallTile>{});
-        if (config.tile == kConvMedium) return f(tag, TypeTag<MediumTile>{});
-        throw std::invalid_argument("conv: no kernel has this tile");
-    });
-}
-
-template <class T, class Tile>
-constexpr int kSharedBytes = product_shared_bytes(Tile::kRows, Tile::kColumns, Tile::kThreadRows, Tile::kThreadColumns,
-                                                  int(sizeof(accumulator_t<T>)));
-
-void gather(GatherArguments x, DType dtype, const ConvConfig& config, cudaStream_t stream) {
-    dispatch(dtype, config, [&](auto tag, auto tile_tag) {
-        using T = typename decltype(tag)::type;
-        using Tile = typename decltype(tile_tag)::type;
-        x.vector = x.each_in % kQuad == 0 && quads_fit(x.source, sizeof(T)) && quads_fit(x.weight, sizeof(T));
-        const double rows = x.backward ? double(x.batch) * ((x.rows.target - 1) / x.rows.stride + 1) *
-                                             ((x.columns.target - 1) / x.columns.stride + 1)
-                                       : double(x.batch) * x.rows.target * x.columns.target;
-        const double tiles = std::ceil(rows / Tile::kRows) * std::ceil(double(x.each_out) / Tile::kColumns) * x.groups *
-                             x.rows.phases * x.columns.phases;
-        gpu::launch<conv_gather_kernel<T, Tile>>(dim3(blocks_for(tiles, config)), dim3(Tile::kThreads),
-                                                 kSharedBytes<T, Tile>, stream, x);
-    });
+void gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream) {
+    if (config.family == ConvFamily::general) return conv_general_gather(x, dtype, config, stream);
+    if (dtype == DType::float16) return conv_sm80_gather_fp16(x, config, stream);
+    if (dtype == DType::bfloat16) return conv_sm80_gather_bf16(x, config, stream);
+    conv_sm80_gather_fp32(x, config, stream);
 }
 
 }  // namespace
 
+std::string conv_fault(const ConvConfig& c, const ConvProblem& p, const DeviceProperties& device) {
+    if (c.family == ConvFamily::general) return "";
+    if (device.major < 8) return "is of the sm80 family, which needs a GPU of compute capability 8.0 or later";
+    if (!conv_sm80_serves(p)) return "is of the sm80 family: float32, float16, bfloat16, windows of up to 32 x 32";
+    if (!conv_sm80_tile(c.rows, c.columns, p.dtype))
+        return "has no such tile: 16-bit types have 128x128, 128x64 and 64x64, float32 128x64 and 64x64";
+    const int bytes = mma_shared_bytes(c.rows, c.columns, c.stages, conv_item_bytes(p.dtype));
+    if (bytes > device.shared_per_block)
+        return "needs " + std::to_string(bytes) + " bytes of shared memory, a block has " +
+               std::to_string(device.shared_per_block);
+    return "";
+}
+
+ConvConfig conv_config(const ConvProblem& p, const DeviceProperties& device) {
+    ConvConfig best;
+    double best_time = std::numeric_limits<double>::infinity();
+    const auto offer = [&](ConvConfig c) {
+        if (const double time = estimate(c, p, device); time < best_time) best_time = time, best = c;
+    };
+    for (const int side : {kConvMedium, kConvSmall}) {
+        ConvConfig c;
+        c.rows = c.columns = side;
+        offer(c);
+    }
+    for (const ConvSm80Tile& t : kConvSm80Tiles) {
+        if (!(conv_is_16_bit(p.dtype) ? t.for_16_bit : t.for_float32)) continue;
+        ConvConfig c;
+        c.family = ConvFamily::sm80, c.rows = t.rows, c.columns = t.columns, c.stages = 4, c.fold = kMmaStep;
+        if (conv_fault(c, p, device).empty()) offer(c);
+    }
+    return best;
+}
+
 void conv_forward(void* out, const void* x, const void* weight, const ConvEpilogue& epilogue, DType dtype,
                   const ConvShape& shape, const ConvConfig& config, cudaStream_t stream) {
-    const auto axis = [](const ConvAxis& a) {
-        return GatherAxis{a.image, a.out, a.window, a.stride, a.padding, a.dilation, 1, 1};
+    GatherArguments a = gather_arguments(out, x, weight, epilogue, shape);
+    const auto axis = [](const ConvAxis& s) {
+        return GatherAxis{s.image, s.out, s.window, s.stride, s.padding, s.dilation, 1, 1};
     };
-    gather({out, epilogue.preactivation, x, weight, epilogue.bias, epilogue.residual, shape.batch, shape.groups,
-            shape.channels / shape.groups, shape.filters / shape.groups, axis(shape.rows), axis(shape.columns), false,
-            false, config.fold, epilogue.activation},
-           dtype, config, stream);
+    a.each_in = shape.channels / shape.groups, a.each_out = shape.filters / shape.groups;
+    a.rows = axis(shape.rows), a.columns = axis(shape.columns);
+    gather(a, dtype, config, stream);
 }
 
 void conv_input_grad(void* out, const void* grad, const void* weight, const ConvEpilogue& epilogue, DType dtype,
                      const ConvShape& shape, const ConvConfig& config, cudaStream_t stream) {
-    const auto axis = [](const ConvAxis& a) {
-        return GatherAxis{a.out,
-                          a.image,
-                          a.window,
-                          a.stride,
-                          a.padding,
-                          a.dilation,
-                          std::min(a.stride, a.image),
-                          a.stride / gcd(a.stride, a.dilation)};
+    GatherArguments a = gather_arguments(out, grad, weight, epilogue, shape);
+    const auto axis = [](const ConvAxis& s) {
+        return GatherAxis{s.out,
+                          s.image,
+                          s.window,
+                          s.stride,
+                          s.padding,
+                          s.dilation,
+                          std::min(s.stride, s.image),
+                          s.stride / gcd(s.stride, s.dilation)};
     };
-    gather({out, epilogue.preactivation, grad, weight, epilogue.bias, epilogue.residual, shape.batch, shape.groups,
-            shape.filters / shape.groups, shape.channels / shape.groups, axis(shape.rows), axis(shape.columns), true,
-            false, config.fold, epilogue.activation},
-           dtype, config, stream);
+    a.each_in = shape.filters / shape.groups, a.each_out = shape.channels / shape.groups;
+    a.rows = axis(shape.rows), a.columns = axis(shape.columns), a.backward = true;
+    gather(a, dtype, config, stream);
 }
 
 void conv_weight_grad(void* out, const void* grad, const void* x, void* workspace, DType dtype, const ConvShape& shape,
                       const ConvConfig& config, cudaStream_t stream) {
-    dispatch(dtype, config, [&](auto tag, auto tile_tag) {
-        using T = typename decltype(tag)::type;
-        using Tile = typename decltype(tile_tag)::type;
-        WeightGradArguments a{
-            out, config.splits > 1 ? workspace : nullptr, grad, x, shape, config.splits, config.fold, false, false};
-        const int64_t filters = shape.filters / shape.groups, channels = shape.channels / shape.groups;
-        a.grad_vector = filters % kQuad == 0 && quads_fit(grad, sizeof(T));
-        a.x_vector = channels % kQuad == 0 && quads_fit(x, sizeof(T));
-        const double width = double(shape.rows.window) * shape.columns.window * channels;
-        const double tiles =
-            std::ceil(double(filters) / Tile::kRows) * std::ceil(width / Tile::kColumns) * shape.groups * config.splits;
-        gpu::launch<conv_weight_grad_kernel<T, Tile>>(dim3(blocks_for(tiles, config)), dim3(Tile::kThreads),
-                                                      kSharedBytes<T, Tile>, stream, a);
-    });
+    const WeightGradArguments a{out, config.splits > 1 ? workspace : nullptr, grad, x, shape};
+    if (config.family == ConvFamily::general) return conv_general_weight_grad(a, dtype, config, stream);
+    if (dtype == DType::float16) return conv_sm80_weight_grad_fp16(a, config, stream);
+    if (dtype == DType::bfloat16) return conv_sm80_weight_grad_bf16(a, config, stream);
+    conv_sm80_weight_grad_fp32(a, config, stream);
 }

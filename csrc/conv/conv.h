@@ -4,27 +4,22 @@
 //   images (batch, image.., channels), results (batch, out.., filters),
 //   weight of conv_forward (groups, filters / groups, R, S, channels / groups), read only;
 //   weight of conv_input_grad (groups, channels / groups, R, S, filters / groups), read only;
-//   out of conv_weight_grad (filters, channels / groups, R, S), overwritten, or its workspace (splits of these, of the
-//   accumulator's type) where config.splits is above 1, which column_sum then adds in order;
+//   out of conv_weight_grad (filters, channels / groups, R, S), overwritten; where config.splits is above 1, workspace is
+//   splits times as many of the accumulator's type, overwritten: the general family leaves its sums there alone, and
+//   column_sum then adds them in order; the others do so themselves;
 //   bias (as many as the last dimension of what is written), residual and preactivation (of the shape of what is
 //   written), or null.
 //
-// Numerics: 16-bit and float32 products are summed in float32, float64's in double, in runs of config.fold terms with
-// compensation as matmul's; what follows sees the unrounded sum: activation(sum + bias + residual), one rounding.
+// Numerics: 16-bit and float32 products are summed in float32, float64's in double; what follows sees the unrounded sum:
+// activation(sum + bias + residual), one rounding.
+//   general: in runs of config.fold terms with compensation, as matmul's.
+//   sm80: tensor cores, as matmul's sm80 family: float32 is 3xTF32, promoted every config.fold terms; 16-bit types stay in
+//   the tensor cores, at most 11 units of 2^-24 sum|a b| for every 8 terms.
 // Deterministic: the order of a sum depends on the shape and the config alone.
 #pragma once
 #include "../host/activation.h"
 #include "../host/dtype.h"
 #include "conv_config.h"
-
-// One dimension of the images. `out` may be fewer windows than fit: those that are missing count as zero.
-struct ConvAxis { int image, out, window, stride, padding, dilation; };
-
-struct ConvShape {
-    int64_t batch, channels, filters, groups;
-    ConvAxis rows, columns;
-    // Pixels of all images, and of all results, are fewer than 2^32.
-};
 
 struct ConvEpilogue {
     const void* bias;

@@ -16,39 +16,78 @@ ConvDirection direction_from_name(const std::string& name) {
     throw py::value_error("conv_config: direction is \"" + name + "\", expected forward, input_grad or weight_grad");
 }
 
+ConvFamily family_from_name(const std::string& name) {
+    for (int i = 0; i < int(std::size(kConvFamilies)); ++i)
+        if (name == kConvFamilies[i]) return ConvFamily(i);
+    throw py::value_error("ConvConfig: family is \"" + name + "\", expected general or sm80");
+}
+
+ConvConfig
+make_config(const std::string& family, int rows, int columns, int stages, int fold, int splits, int max_blocks) {
+    const auto refuse = [](const std::string& name, int got, const std::string& expected) {
+        throw py::value_error("ConvConfig: " + name + " is " + std::to_string(got) + ", expected " + expected);
+    };
+    ConvConfig c{family_from_name(family), rows, columns, stages, fold, splits, max_blocks};
+    if (c.family == ConvFamily::general) {
+        if (rows != kConvSmall && rows != kConvMedium) refuse("rows", rows, "32 or 64");
+        if (columns != rows) refuse("columns", columns, "as rows");
+        if (stages) refuse("stages", stages, "0: the general family has none");
+        if (fold == 0) c.fold = kConvFold;
+        if (c.fold < 8 || c.fold % 8) refuse("fold", fold, "a positive multiple of 8");
+    } else {
+        if (!conv_sm80_tile(rows, columns, DType::float16) && !conv_sm80_tile(rows, columns, DType::float32))
+            throw py::value_error("ConvConfig: the tile is " + std::to_string(rows) + "x" + std::to_string(columns) +
+                                  ", expected 128x128, 128x64 or 64x64");
+        if (stages == 0) c.stages = 3;
+        if (c.stages < 2 || c.stages > kMmaMaxStages) refuse("stages", stages, "2 to 6");
+        if (fold == 0) c.fold = kMmaStep;
+        if (c.fold < kMmaStep || c.fold % kMmaStep) refuse("fold", fold, "a positive multiple of 32");
+    }
+    if (splits < 1 || splits > 65535) refuse("splits", splits, "1 to 65535");
+    if (max_blocks < 1) refuse("max_blocks", max_blocks, "at least 1");
+    return c;
+}
+
+ConvProblem problem(const std::string& direction, DType dtype, const std::array<int64_t, 4>& sizes, const Numbers& rows,
+                    const Numbers& columns) {
+    return {direction_from_name(direction), dtype, {sizes[0], sizes[1], sizes[2], sizes[3], axis(rows), axis(columns)}};
+}
+
 }  // namespace
 
 void register_conv(py::module_& m) {
     py::class_<ConvConfig>(m, "ConvConfig", py::module_local())  // _cuda and _emulated may both be loaded
-        .def(py::init([](int tile, int fold, int splits, int max_blocks) {
-                 if (tile != kConvSmall && tile != kConvMedium)
-                     throw py::value_error("ConvConfig: tile is " + std::to_string(tile) + ", expected 32 or 64");
-                 if (fold < 8 || fold % 8)
-                     throw py::value_error("ConvConfig: fold is " + std::to_string(fold) +
-                                           ", expected a positive multiple of 8");
-                 if (splits < 1 || splits > 65535)
-                     throw py::value_error("ConvConfig: splits is " + std::to_string(splits) + ", expected 1 to 65535");
-                 if (max_blocks < 1)
-                     throw py::value_error("ConvConfig: max_blocks is " + std::to_string(max_blocks) +
-                                           ", expected at least 1");
-                 return ConvConfig{tile, fold, splits, max_blocks};
-             }),
-             py::arg("tile"), py::arg("fold") = ConvConfig{}.fold, py::arg("splits") = 1,
+        .def(py::init(&make_config), py::arg("family"), py::arg("rows"), py::arg("columns"), py::kw_only(),
+             py::arg("stages") = 0, py::arg("fold") = 0, py::arg("splits") = 1,
              py::arg("max_blocks") = ConvConfig{}.max_blocks)
-        .def_readonly("tile", &ConvConfig::tile)
+        .def_property_readonly("family", [](const ConvConfig& c) { return kConvFamilies[int(c.family)]; })
+        .def_readonly("rows", &ConvConfig::rows)
+        .def_readonly("columns", &ConvConfig::columns)
+        .def_readonly("stages", &ConvConfig::stages)
         .def_readonly("fold", &ConvConfig::fold)
         .def_readonly("splits", &ConvConfig::splits)
         .def_readonly("max_blocks", &ConvConfig::max_blocks)
         .def("__repr__", &ConvConfig::to_string);
+    // sizes: (batch, channels, filters, groups).
     m.def(
         "conv_config",
-        [](const std::string& direction, int64_t rows, int64_t columns, int64_t terms, int64_t products,
-           const std::string& device) {
-            return conv_config({direction_from_name(direction), rows, columns, terms, products},
+        [](const std::string& direction, const std::string& dtype, const std::array<int64_t, 4>& sizes,
+           const Numbers& rows, const Numbers& columns, const std::string& device) {
+            return conv_config(problem(direction, dtype_from_name(dtype), sizes, rows, columns),
                                device.empty() ? current_device() : known_device(device));
         },
-        py::arg("direction"), py::arg("rows"), py::arg("columns"), py::arg("terms"), py::arg("products"),
+        py::arg("direction"), py::arg("dtype"), py::arg("sizes"), py::arg("rows"), py::arg("columns"),
         py::arg("device") = "");
+    m.def(
+        "conv_check",
+        [](const ConvConfig& config, const std::string& direction, const std::string& dtype,
+           const std::array<int64_t, 4>& sizes, const Numbers& rows, const Numbers& columns) {
+            const std::string fault =
+                conv_fault(config, problem(direction, dtype_from_name(dtype), sizes, rows, columns), current_device());
+            if (!fault.empty()) throw py::value_error("config " + config.to_string() + " " + fault);
+        },
+        py::arg("config"), py::arg("direction"), py::arg("dtype"), py::arg("sizes"), py::arg("rows"),
+        py::arg("columns"));
     const auto gather = [](auto function) {
         return [function](ArrayView out, ArrayView preactivation, ArrayView source, ArrayView weight, ArrayView bias,
                           ArrayView residual, const std::array<int64_t, 4>& sizes, const Numbers& rows,
@@ -61,7 +100,6 @@ void register_conv(py::module_& m) {
             function(out.data, source.data, weight.data, epilogue, source.dtype, shape, config, as_stream(stream));
         };
     };
-    // sizes: (batch, channels, filters, groups).
     m.def("conv_forward", gather(&conv_forward), py::arg("out"), py::arg("preactivation"), py::arg("x"),
           py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("sizes"), py::arg("rows"),
           py::arg("columns"), py::arg("activation"), py::arg("parameter"), py::arg("config"), py::arg("stream"));

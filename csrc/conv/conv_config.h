@@ -1,23 +1,37 @@
 // Which launch serves which convolution: a pure function of the problem and the device, printable, tested without a GPU.
 #pragma once
 #include "../host/device.h"
+#include "../host/dtype.h"
+#include "../host/mma_stage.h"
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
-#include <utility>
 
 enum class ConvDirection { forward, input_grad, weight_grad };
 
-// The matrix product that a direction comes to, for one group (and one phase of the input's gradient).
-struct ConvProblem {
-    ConvDirection direction = ConvDirection::forward;
-    int64_t rows = 0, columns = 0, terms = 0;  // of the result; of each sum
-    int64_t products = 1;                      // groups, times phases
+// One dimension of the images. `out` may be fewer windows than fit: those that are missing count as zero.
+struct ConvAxis { int image, out, window, stride, padding, dilation; };
+
+struct ConvShape {
+    int64_t batch, channels, filters, groups;
+    ConvAxis rows, columns;
+    // Pixels of all images, and of all results, are fewer than 2^32.
 };
 
-// Sides of the square tile of results that a block computes, with one thread for 16 or 32 of them.
+struct ConvProblem {
+    ConvDirection direction = ConvDirection::forward;
+    DType dtype = DType::float32;
+    ConvShape shape{};
+};
+
+// general: ordinary multiply-adds, every dtype and shape.
+// sm80: mma.sync fed by cp.async: 16-bit types and float32 (as 3xTF32), on Ampere and all that came after.
+enum class ConvFamily { general, sm80 };
+constexpr const char* kConvFamilies[] = {"general", "sm80"};
+
+// Sides of the general family's square tiles, with one thread for 16 or 32 results.
 //
 // Registers a thread, by ptxas 13.0 (float32, 16-bit, float64), and no local memory:
 //                       sm_80           sm_90a          sm_120
@@ -26,41 +40,61 @@ struct ConvProblem {
 //   weight_grad, 32    134, 134, 192   133, 133, 192   161, 161, 194
 //   weight_grad, 64    168, 166, 214   167, 167, 210   191, 191, 234
 constexpr int kConvSmall = 32, kConvMedium = 64;
+constexpr int kConvFold = 16;
+
+// Tiles of the sm80 family and the warps that share them.
+struct ConvSm80Tile {
+    int rows, columns, warps_down, warps_across;
+    bool for_16_bit, for_float32;
+    double efficiency;  // estimate, as matmul's: a step of a small tile has all of a step's overhead for fewer products
+};
+constexpr ConvSm80Tile kConvSm80Tiles[] = {
+    {128, 128, 2, 4, true, false, 0.85},
+    {128, 64, 2, 2, true, false, 0.8},
+    {128, 64, 4, 2, false, true, 0.9},
+    {64, 64, 2, 2, true, true, 0.75},
+};
+constexpr int kConvSm80Window = 32;  // places in a dimension: a bit each of a mask
+
+// A sum of 16-bit products stays in the tensor cores, which cut off half of 2^-23 of it every 8 terms on average: after
+// so many terms of one sign that is a quarter of what rounding the result to float16 may lose.
+constexpr int64_t kConvSm80Terms = 16384;
 
 struct ConvConfig {
-    int tile = kConvMedium;
-    // Terms after which a running sum is added to its total, a multiple of 8: as matmul's.
-    int fold = 16;
-    int splits = 1;  // of the weight gradient's sums over pixels, added in order by a second pass
+    ConvFamily family = ConvFamily::general;
+    int rows = kConvMedium, columns = kConvMedium;  // of a block's tile
+    int stages = 0;                                 // of shared memory (sm80)
+    // Terms after which a running sum is added to its total, as matmul's: a multiple of 8 (general) or 32 (sm80).
+    int fold = kConvFold;
+    int splits = 1;  // parts of the weight gradient's sums over pixels, added in order
     int max_blocks = std::numeric_limits<int>::max();  // blocks take further tiles in turn
 
     std::string to_string() const {
-        const std::string side = std::to_string(tile);
-        return "conv(tile=" + side + "x" + side + ", fold=" + std::to_string(fold) +
-               ", splits=" + std::to_string(splits) + ")";
+        std::string s = std::string("conv(") + kConvFamilies[int(family)] + " " + std::to_string(rows) + "x" +
+                        std::to_string(columns);
+        if (stages) s += ", stages=" + std::to_string(stages);
+        s += ", fold=" + std::to_string(fold);
+        if (splits != 1) s += ", splits=" + std::to_string(splits);
+        return s + ")";
     }
 };
 
-inline ConvConfig conv_config(const ConvProblem& p, const DeviceProperties& device) {
-    ConvConfig best;
-    double best_time = 0;
-    // Time ~ waves of blocks x work of one block / how near that tile comes to the peak, as matmul's estimate.
-    const std::pair<int, double> candidates[] = {{kConvMedium, 0.7}, {kConvSmall, 0.5}};
-    for (auto [side, efficiency] : candidates) {
-        const double tiles =
-            double(p.products) * double((p.rows + side - 1) / side) * double((p.columns + side - 1) / side);
-        ConvConfig c;
-        c.tile = side;
-        double terms = double(std::max<int64_t>(p.terms, 1));
-        if (p.direction == ConvDirection::weight_grad) {
-            // Few results and long sums: enough parts for two blocks an SM, none shorter than 256 terms.
-            const double wanted = 2.0 * device.sm_count / std::max(tiles, 1.0);
-            c.splits = int(std::clamp<double>(std::min(wanted, terms / 256), 1, 256));
-            terms /= c.splits;
-        }
-        const double waves = std::max(1.0, std::ceil(tiles * c.splits / device.sm_count));
-        const double time = waves * side * side * terms / efficiency;
-        if (best_time == 0 || time < best_time) best_time = time, best = c;
-    }
-    return best;
+inline bool conv_is_16_bit(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
+inline const ConvSm80Tile* conv_sm80_tile(int rows, int columns, DType dtype) {
+    for (const ConvSm80Tile& t : kConvSm80Tiles)
+        if (t.rows == rows && t.columns == columns && (conv_is_16_bit(dtype) ? t.for_16_bit : t.for_float32)) return &t;
+    return nullptr;
 }
+
+inline bool conv_sm80_serves(const ConvProblem& p) {
+    return (conv_is_16_bit(p.dtype) || p.dtype == DType::float32) && p.shape.rows.window <= kConvSm80Window &&
+           p.shape.columns.window <= kConvSm80Window;
+}
+
+inline int conv_item_bytes(DType dtype) { return conv_is_16_bit(dtype) ? 2 : dtype == DType::float64 ? 8 : 4; }
+
+// What is wrong with a config for this problem on this device, or nothing.
+std::string conv_fault(const ConvConfig& config, const ConvProblem& problem, const DeviceProperties& device);
+
+ConvConfig conv_config(const ConvProblem& problem, const DeviceProperties& device);

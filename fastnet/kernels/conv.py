@@ -31,19 +31,17 @@ def _numbers(g: ConvGeometry) -> tuple[tuple[int, ...], ...]:
     return (g.batch, g.channels, g.filters, g.groups), axes[0], axes[1]
 
 
-def _config(function: str, ext: Any, config: Any, direction: str, g: ConvGeometry) -> Any:
-    if config is not None:
-        if not isinstance(config, ext.ConvConfig):
-            raise TypeError(f"{function}: config is a {type(config).__name__}, expected a ConvConfig of {ext.__name__}")
-        return config
-    taps, channels, filters = math.prod(g.kernel), g.channels // g.groups, g.filters // g.groups
-    if direction == "forward":
-        return ext.conv_config(direction, g.batch * math.prod(g.out), filters, taps * channels, g.groups)
-    if direction == "weight_grad":
-        return ext.conv_config(direction, filters, taps * channels, g.batch * math.prod(g.out), g.groups)
-    phases = math.prod(min(s, n) for s, n in zip(g.stride, g.image, strict=True))
-    pixels = -(-g.batch * math.prod(g.image) // phases)
-    return ext.conv_config(direction, pixels, channels, -(-taps // phases) * filters, g.groups * phases)
+def _config(function: str, ext: Any, config: Any, direction: str, dtype: Any, g: ConvGeometry) -> Any:
+    problem = (direction, dtype.name, *_numbers(g))
+    if config is None:
+        return ext.conv_config(*problem)
+    if not isinstance(config, ext.ConvConfig):
+        raise TypeError(f"{function}: config is a {type(config).__name__}, expected a ConvConfig of {ext.__name__}")
+    try:
+        ext.conv_check(config, *problem)
+    except ValueError as e:
+        raise ValueError(f"{function}: {e}") from None
+    return config
 
 
 def _gather(
@@ -128,7 +126,7 @@ def conv2d(
     """
     g = check_conv2d(x, weight, stride, padding, dilation, groups, bias, activation, parameter, residual)
     ext = extension_for(x)
-    config = _config("conv2d", ext, config, "forward", g)
+    config = _config("conv2d", ext, config, "forward", x.dtype, g)
     filters = weight.transpose(0, 2, 3, 1)  # (K, R, S, C / groups)
     filters = loadable(filters) if filters.flags.c_contiguous else packed(filters)
     return _gather(
@@ -182,7 +180,7 @@ def conv2d_input_grad(
         grad, weight, input_size, stride, padding, dilation, groups, bias, activation, parameter, residual
     )
     ext = extension_for(grad)
-    config = _config(function, ext, config, "input_grad", g)
+    config = _config(function, ext, config, "input_grad", grad.dtype, g)
     # (groups, C / groups, R, S, K / groups)
     filters = weight.reshape(g.groups, g.filters // g.groups, *weight.shape[1:]).transpose(0, 2, 3, 4, 1)
     filters = loadable(filters) if filters.flags.c_contiguous else packed(filters)
@@ -230,7 +228,7 @@ def conv2d_weight_grad(
     function = "conv2d_weight_grad"
     g = check_conv2d_weight_grad(grad, x, kernel_size, stride, padding, dilation, groups)
     ext = extension_for(x)
-    config = _config(function, ext, config, "weight_grad", g)
+    config = _config(function, ext, config, "weight_grad", x.dtype, g)
     out = empty(x, (g.filters, g.channels // g.groups, *g.kernel), x.dtype)
     if not out.size:
         return out
@@ -239,11 +237,21 @@ def conv2d_weight_grad(
         return out
     parts = min(config.splits, -(-g.batch * math.prod(g.out) // 8))  # none without a step of pixels
     if parts < config.splits:
-        config = ext.ConvConfig(config.tile, config.fold, parts, config.max_blocks)
+        config = ext.ConvConfig(
+            config.family,
+            config.rows,
+            config.columns,
+            stages=config.stages,
+            fold=config.fold,
+            splits=parts,
+            max_blocks=config.max_blocks,
+        )
     workspace = None
     if config.splits > 1:
         accumulator = np.float64 if x.dtype == np.float64 else np.float32
         workspace = empty(x, (config.splits, out.size), accumulator)
     record(function, grad, x, config=config)
     ext.conv_weight_grad(out, _images(grad), _images(x), workspace, *_numbers(g), config, stream_of(x))
-    return out if workspace is None else column_sum(workspace, out_dtype=x.dtype).reshape(out.shape)
+    if workspace is None or config.family != "general":  # the others add the parts themselves
+        return out
+    return column_sum(workspace, out_dtype=x.dtype).reshape(out.shape)

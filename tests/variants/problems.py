@@ -429,22 +429,45 @@ def convolutions(rng: np.random.Generator, dtype: Any) -> Iterator[tuple[np.ndar
         yield normal(rng, x, dtype), normal(rng, weight, dtype), normal(rng, (x[0], weight[0], *out), dtype), options
 
 
+def conv_configs(dtype: Any, **how: Any) -> list[Any]:
+    """One of every family and tile."""
+    config = extension_for(np.empty(0)).ConvConfig
+    tiles = {2: [(128, 128), (128, 64), (64, 64)], 4: [(128, 64), (64, 64)], 8: []}[np.dtype(dtype).itemsize]
+    return [config("general", 32, 32), *(config("sm80", *t, stages=2 + i, **how) for i, t in enumerate(tiles))]
+
+
+def of_every_config(
+    rng: np.random.Generator, dtype: Any, **how: Any
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict]]:
+    """As ``convolutions``: one of many steps, whose phases and groups have edges, with every config."""
+    options = {"stride": 2, "padding": 1, "groups": 2}
+    for config in conv_configs(dtype, **how):
+        x, weight, grad = (normal(rng, s, dtype) for s in ((2, 48, 9, 7), (80, 24, 3, 3), (2, 80, 5, 4)))
+        yield x, weight, grad, {**options, "config": config}
+
+
 def small_conv2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(x), weight), {**options, "residual": grad, "activation": "relu"}
         yield (misaligned(x), misaligned(weight)), {**options, "bias": weight[:, 0, 0, 0], "keep_preactivation": True}
+    for x, weight, grad, options in of_every_config(rng, dtype, max_blocks=2):
+        yield (channels_last(x), weight), {**options, "residual": grad}
 
 
 def small_conv2d_input_grad(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(grad), weight, x.shape[2:]), options
         yield (misaligned(grad), misaligned(weight), x.shape[2:]), options
+    for x, weight, grad, options in of_every_config(rng, dtype, max_blocks=2):
+        yield (channels_last(grad), weight, x.shape[2:]), options
 
 
 def small_conv2d_weight_grad(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
         yield (misaligned(grad), misaligned(x), weight.shape[2:]), options
+    for x, weight, grad, options in of_every_config(rng, dtype, splits=2, max_blocks=3):
+        yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
 
 
 def aligned_conv2d(rng: np.random.Generator, dtype: Any) -> Call:
@@ -460,6 +483,28 @@ def aligned_conv2d_input_grad(rng: np.random.Generator, dtype: Any) -> Call:
 def aligned_conv2d_weight_grad(rng: np.random.Generator, dtype: Any) -> Call:
     grad, x = normal(rng, (2, 64, 16, 16), dtype), normal(rng, (2, 32, 16, 16), dtype)
     return (channels_last(grad), channels_last(x), 3), {"padding": 1}
+
+
+def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Call]]:
+    """Every family on a 3x3 layer of stride 1: beside the config that is chosen."""
+
+    def product(function: str, family: str) -> Callable[[np.random.Generator, Any], Call]:
+        def call(rng: np.random.Generator, dtype: Any) -> Call:
+            x, weight, grad = (normal(rng, s, dtype) for s in ((2, 64, 16, 16), (128, 64, 3, 3), (2, 128, 16, 16)))
+            config = conv_configs(dtype)[family != "general"]  # the family's largest
+            if function == "conv2d":
+                return (channels_last(x), channels_last(weight)), {"padding": 1, "config": config}
+            if function == "conv2d_input_grad":
+                return (channels_last(grad), channels_last(weight), 16), {"padding": 1, "config": config}
+            if family.endswith("split"):
+                config = conv_configs(dtype, splits=2)[1]
+            return (channels_last(grad), channels_last(x), 3), {"padding": 1, "config": config}
+
+        return call
+
+    functions = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+    made = {f"{f}: {family}": product(f, family) for f in functions for family in ("general", "sm80")}
+    return {**made, "conv2d_weight_grad: sm80 split": product("conv2d_weight_grad", "sm80 split")}
 
 
 # ---- softmax, optim ------------------------------------------------------------------------------------------------
@@ -640,6 +685,7 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "conv2d": aligned_conv2d,
     "conv2d_input_grad": aligned_conv2d_input_grad,
     "conv2d_weight_grad": aligned_conv2d_weight_grad,
+    **aligned_convolutions(),
     "cross_entropy": aligned_cross_entropy,
     "dropout": aligned_dropout,
     "dropout_backward": aligned_dropout_backward,
