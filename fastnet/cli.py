@@ -1,4 +1,4 @@
-"""The command line: ``fastnet train``, ``fastnet info``, ``fastnet bench``."""
+"""The command line: ``fastnet train``, ``fastnet lab``, ``fastnet info``, ``fastnet bench``."""
 
 from __future__ import annotations
 
@@ -98,6 +98,19 @@ def _parser() -> argparse.ArgumentParser:
         help="which code runs operations (default: native on cuda, reference on cpu)",
     )
 
+    lab = commands.add_parser(
+        "lab",
+        help="put a claim to the test",
+        description="Run a small controlled experiment over several seeds; the exit status is 0 if the claim holds, "
+        "1 if it does not.",
+        epilog=_labs_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lab.add_argument("claim", nargs="?", help="which one; see below")
+    lab.add_argument("--all", action="store_true", help="every one of them")
+    lab.add_argument("--quick", action="store_true", help="smaller experiments with fewer seeds")
+    lab.add_argument("--out", type=Path, default=Path("runs/labs"), help="folder for the figures (default: runs/labs)")
+
     commands.add_parser("info", help="what this machine and this installation have")
 
     bench = commands.add_parser("bench", help="benchmarks", add_help=False)
@@ -119,6 +132,40 @@ def _recipes_help() -> str:
             + ("; takes --data" if hasattr(defaults, "data") else ""),
         ]
     return "\n".join(lines)
+
+
+def _labs_help() -> str:
+    """The labs, and the claim of each."""
+    from fastnet.labs import LABS, claim
+
+    return "\n".join(["claims:", *(f"  {name}: {claim(name)}" for name in LABS)])
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    from fastnet import labs
+
+    if arguments.all == (arguments.claim is not None):
+        return _fail(f"lab: give one claim or --all; there is {', '.join(labs.LABS)}")
+    if arguments.claim is not None and arguments.claim not in labs.LABS:
+        return _fail(f"lab: there is no claim {arguments.claim!r}; there is {', '.join(labs.LABS)}")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return _fail(f"--out: cannot write to {arguments.out}: {error}")
+    names = list(labs.LABS) if arguments.claim is None else [str(arguments.claim)]
+    refuted = []
+    for name in names:
+        print(f"{name}: {labs.claim(name)}", flush=True)
+        report, seconds = labs.run(name, quick=arguments.quick)
+        for finding in report.findings:
+            print(f"  {finding}")
+        path = arguments.out / f"{name}.png"
+        report.figure.savefig(path, dpi=110)
+        print(f"  the claim {'holds' if report.holds else 'does NOT hold'}; {seconds:.0f} s; {path}", flush=True)
+        refuted += [] if report.holds else [name]
+    if arguments.all:
+        print(f"{len(names) - len(refuted)} of {len(names)} claims hold" + "".join(f"; not {n}" for n in refuted))
+    return 1 if refuted else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -294,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["bench"]:
         return _bench(given[1:])
     parsed = _parser().parse_args(given)
-    return _train(parsed) if parsed.command == "train" else _info()
+    return {"train": _train, "lab": _lab, "info": lambda _: _info()}[parsed.command](parsed)
 
 
 if __name__ == "__main__":
