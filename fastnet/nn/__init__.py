@@ -34,10 +34,11 @@ from fastnet.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from fastnet.nn.attention import MultiheadAttention
+from fastnet.nn.attention import MultiheadAttention, multi_head_attention_forward
 from fastnet.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from fastnet.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnet.nn.conv3d import Conv3d, ConvTranspose3d
+from fastnet.nn.ctc import CTCLoss
 from fastnet.nn.distance import CosineSimilarity, PairwiseDistance
 from fastnet.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from fastnet.nn.embedding import Embedding, EmbeddingBag
@@ -162,6 +163,7 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "Buffer",
+    "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
@@ -286,6 +288,9 @@ __all__ = [
     "init",
     "utils",
 ]
+
+# F.multi_head_attention_forward is made of other functions of F, under autocast as they are.
+functional.multi_head_attention_forward = multi_head_attention_forward  # type: ignore[attr-defined]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,11 +8,12 @@ from typing import Any
 from fastnet._tensor import Tensor
 from fastnet.nn import functional as F
 from fastnet.nn import init
-from fastnet.nn.linear import Linear
+from fastnet.nn.linear import NonDynamicallyQuantizableLinear
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter
 from fastnet.ops.creation import empty, zeros
-from fastnet.ops.shape import cat, pad
+from fastnet.ops.padding import pad
+from fastnet.ops.shape import cat
 
 
 def _additive(mask: Tensor | None, name: str, dtype: Any) -> Tensor | None:
@@ -221,7 +222,7 @@ class MultiheadAttention(Module):
             self.v_proj_weight = Parameter(empty(embed_dim, self.vdim, **made))
             self.register_parameter("in_proj_weight", None)
         self.register_parameter("in_proj_bias", Parameter(empty(3 * embed_dim, **made)) if bias else None)
-        self.out_proj = Linear(embed_dim, embed_dim, bias=bias, **made)
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias=bias, **made)
         self.bias_k = Parameter(empty(1, 1, embed_dim, **made)) if add_bias_kv else None
         self.bias_v = Parameter(empty(1, 1, embed_dim, **made)) if add_bias_kv else None
         self._reset_parameters()

@@ -24,11 +24,22 @@ from fastnet.ops.activations import (
 from fastnet.ops.attention import scaled_dot_product_attention
 from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
 from fastnet.ops.conv3d import conv3d, conv_transpose3d
+from fastnet.ops.ctc import ctc_loss
 from fastnet.ops.distances import cosine_similarity, normalize, pairwise_distance
 from fastnet.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from fastnet.ops.embedding import embedding, embedding_bag
+from fastnet.ops.grid_sample import affine_grid, grid_sample
 from fastnet.ops.indexing import one_hot
-from fastnet.ops.interpolate import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle, upsample
+from fastnet.ops.interpolate import (
+    channel_shuffle,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
+from fastnet.ops.linalg import pdist
 from fastnet.ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -60,6 +71,7 @@ from fastnet.ops.norm import (
     layer_norm,
     rms_norm,
 )
+from fastnet.ops.padding import pad
 from fastnet.ops.pointwise import (
     bias_activation,
     elu,
@@ -94,7 +106,6 @@ from fastnet.ops.pool3d import (
     lp_pool3d,
     max_pool3d,
 )
-from fastnet.ops.shape import pad
 from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
 from fastnet.ops.unfold import fold, unfold
 from fastnet.ops.unpool import (
@@ -112,6 +123,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
@@ -134,6 +146,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -148,6 +161,7 @@ __all__ = [
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "gumbel_softmax",
     "hardshrink",
@@ -187,6 +201,7 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "pdist",
     "pixel_shuffle",
     "pixel_unshuffle",
     "poisson_nll_loss",
@@ -213,6 +228,8 @@ __all__ = [
     "triplet_margin_with_distance_loss",
     "unfold",
     "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 for _name in __all__:

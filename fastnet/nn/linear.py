@@ -66,6 +66,10 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """``Linear`` by the name that PyTorch prints for the last projection of ``MultiheadAttention``."""
+
+
 class Bilinear(Module):
     """``y = x1^T A x2 + b``, one A an output feature."""
 

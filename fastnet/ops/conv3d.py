@@ -15,7 +15,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops.conv import _check_bias, _check_tensors, conv2d, conv_transpose2d
-from fastnet.ops.shape import pad
+from fastnet.ops.padding import pad
 
 
 def _slices(x: Any, windows: int, taps: int, stride: int, dilation: int) -> Any:

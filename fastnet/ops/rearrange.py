@@ -229,7 +229,7 @@ def dstack(tensors: Any) -> Tensor:
 
 def block_diag(*tensors: Any) -> Tensor:
     """A matrix with the given matrices along its diagonal, zeros elsewhere."""
-    from fastnet.ops.shape import pad
+    from fastnet.ops.padding import pad
 
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         raise TypeError("block_diag(): argument 'tensors' must be Tensors, not a sequence of them")

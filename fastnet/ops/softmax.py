@@ -107,6 +107,12 @@ def _as_input(rows: Any, shape: tuple[int, ...]) -> Any:
     return namespace(rows).moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
+def _or_infinite(mass: Any, counts: Any) -> Any:
+    """The mass that gradients are divided by: where no target counts the mean is NaN, and its gradient 0."""
+    xp = namespace(counts)
+    return xp.where(counts.any(), mass, np.inf).astype(mass.dtype)
+
+
 def _mass(target: Any, weight: Any, ignore_index: int, accumulator: Any) -> Any:
     """What the mean divides by: the weights of the targets that count. An array without dimensions."""
     xp = namespace(target)
@@ -142,6 +148,7 @@ class CrossEntropy(ArrayFunction):
             ctx.mass = _mass(classes_of, weight, ignore_index, losses.dtype)
             with np.errstate(all="ignore"):
                 total = total / ctx.mass
+            ctx.mass = _or_infinite(ctx.mass, classes_of != ignore_index)
         return rounded(total, x.dtype)
 
     @staticmethod
@@ -200,6 +207,7 @@ class NLL(ArrayFunction):
             if reduction == "mean":
                 ctx.mass = ctx.weight.sum(dtype=accumulator)
                 total = total / ctx.mass
+                ctx.mass = _or_infinite(ctx.mass, ~skip)
         return rounded(total, x.dtype)
 
     @staticmethod

@@ -131,6 +131,9 @@ def bias_activation(
     config: Any = None,
 ) -> Any:
     """residual + activation(x + bias), the bias along the last axis."""
+    if not x.ndim:  # NumPy would compute with numbers in place of arrays
+        flat = bias_activation(x.reshape(1), bias, activation=activation, parameter=parameter, residual=residual)
+        return flat.reshape(())
     y = activate(biased(x, bias), activation, parameter)
     if residual is not None:
         y = y + wide(residual)
@@ -141,6 +144,11 @@ def bias_activation_backward(
     grad: Any, x: Any, bias: Any = None, *, activation: str, parameter: float | None = None, config: Any = None
 ) -> Any:
     """grad * activation'(x + bias)."""
+    if not x.ndim:
+        one = x.reshape(1)
+        return bias_activation_backward(grad.reshape(1), one, bias, activation=activation, parameter=parameter).reshape(
+            ()
+        )
     if activation == "relu" and grad.dtype == x.dtype and x.dtype.itemsize > 2:
         return grad * ~(biased(x, bias) <= 0)
     with np.errstate(all="ignore"):
