@@ -42,6 +42,21 @@ from fastnet.nn.ctc import CTCLoss
 from fastnet.nn.distance import CosineSimilarity, PairwiseDistance
 from fastnet.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from fastnet.nn.embedding import Embedding, EmbeddingBag
+from fastnet.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from fastnet.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
 from fastnet.nn.loss import (
     BCELoss,
@@ -78,7 +93,7 @@ from fastnet.nn.norm import (
     RMSNorm,
 )
 from fastnet.nn.parallel import DataParallel
-from fastnet.nn.parameter import Buffer, Parameter
+from fastnet.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 from fastnet.nn.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -212,6 +227,19 @@ __all__ = [
     "LPPool3d",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
@@ -278,6 +306,8 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
