@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-# `python -m pytest` puts the checkout first on the path. Unless the extensions are built in place there, the package
-# under test is the one that is installed.
-ROOT = Path(__file__).resolve().parents[1]
-if not list((ROOT / "fastnet").glob("_emulated*")):
-    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
+# Benchmarks are the checkout's. They see to it that fastnet is the installed package, unless the extensions are built
+# in place here.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import benchmarks  # noqa: F401
 
 
 def pytest_addoption(parser):

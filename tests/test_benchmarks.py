@@ -16,17 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as command
+from benchmarks import bench_matmul, cases, clocks, counters, disassembly, gpu, harness, known, plots, rows, shapes
 from fastnet import kernels
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-try:
-    from benchmarks import (
-        __main__ as command,
-    )
-    from benchmarks import bench_matmul, cases, clocks, counters, disassembly, gpu, harness, known, plots, rows, shapes
-finally:
-    sys.path.remove(str(ROOT))
 
 OPERATIONS = command.operations()
 

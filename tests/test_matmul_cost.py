@@ -214,8 +214,6 @@ def test_choices_are_printed_on_request(tmp_path):
         "with kernels.use('emulated', device='A100'): kernels.matmul(np.ones((40, 8), 'f4'), np.ones((8, 24), 'f4'))"
     )
     environment = {**os.environ, "FASTNET_PRINT_CONFIG": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path)
     problem = product(40, 24, 8, "float32")
     assert done.stderr.strip() == f"matmul 40x8, 8x24 float32 {chosen(problem, 'A100')}"

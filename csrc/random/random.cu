@@ -34,14 +34,15 @@ struct Normal {
     using Value = double;
     double mean, std;
     __device__ void operator()(uint4 w, double (&out)[4]) const {
-        constexpr double kTwoPi = 6.283185307179586476925;
 #pragma unroll
         for (int e = 0; e < 4; e += 2) {
             double u1 = double((word(w, e) >> 8) + 1) * double(kTwoToMinus24);  // (0, 1]: its logarithm is finite
             double u2 = double(word(w, e + 1) >> 8) * double(kTwoToMinus24);
             double radius = sqrt(-2 * log(u1));
-            out[e] = scaled(radius * cos(kTwoPi * u2), mean, std);
-            out[e + 1] = scaled(radius * sin(kTwoPi * u2), mean, std);
+            double sine, cosine;
+            sincospi(2 * u2, &sine, &cosine);  // cos(2 pi u2) would keep a table for huge angles in local memory
+            out[e] = scaled(radius * cosine, mean, std);
+            out[e + 1] = scaled(radius * sine, mean, std);
         }
     }
 };
