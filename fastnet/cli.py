@@ -1,4 +1,4 @@
-"""The command line: ``fastnet train``, ``fastnet lab``, ``fastnet info``, ``fastnet bench``."""
+"""The command line: ``fastnet train``, ``fastnet profile``, ``fastnet lab``, ``fastnet info``, ``fastnet bench``."""
 
 from __future__ import annotations
 
@@ -110,6 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--all", action="store_true", help="every one of them")
     lab.add_argument("--quick", action="store_true", help="smaller experiments with fewer seeds")
     lab.add_argument("--out", type=Path, default=Path("runs/labs"), help="folder for the figures (default: runs/labs)")
+
+    profiled = commands.add_parser("profile", help="list the kernels of a recipe's steps by what they cost")
+    profiled.add_argument("recipe", help="which one: fastnet train --help lists them")
+    profiled.add_argument("--steps", type=_positive(int), default=5, help="steps to look at (default: 5)")
+    profiled.add_argument("--batch-size", type=_positive(int), help="examples a batch", **unset)
+    profiled.add_argument("--precision", choices=["float32", "tf32", "bfloat16", "float16"], **unset)
+    profiled.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N: a GPU is timed (default: cpu)")
+    profiled.add_argument(
+        "--predict", default="H200", metavar="GPU", help="without a GPU, the one to predict for (default: H200)"
+    )
 
     commands.add_parser("info", help="what this machine and this installation have")
 
@@ -304,11 +314,66 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where:
     table.add_row(
         "operations", f"{readable(summary['flops_total'], 'FLOP')}, {readable(summary['flops_per_second'], 'FLOP/s')}"
     )
+    table.add_row("share of the peak", f"{summary['share_of_peak']:.1%} ({summary['peak_is']})")
     table.add_row("throughput", f"{summary['examples_per_second']:,.0f} {trainer.units}/s")
     table.add_row("peak memory", readable(summary["peak_memory_bytes"], "B"))
+    if summary["energy_joules"] is not None:
+        table.add_row("energy", readable(summary["energy_joules"], "J"))
     written = sorted(p.name for p in out.iterdir() if before.get(p.name) != p.stat().st_mtime_ns)
     table.add_row("files", f"{out}: {', '.join(written)}")
     console.print(table)
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastnet import recipes
+    from fastnet._device import device, why_no_cuda
+    from fastnet.train.profiling import profile
+    from fastnet.utils.cost import readable
+
+    if arguments.recipe not in recipes.RECIPES:
+        return _fail(f"there is no recipe {arguments.recipe!r}; there is {', '.join(recipes.RECIPES)}")
+    try:
+        where = device(arguments.device)
+    except RuntimeError as error:
+        return _fail(f"--device: {error}")
+    if where.type == "cuda" and (why := why_no_cuda()):
+        return _fail(f"--device {where}: {why}")
+    recipe = recipes.RECIPES[arguments.recipe]
+    given = {k: v for k, v in vars(arguments).items() if k in ("batch_size", "precision")}
+    options = recipe.Options(**given, device=str(where), progress=False)
+    try:
+        found = profile(
+            lambda: recipe.run(options), steps=arguments.steps, on_gpu=where.type == "cuda", device=arguments.predict
+        )
+    except ValueError as error:
+        return _fail(f"--predict: {error}")
+    times = f"; times {'measured on' if found.measured else 'predicted for'} {found.device}" if found.device else ""
+    table = Table(
+        title=f"fastnet profile {arguments.recipe}: one step, the mean of {found.steps}{times}", box=box.SIMPLE_HEAD
+    )
+    table.add_column("function", no_wrap=True)
+    table.add_column("dtype", no_wrap=True)
+    for heading in ("calls", "FLOP", "bytes", *(["time", "share"] if found.device else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    total = sum(line.seconds for line in found.lines)
+    for line in found.lines:
+        row = [line.name, line.dtype, f"{line.calls:g}", readable(line.flops, ""), readable(line.bytes, "B")]
+        timed = [f"{line.seconds * 1e6:,.1f} us", f"{line.seconds / total:.0%}"] if found.device else []
+        table.add_row(*row, *timed)
+    console = Console()
+    console.print(table)
+    whole = sum(line.flops for line in found.lines), sum(line.bytes for line in found.lines)
+    console.print(
+        f"All: {readable(whole[0], 'FLOP')}, {readable(whole[1], 'B')}; a step took {found.step_seconds * 1e3:.2f} ms "
+        "by this machine's clock. Bytes are every operand once; array code outside these functions is not listed."
+    )
+    if not found.measured:
+        console.print("Times are predicted from published rates: they rank, and claim nothing about speed.")
     return 0
 
 
@@ -341,7 +406,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["bench"]:
         return _bench(given[1:])
     parsed = _parser().parse_args(given)
-    return {"train": _train, "lab": _lab, "info": lambda _: _info()}[parsed.command](parsed)
+    commands = {"train": _train, "profile": _profile, "lab": _lab, "info": lambda _: _info()}
+    return commands[parsed.command](parsed)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from fastnet.train import checkpoints, resume
 from fastnet.train.diagnosis import where_not_finite
 from fastnet.train.interrupts import Interrupted, Stop, stoppable
 from fastnet.train.place import Batches, random_state, set_random_state
-from fastnet.utils import cost
+from fastnet.utils import cost, energy
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
@@ -39,6 +39,7 @@ class History:
     flops_total: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    joules: float | None = None  # of the GPU, over what of the run was in this process
 
 
 class Run:
@@ -59,6 +60,7 @@ class Run:
     """
 
     Row: type  # of one epoch
+    profiler: Callable[[Callable[[], Any]], Any] | None = None  # set by fastnet.train.profiling: makes the steps
     totals_are: tuple[str, ...] = ()  # the names of what a step adds up over an epoch
 
     def __init__(
@@ -311,7 +313,7 @@ class Run:
     @contextmanager
     def running(self, steps: int) -> Iterator[Callable[[str], None]]:
         """Around a run of so many steps: its precision, time and cost; gives what advances the progress bar."""
-        history, self._began = self.history, time.perf_counter()
+        history, self._began, meter = self.history, time.perf_counter(), energy.meter_for(self.device)
         before = fastnet.get_float32_matmul_precision()
         if self.precision == "tf32":
             fastnet.set_float32_matmul_precision("high")
@@ -323,7 +325,8 @@ class Run:
             self._seconds_before = history.seconds = self._seconds_so_far()
             self._began = None
             history.flops_total = history.flops_per_step * len(history.step_losses)
-            history.peak_memory_bytes = cost.peak_memory_bytes()
+            history.peak_memory_bytes = cost.peak_memory_bytes(self.device)
+            history.joules = None if meter is None else meter.joules()
 
     def _seconds_so_far(self) -> float:
         return self._seconds_before + (0.0 if self._began is None else time.perf_counter() - self._began)
@@ -344,6 +347,8 @@ class Run:
 
     def counted(self, step: Callable[..., Any], *batch: Any) -> Any:
         """A step's result; the first step's floating-point operations are counted."""
+        if Run.profiler is not None:
+            return Run.profiler(lambda: step(*batch))
         if self.history.flops_per_step:
             return step(*batch)
         with cost.count() as counted:
@@ -370,6 +375,8 @@ class Run:
         """Write summary.json: results and cost."""
         assert self.out is not None
         h = self.history
+        peak, known_from = cost.peak_flops_per_second(self.device, self.precision)
+        rate = h.flops_total / sum(e.seconds for e in h.epochs)
         summary = {
             **more,
             "epochs": len(h.epochs),
@@ -380,10 +387,14 @@ class Run:
             "seconds": h.seconds,
             "flops_per_step": h.flops_per_step,
             "flops_total": h.flops_total,
-            "flops_per_second": h.flops_total / sum(e.seconds for e in h.epochs),
+            "flops_per_second": rate,
+            "share_of_peak": rate / peak,
+            "peak_flops_per_second": peak,
+            "peak_is": known_from,
             "examples_per_second": sum(e.examples_per_second for e in h.epochs) / len(h.epochs),
             "examples_are": self.units,
             "peak_memory_bytes": h.peak_memory_bytes,
+            "energy_joules": h.joules,
         }
         (self.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         return summary
