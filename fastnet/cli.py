@@ -354,7 +354,10 @@ def _profile(arguments: argparse.Namespace) -> int:
         return _fail(f"--predict: {error}")
     times = f"; times {'measured on' if found.measured else 'predicted for'} {found.device}" if found.device else ""
     table = Table(
-        title=f"fastnet profile {arguments.recipe}: one step, the mean of {found.steps}{times}", box=box.SIMPLE_HEAD
+        title=f"fastnet profile {arguments.recipe}: one step, the mean of {found.steps}{times}",
+        box=box.SIMPLE,
+        padding=(0, 1),
+        collapse_padding=True,
     )
     table.add_column("function", no_wrap=True)
     table.add_column("dtype", no_wrap=True)
