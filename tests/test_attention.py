@@ -56,7 +56,7 @@ def masks(sizes, dtype, kind, seed=0):
     return None
 
 
-def seen(shape, mask, causal):
+def seen(shape, mask, causal, window_size=(-1, -1), alibi_slopes=None):
     """Which scores there are, and what is added to them."""
     added = np.zeros(shape)
     there = np.ones(shape, bool)
@@ -66,40 +66,59 @@ def seen(shape, mask, causal):
         added = added + mask.astype(np.float64)
         there &= added > -np.inf
     queries, keys = shape[-2:]
+    place = np.arange(queries)[:, None] + (0 if causal == "top_left" else keys - queries)
     if causal != "none":
-        shift = keys - queries if causal == "bottom_right" else 0
-        there &= np.arange(keys)[None] <= np.arange(queries)[:, None] + shift
+        there &= np.arange(keys)[None] <= place
+    left, right = window_size
+    if left >= 0:
+        there &= np.arange(keys)[None] >= place - left
+    if right >= 0:
+        there &= np.arange(keys)[None] <= place + right
+    if alibi_slopes is not None:
+        slopes = np.broadcast_to(alibi_slopes, shape[:2]).astype(np.float64)[..., None, None]
+        added = added - slopes * np.abs(place - np.arange(keys)[None])
     return there, np.where(there, added, 0)
 
 
-def definition(q, k, v, grad, mask, causal, scale, dropout_p, offset):
-    """out, lse, and the gradients in float64 with, for each, a bound of float32-like arithmetic in units of u."""
+def definition(q, k, v, grad, mask, causal, scale, dropout_p, offset, keep=None, softcap=0.0, **features):
+    """out, lse, and the gradients in float64 with, for each, a bound of float32-like arithmetic in units of u.
+
+    keep: what dropout multiplies probabilities by, where it is not that of a dense batch.
+    """
     q64, k64, v64, g = (x.astype(np.float64) for x in (q, k, v, grad))
     group = q.shape[1] // max(k.shape[1], 1)
     k64, v64 = (np.repeat(x, group, axis=1) for x in (k64, v64))
-    there, added = seen((*q.shape[:3], k.shape[2]), mask, causal)
-    s = np.where(there, scale * q64 @ k64.swapaxes(-1, -2) + added, -np.inf)
+    there, added = seen((*q.shape[:3], k.shape[2]), mask, causal, **features)
+    products, slope = scale * q64 @ k64.swapaxes(-1, -2), 1.0
+    if softcap:
+        t = np.tanh(products / softcap)
+        products, slope = softcap * t, 1 - t * t
+    s = np.where(there, products + added, -np.inf)
     high = np.where(there.any(-1), s.max(-1, initial=-np.inf), 0)[..., None]
     p = np.exp(s - high)
     total = p.sum(-1, keepdims=True)
     with np.errstate(divide="ignore"):
         lse = np.where(total == 0, -np.inf, high + np.log(total))[..., 0]
     p = p / np.where(total == 0, 1, total)
-    keep = dropout_mask(p.shape, dropout_p, STATE, offset) / (1 - dropout_p) if dropout_p else 1.0
+    if keep is None:
+        keep = dropout_mask(p.shape, dropout_p, STATE, offset) / (1 - dropout_p) if dropout_p else 1.0
     out = (p * keep) @ v64
     dp = (g @ v64.swapaxes(-1, -2)) * keep
     ds = p * (dp - (p * dp).sum(-1, keepdims=True))
     fold = lambda x: x.reshape(x.shape[0], k.shape[1], group, *x.shape[2:]).sum(2) if group > 1 else x  # noqa: E731
+    of_product = ds * slope
     gradients = (
-        scale * ds @ k64,
-        fold(scale * ds.swapaxes(-1, -2) @ q64),
+        scale * of_product @ k64,
+        fold(scale * of_product.swapaxes(-1, -2) @ q64),
         fold((p * keep).swapaxes(-1, -2) @ g),
         ds,
     )
     # A score of d products is off by (d + 3) u of the sum of their sizes; so is the logarithm of a probability, and the
     # sum over keys adds one u a term and rescaling. Probabilities are then off by `e` relative.
     n, d = k.shape[2], q.shape[3]
-    sizes = scale * np.abs(q64) @ np.abs(k64).swapaxes(-1, -2) + np.abs(added)
+    of_products = scale * np.abs(q64) @ np.abs(k64).swapaxes(-1, -2)
+    # A tangent of slope at most 1 adds two roundings of the cap's size.
+    sizes = of_products + np.abs(added) + softcap
     e = (d + 4) * np.where(there, sizes, 0).max(-1, keepdims=True, initial=0) * 2 + 4 * n + 24
     bound_out = (p * keep * e) @ np.abs(v64) + n * (p * keep) @ np.abs(v64)
     bound_lse = e[..., 0] + np.where(np.isfinite(lse), np.abs(lse), 0) * 2
@@ -109,10 +128,12 @@ def definition(q, k, v, grad, mask, causal, scale, dropout_p, offset):
     rounded = epsilon(q.dtype) / epsilon(np.float64 if q.dtype == np.float64 else np.float32)
     of_out = rounded * (np.abs(g) * np.abs(out)).sum(-1, keepdims=True)
     bound_ds = p * ((size_dp + mean_dp) * (2 * e + v.shape[3] + 12) + of_out)
-    m = q.shape[2] * group
+    bound_product, m = bound_ds * slope, q.shape[2] * group
+    if softcap:  # 1 - t^2 is off by twice what t is
+        bound_product = bound_product + np.abs(ds) * (2 * (d + 4) * of_products / softcap + 8)
     bounds = (
-        scale * (bound_ds + n * np.abs(ds)) @ np.abs(k64),
-        fold(scale * (bound_ds + m * np.abs(ds)).swapaxes(-1, -2) @ np.abs(q64)),
+        scale * (bound_product + n * np.abs(of_product)) @ np.abs(k64),
+        fold(scale * (bound_product + m * np.abs(of_product)).swapaxes(-1, -2) @ np.abs(q64)),
         fold((p * keep * (e + m)).swapaxes(-1, -2) @ np.abs(g)),
         bound_ds,
     )
@@ -120,13 +141,27 @@ def definition(q, k, v, grad, mask, causal, scale, dropout_p, offset):
 
 
 def check(
-    module, sizes, dtype, what, kind="none", causal="none", dropout_p=0.0, scale=None, config=None, seed=0, arrays=None
+    module,
+    sizes,
+    dtype,
+    what,
+    kind="none",
+    causal="none",
+    dropout_p=0.0,
+    scale=None,
+    config=None,
+    seed=0,
+    arrays=None,
+    **features,
 ):
     q, k, v, grad = arrays or inputs(sizes, dtype, seed)
     mask = masks(sizes, dtype, kind, seed)
     options = dict(mask=mask, causal=causal, scale=scale, dropout_p=dropout_p, state=STATE, offset=5, config=config)
+    options |= features
     number = 1 / np.sqrt(q.shape[3]) if scale is None else scale
-    out, lse, gradients, bound_out, bound_lse, bounds = definition(q, k, v, grad, mask, causal, number, dropout_p, 5)
+    out, lse, gradients, bound_out, bound_lse, bounds = definition(
+        q, k, v, grad, mask, causal, number, dropout_p, 5, **features
+    )
     sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
     u, half, tiny = epsilon(sums), epsilon(dtype), 2 * TINY[np.dtype(dtype).name]
     got, got_lse = module.attention(q, k, v, **options)

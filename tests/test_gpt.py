@@ -121,16 +121,18 @@ def test_cached_generation_gives_the_same_tokens(how):
     assert len(np.unique(made[0])) > 3
 
 
-def test_cache_continues_with_several_tokens():
+@pytest.mark.parametrize("mode", ["reference", "emulated"])
+def test_cache_continues_with_several_tokens(mode):
     from fastnet.models.gpt import KeyValueCache
 
     model = small(std=0.1)
     x = fastnet.tensor(tokens_of(2, 11))
     cache = KeyValueCache(model.config, 2, model.wte.weight)
-    with fastnet.no_grad():
+    with fastnet.no_grad(), kernels.use(mode), kernels.trace() as ran:
         parts = [model(x[:, a:b], cache).numpy() for a, b in ((0, 4), (4, 5), (5, 11))]
         want = model(x).numpy()
     assert cache.length == 11
+    assert mode == "reference" or ran.names.count("attention_with_kvcache") == 2 * SIZES["n_layer"]
     np.testing.assert_allclose(np.concatenate(parts, 1), want, rtol=0, atol=1e-5)
 
 

@@ -3,11 +3,9 @@
 // Forward: a block has 32 queries of one head and walks over the keys, 32 at a time, with an online softmax. Backward: one
 // kernel has 32 queries and walks over keys for dq, another 32 keys and walks over queries for dk and dv; both compute
 // the probabilities again from q, k and lse. Every sum therefore has one owner.
-#include "../device/convert.cuh"
 #include "../device/philox.cuh"
 #include "../device/reduce.cuh"
-#include "attention.h"
-#include <algorithm>
+#include "attention_common.cuh"
 
 namespace {
 
@@ -15,19 +13,6 @@ constexpr int kTile = kAttentionTile, kPitch = kAttentionPitch, kThreads = kAtte
 constexpr int kRows = 2, kColumns = 4;     // of a tile, a thread's
 constexpr int kAcross = kTile / kColumns;  // threads that share a row of a tile
 constexpr int kTeam = kThreads / kTile;    // threads that share a row of the softmax
-
-// Rows of one head's matrix.
-template <class T>
-struct Matrix {
-    const T* data;  // element (0, 0)
-    int64_t rows, columns, row_stride, column_stride;
-};
-
-template <class T>
-__device__ __forceinline__ Matrix<T>
-head_of(const void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t rows, int64_t columns) {
-    return {static_cast<const T*>(base) + batch * s.batch + head * s.head, rows, columns, s.row, s.column};
-}
 
 // The block's shared memory.
 template <class A>
@@ -129,40 +114,16 @@ __device__ __forceinline__ void clear(A* results, int64_t columns) {
 // results (kTile, columns) times `scale` or, where given, over divisor[r], as rows row0 .. of one head's matrix.
 template <class T, class A>
 __device__ __forceinline__ void
-store_results(void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t row0, int64_t rows,
-              int64_t columns, const A* results, A scale, const A* divisor) {
-    T* const to = static_cast<T*>(base) + batch * s.batch + head * s.head;
+store_results(const Matrix<T>& matrix, int64_t row0, const A* results, A scale, const A* divisor) {
+    const int64_t columns = matrix.columns;
+    T* const to = const_cast<T*>(matrix.data);
     for (int64_t i = threadIdx.x; i < kTile * columns; i += kThreads) {
         const int64_t r = i / columns, c = i - r * columns;
-        if (row0 + r >= rows) continue;
+        if (row0 + r >= matrix.rows) continue;
         // Nothing was attended to: a sum of 0.
         const A value = divisor ? (divisor[r] == 0 ? A(0) : results[i] / divisor[r]) : results[i] * scale;
-        to[(row0 + r) * s.row + c * s.column] = convert<T>(value);
+        to[(row0 + r) * matrix.row_stride + c * matrix.column_stride] = convert<T>(value);
     }
-}
-
-// The first key that query `row` may not attend to, and the first query that may attend to key `column`.
-__device__ __forceinline__ int64_t key_end(const AttentionProblem& p, int64_t row) {
-    const int64_t shift = p.causal == AttentionCausal::bottom_right ? p.keys - p.queries : 0;
-    return p.causal == AttentionCausal::none ? p.keys : max(int64_t(0), min(p.keys, row + shift + 1));
-}
-__device__ __forceinline__ int64_t query_start(const AttentionProblem& p, int64_t column) {
-    const int64_t shift = p.causal == AttentionCausal::bottom_right ? p.keys - p.queries : 0;
-    return p.causal == AttentionCausal::none ? 0 : max(int64_t(0), min(p.queries, column - shift));
-}
-
-// Score (row, column) from the product of its query and key: -inf where it may not be attended to.
-template <class T, class A>
-__device__ __forceinline__ A score(const AttentionProblem& p, int64_t batch, int64_t head, int64_t row, int64_t column,
-                                   A product) {
-    if (row >= p.queries || column >= key_end(p, row)) return -kInfinity<A>;
-    const A s = product * A(p.scale);
-    if (p.mask_kind == AttentionMask::none) return s;
-    const int64_t at = batch * p.mask_strides.batch + head * p.mask_strides.head + row * p.mask_strides.row +
-                       column * p.mask_strides.column;
-    if (p.mask_kind == AttentionMask::boolean) return static_cast<const bool*>(p.mask)[at] ? s : -kInfinity<A>;
-    if (p.mask_kind == AttentionMask::additive_wide) return s + A(static_cast<const float*>(p.mask)[at]);
-    return s + convert<A>(static_cast<const T*>(p.mask)[at]);
 }
 
 // What dropout multiplies probability (row, column) by.
@@ -193,22 +154,26 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
     const int row = int(threadIdx.x) / kTeam, lane = int(threadIdx.x) % kTeam;  // in the softmax
     for (int64_t t = blockIdx.x; t < tiles * p.heads * p.batch; t += gridDim.x) {
         const auto [batch, head, row0] = place_of(t, tiles, p.heads);
-        const auto q = head_of<T>(p.q, p.q_strides, batch, head, p.queries, p.d);
-        const auto k = head_of<T>(p.k, p.k_strides, batch, head / group, p.keys, p.d);
-        const auto v = head_of<T>(p.v, p.v_strides, batch, head / group, p.keys, p.dv);
+        const Sequence sequence = sequence_of(p, batch);
+        if (row0 >= sequence.queries) continue;
+        const auto q = query_rows<T>(p.q, p.q_strides, sequence, head, p.d);
+        const auto k = key_rows<T>(p.k, p.k_strides, sequence, head / group, p.d);
+        const auto v = key_rows<T>(p.v, p.v_strides, sequence, head / group, p.dv);
         __syncthreads();  // the results before are stored
         clear(shared.results, p.dv);
         A highest = -kInfinity<A>, total = 0;  // of this thread's row, the same in its whole team
-        const int64_t end = key_end(p, min(row0 + kTile, p.queries) - 1);
-        for (int64_t column0 = 0; column0 < end; column0 += kTile) {
+        const int64_t end = sequence.key_end(min(row0 + kTile, sequence.queries) - 1);
+        for (int64_t column0 = sequence.key_begin(row0) / kTile * kTile; column0 < end; column0 += kTile) {
             A tile[kRows][kColumns];
             row_products(tile, q, row0, k, column0, shared);
 #pragma unroll
             for (int i = 0; i < kRows; ++i)
 #pragma unroll
-                for (int j = 0; j < kColumns; ++j)
+                for (int j = 0; j < kColumns; ++j) {
+                    A slope;
                     shared.p[tile_row(i) * kPitch + tile_column(j)] =
-                        score<T>(p, batch, head, row0 + tile_row(i), column0 + tile_column(j), tile[i][j]);
+                        score<T>(p, sequence, head, row0 + tile_row(i), column0 + tile_column(j), tile[i][j], slope);
+                }
             __syncthreads();
             // Each row: the new maximum, the probabilities above it, what the sums so far are multiplied by.
             A high = highest;
@@ -234,9 +199,10 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
         }
         if (lane == 0) shared.max[row] = highest, shared.sum[row] = total;
         __syncthreads();
-        store_results<T>(a.out, a.out_strides, batch, head, row0, p.queries, p.dv, shared.results, A(1), shared.sum);
-        if (threadIdx.x < kTile && row0 + threadIdx.x < p.queries)
-            static_cast<A*>(a.lse)[(batch * p.heads + head) * p.queries + row0 + threadIdx.x] =
+        store_results(query_rows<T>(a.out, a.out_strides, sequence, head, p.dv), row0, shared.results, A(1),
+                      shared.sum);
+        if (threadIdx.x < kTile && row0 + threadIdx.x < sequence.queries)
+            static_cast<A*>(a.lse)[statistic(p, sequence, head, row0 + threadIdx.x)] =
                 shared.sum[threadIdx.x] == 0 ? -kInfinity<A>
                                              : shared.max[threadIdx.x] + logarithm(shared.sum[threadIdx.x]);
     }
@@ -247,13 +213,15 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) attention_delta_kernel(const __grid_constant__ AttentionBackward a) {
     using A = accumulator_t<T>;
     const AttentionProblem& p = a.problem;
-    const int64_t rows = p.batch * p.heads * p.queries, warps = kThreads / 32;
+    // Of packed sequences all tokens, as one.
+    const int64_t queries = p.features.q_starts ? p.features.query_tokens : p.queries;
+    const int64_t rows = (p.features.q_starts ? 1 : p.batch) * p.heads * queries, warps = kThreads / 32;
     for (int64_t row = blockIdx.x * warps + threadIdx.x / 32; row < rows; row += gridDim.x * warps) {
-        const int64_t which = row / p.queries;
-        const auto grad = head_of<T>(a.grad, a.grad_strides, which / p.heads, which % p.heads, p.queries, p.dv);
-        const auto out = head_of<T>(a.out, a.out_strides, which / p.heads, which % p.heads, p.queries, p.dv);
-        const T* const g = grad.data + (row - which * p.queries) * grad.row_stride;
-        const T* const o = out.data + (row - which * p.queries) * out.row_stride;
+        const int64_t which = row / queries, in_head = row - which * queries;
+        const auto grad = head_of<T>(a.grad, a.grad_strides, which / p.heads, which % p.heads, in_head, 1, p.dv);
+        const auto out = head_of<T>(a.out, a.out_strides, which / p.heads, which % p.heads, in_head, 1, p.dv);
+        const T* const g = grad.data;
+        const T* const o = out.data;
         A sum = 0;
         for (int64_t c = threadIdx.x % 32; c < p.dv; c += 32)
             sum += convert<A>(g[c * grad.column_stride]) * convert<A>(o[c * out.column_stride]);
@@ -262,35 +230,37 @@ __global__ void __launch_bounds__(kThreads) attention_delta_kernel(const __grid_
     }
 }
 
-// shared.p = the probabilities of 32 queries and keys after dropout, shared.ds = the gradients of their scores. Written
+// shared.p = the probabilities of 32 queries and keys after dropout, shared.ds = the gradients of scale * q k^T. Written
 // by the threads of row_products, read after the next barrier.
 template <class T, class A>
-__device__ __forceinline__ void score_gradients(const AttentionBackward& a, int64_t batch, int64_t head, int64_t row0,
-                                                int64_t column0, const Shared<A>& shared, bool write) {
+__device__ __forceinline__ void score_gradients(const AttentionBackward& a, const Sequence& sequence, int64_t head,
+                                                int64_t row0, int64_t column0, const Shared<A>& shared, bool write) {
     const AttentionProblem& p = a.problem;
     const int64_t key_head = head / (p.heads / p.key_heads);
-    const auto q = head_of<T>(p.q, p.q_strides, batch, head, p.queries, p.d);
-    const auto k = head_of<T>(p.k, p.k_strides, batch, key_head, p.keys, p.d);
-    const auto v = head_of<T>(p.v, p.v_strides, batch, key_head, p.keys, p.dv);
-    const auto grad = head_of<T>(a.grad, a.grad_strides, batch, head, p.queries, p.dv);
+    const auto q = query_rows<T>(p.q, p.q_strides, sequence, head, p.d);
+    const auto k = key_rows<T>(p.k, p.k_strides, sequence, key_head, p.d);
+    const auto v = key_rows<T>(p.v, p.v_strides, sequence, key_head, p.dv);
+    const auto grad = query_rows<T>(a.grad, a.grad_strides, sequence, head, p.dv);
     A products[kRows][kColumns], dp[kRows][kColumns];
     row_products(products, q, row0, k, column0, shared);
     row_products(dp, grad, row0, v, column0, shared);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-        const int64_t row = row0 + tile_row(i), at = (batch * p.heads + head) * p.queries + row;
-        const A lse = row < p.queries ? static_cast<const A*>(a.lse)[at] : -kInfinity<A>;
-        const A delta = row < p.queries ? static_cast<const A*>(a.delta)[at] : A(0);
+        const int64_t row = row0 + tile_row(i), at = statistic(p, sequence, head, row);
+        const A lse = row < sequence.queries ? static_cast<const A*>(a.lse)[at] : -kInfinity<A>;
+        const A delta = row < sequence.queries ? static_cast<const A*>(a.delta)[at] : A(0);
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) {
             const int64_t column = column0 + tile_column(j);
-            const A s = score<T>(p, batch, head, row, column, products[i][j]);
+            A slope;
+            const A s = score<T>(p, sequence, head, row, column, products[i][j], slope);
             const A probability = s == -kInfinity<A> || lse == -kInfinity<A> ? A(0) : exponential(s - lse);
-            const A kept = keep<A>(p, batch, head, row, column);
+            const A kept = keep<A>(p, sequence.batch, head, row, column);
             const A ds = probability * (dp[i][j] * kept - delta);
             shared.p[tile_row(i) * kPitch + tile_column(j)] = probability * kept;
-            shared.ds[tile_row(i) * kPitch + tile_column(j)] = ds;
-            if (write && a.ds && row < p.queries && column < p.keys) static_cast<A*>(a.ds)[at * p.keys + column] = ds;
+            shared.ds[tile_row(i) * kPitch + tile_column(j)] = ds * slope;
+            if (write && a.ds && row < sequence.queries && column < sequence.keys)
+                static_cast<A*>(a.ds)[at * p.keys + column] = ds;
         }
     }
 }
@@ -304,17 +274,20 @@ __global__ void __launch_bounds__(kThreads) attention_dq_kernel(const __grid_con
     const int64_t tiles = tiles_of(p.queries), group = p.heads / p.key_heads;
     for (int64_t t = blockIdx.x; t < tiles * p.heads * p.batch; t += gridDim.x) {
         const auto [batch, head, row0] = place_of(t, tiles, p.heads);
-        const auto k = head_of<T>(p.k, p.k_strides, batch, head / group, p.keys, p.d);
+        const Sequence sequence = sequence_of(p, batch);
+        if (row0 >= sequence.queries) continue;
+        const auto k = key_rows<T>(p.k, p.k_strides, sequence, head / group, p.d);
         clear(shared.results, p.d);  // each thread what it stored itself
-        // Where gradients of scores are wanted, those that causality leaves out are written as well: as zeros.
-        const int64_t end = a.ds ? p.keys : key_end(p, min(row0 + kTile, p.queries) - 1);
-        for (int64_t column0 = 0; column0 < end; column0 += kTile) {
-            score_gradients<T>(a, batch, head, row0, column0, shared, true);
+        // Where gradients of scores are wanted, those that causality or a window leave out are written as well: as zeros.
+        const int64_t begin = a.ds ? 0 : sequence.key_begin(row0) / kTile * kTile;
+        const int64_t end = a.ds ? sequence.keys : sequence.key_end(min(row0 + kTile, sequence.queries) - 1);
+        for (int64_t column0 = begin; column0 < end; column0 += kTile) {
+            score_gradients<T>(a, sequence, head, row0, column0, shared, true);
             add_products<false>(shared.results, static_cast<const A*>(nullptr), shared.ds, k, column0, shared);
         }
         __syncthreads();
-        store_results<T>(a.dq, a.dq_strides, batch, head, row0, p.queries, p.d, shared.results, A(p.scale),
-                         static_cast<const A*>(nullptr));
+        store_results(query_rows<T>(a.dq, a.dq_strides, sequence, head, p.d), row0, shared.results, A(p.scale),
+                      static_cast<const A*>(nullptr));
     }
 }
 
@@ -329,34 +302,30 @@ __global__ void __launch_bounds__(kThreads) attention_dkv_kernel(const __grid_co
     const int64_t tiles = tiles_of(p.keys), group = p.heads / p.key_heads;
     for (int64_t t = blockIdx.x; t < tiles * p.key_heads * p.batch; t += gridDim.x) {
         const auto [batch, key_head, column0] = place_of(t, tiles, p.key_heads);
+        const Sequence sequence = sequence_of(p, batch);
+        if (column0 >= sequence.keys) continue;
         __syncthreads();  // the results before are stored
         clear(shared.results, p.d + p.dv);
         for (int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
-            const auto q = head_of<T>(p.q, p.q_strides, batch, head, p.queries, p.d);
-            const auto grad = head_of<T>(a.grad, a.grad_strides, batch, head, p.queries, p.dv);
-            for (int64_t row0 = query_start(p, column0) / kTile * kTile; row0 < p.queries; row0 += kTile) {
-                score_gradients<T>(a, batch, head, row0, column0, shared, false);
+            const auto q = query_rows<T>(p.q, p.q_strides, sequence, head, p.d);
+            const auto grad = query_rows<T>(a.grad, a.grad_strides, sequence, head, p.dv);
+            const int64_t end = sequence.query_end(column0 + kTile - 1);
+            for (int64_t row0 = sequence.query_begin(column0) / kTile * kTile; row0 < end; row0 += kTile) {
+                score_gradients<T>(a, sequence, head, row0, column0, shared, false);
                 add_products<true>(of_v, static_cast<const A*>(nullptr), shared.p, grad, row0, shared);
                 add_products<true>(of_k, static_cast<const A*>(nullptr), shared.ds, q, row0, shared);
             }
         }
         __syncthreads();
-        store_results<T>(a.dk, a.dk_strides, batch, key_head, column0, p.keys, p.d, of_k, A(p.scale),
-                         static_cast<const A*>(nullptr));
-        store_results<T>(a.dv, a.dv_strides, batch, key_head, column0, p.keys, p.dv, of_v, A(1),
-                         static_cast<const A*>(nullptr));
+        store_results(key_rows<T>(a.dk, a.dk_strides, sequence, key_head, p.d), column0, of_k, A(p.scale),
+                      static_cast<const A*>(nullptr));
+        store_results(key_rows<T>(a.dv, a.dv_strides, sequence, key_head, p.dv), column0, of_v, A(1),
+                      static_cast<const A*>(nullptr));
     }
 }
 
 unsigned blocks_for(int64_t wanted, const AttentionConfig& config) {
     return unsigned(std::min({wanted, int64_t(config.max_blocks), int64_t(1) << 30}));
-}
-
-void check_shared(const char* function, int64_t bytes) {
-    const int limit = current_device().shared_per_block;
-    if (bytes > limit)
-        throw std::invalid_argument(std::string(function) + ": the head dimension needs " + std::to_string(bytes) +
-                                    " bytes of shared memory, the device has " + std::to_string(limit));
 }
 
 }  // namespace
@@ -368,19 +337,20 @@ void attention(const AttentionForward& a, DType dtype, const AttentionConfig& co
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const int64_t shared = attention_shared_bytes(p.d, p.dv, false, sizeof(accumulator_t<T>));
-        check_shared("attention", shared);
+        check_attention_shared("attention", shared);
         gpu::launch<attention_kernel<T>>(dim3(blocks_for(tiles, config)), dim3(kThreads), unsigned(shared), stream, a);
     });
 }
 
 void attention_backward(const AttentionBackward& a, DType dtype, const AttentionConfig& config, cudaStream_t stream) {
     const AttentionProblem& p = a.problem;
-    const int64_t rows = p.batch * p.heads * p.queries, query_tiles = p.batch * p.heads * tiles_of(p.queries);
+    const int64_t rows = p.heads * (p.features.q_starts ? p.features.query_tokens : p.batch * p.queries);
+    const int64_t query_tiles = p.batch * p.heads * tiles_of(p.queries);
     const int64_t key_tiles = p.batch * p.key_heads * tiles_of(p.keys);
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const int64_t shared = attention_shared_bytes(p.d, p.dv, true, sizeof(accumulator_t<T>));
-        check_shared("attention_backward", shared);
+        check_attention_shared("attention_backward", shared);
         if (rows)
             gpu::launch<attention_delta_kernel<T>>(dim3(blocks_for((rows + 3) / 4, config)), dim3(kThreads), 0, stream,
                                                    a);

@@ -2,6 +2,8 @@
 //
 //   s = scale * q k^T + mask, p = softmax(s) along keys, out = dropout(p) v
 //
+// with what AttentionFeatures adds: a cap on scores, biases by distance, a window, sequences of different lengths.
+//
 // Shapes: q (batch, heads, queries, d), k (batch, key_heads, keys, d), v (batch, key_heads, keys, dv), heads a multiple of
 // key_heads: query head h reads key head h / (heads / key_heads). out and grad (batch, heads, queries, dv). All of dtype
 // `dtype` with any strides in elements, any alignment. Statistics lse and delta (batch, heads, queries) are contiguous, of
@@ -27,6 +29,25 @@ enum class AttentionMask {
     additive_wide
 };  // of dtype `dtype`, or float32 where that is 16-bit
 
+// What only the general family takes. Query i stands at key i + shift: the shift is 0 for top_left, else keys - queries.
+struct AttentionFeatures {
+    // Keys before and after its own place that a query may attend to; negative: all.
+    int64_t window_left = -1, window_right = -1;
+    double softcap = 0;  // s = softcap * tanh(scale * q k^T / softcap) before anything is added; 0: no cap
+    // ALiBi (Press, Smith and Lewis 2022): slope * |i + shift - j| is subtracted from s. (batch, heads) float32 or null.
+    const float* slopes = nullptr;
+    int64_t slope_batch = 0, slope_head = 0;  // strides
+    // Sequences packed one after another (no mask then): q, k, v and their like are (heads, tokens, d) with stride 0 for
+    // batches, lse and delta (heads, query_tokens); sequence b has queries q_starts[b] .. q_starts[b + 1] - 1, at most
+    // `queries` of them, and keys likewise. What lies in no sequence is not written. A sequence whose numbers do not
+    // fit is passed over and sets *fault. Null: every batch has all queries and keys.
+    const int32_t *q_starts = nullptr, *k_starts = nullptr;  // (batch + 1,)
+    int64_t query_tokens = 0, key_tokens = 0;
+    int* fault = nullptr;
+
+    bool any() const { return window_left >= 0 || window_right >= 0 || softcap != 0 || slopes || q_starts; }
+};
+
 struct AttentionProblem {
     int64_t batch, heads, key_heads, queries, keys, d, dv;
     const void *q, *k, *v;
@@ -42,6 +63,7 @@ struct AttentionProblem {
     uint64_t offset;
     uint32_t threshold;
     double keep_scale;
+    AttentionFeatures features;
 };
 
 struct AttentionForward {

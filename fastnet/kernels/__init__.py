@@ -1,7 +1,13 @@
 """The handwritten kernels as functions on arrays (CuPy, or NumPy under the emulator), without autograd."""
 
 from fastnet.kernels._runtime import available, trace, use
-from fastnet.kernels.attention import attention, attention_backward
+from fastnet.kernels.attention import (
+    attention,
+    attention_backward,
+    attention_varlen,
+    attention_varlen_backward,
+    attention_with_kvcache,
+)
 from fastnet.kernels.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.embedding import embedding, embedding_backward
@@ -37,6 +43,9 @@ __all__ = [
     "adam_step",
     "attention",
     "attention_backward",
+    "attention_varlen",
+    "attention_varlen_backward",
+    "attention_with_kvcache",
     "available",
     "avg_pool2d",
     "avg_pool2d_backward",

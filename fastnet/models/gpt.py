@@ -59,13 +59,13 @@ class KeyValueCache:
         self.length = 0
         self._blocks = [(fastnet.empty(*shape, **made), fastnet.empty(*shape, **made)) for _ in range(config.n_layer)]
 
-    def extend(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put keys and values (N, heads, T, head size) after those there; all of them, as views."""
-        keys, values = self._blocks[block]
-        end = self.length + k.shape[2]
-        keys[:, :, self.length : end] = k
-        values[:, :, self.length : end] = v
-        return keys[:, :, :end], values[:, :, :end]
+    def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Put keys and values (N, heads, T, head size) after those there; causal attention of q to all of them."""
+        if self.length:
+            return F.attention_with_kvcache(q, *self._blocks[block], k, v, cache_seqlens=self.length, causal=True)
+        for kept, new in zip(self._blocks[block], (k, v), strict=True):
+            kept[:, :, : new.shape[2]] = new
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 class Conv1D(nn.Module):
@@ -101,15 +101,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         n, t, width = x.shape
         q, k, v = self._heads(x)
-        p = self.dropout if self.training else 0.0
-        seen = 0 if cache is None else cache.length
-        if cache is not None:
-            k, v = cache.extend(self.index, k, v)
-        if seen == 0:
+        if cache is None:
+            p = self.dropout if self.training else 0.0
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
-        else:  # query i stands at position seen + i; a single one sees every key
-            mask = None if t == 1 else fastnet.ones(t, seen + t, device=x.device).tril(seen).bool()
-            out = F.scaled_dot_product_attention(q, k, v, mask, p)
+        else:
+            out = cache.attend(self.index, q, k, v)
         return self.c_proj(out.transpose(1, 2).reshape(n, t, width))
 
     def probabilities(self, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from fastnet.ops.activations import (
     tanhshrink,
     threshold,
 )
-from fastnet.ops.attention import scaled_dot_product_attention
+from fastnet.ops.attention import attention, attention_varlen, attention_with_kvcache, scaled_dot_product_attention
 from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
 from fastnet.ops.conv3d import conv3d, conv_transpose3d
 from fastnet.ops.ctc import ctc_loss
@@ -125,6 +125,9 @@ __all__ = [
     "adaptive_max_pool3d",
     "affine_grid",
     "alpha_dropout",
+    "attention",
+    "attention_varlen",
+    "attention_with_kvcache",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",

@@ -1,6 +1,12 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
-from fastnet.reference.attention import attention, attention_backward
+from fastnet.reference.attention import (
+    attention,
+    attention_backward,
+    attention_varlen,
+    attention_varlen_backward,
+    attention_with_kvcache,
+)
 from fastnet.reference.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.embedding import embedding, embedding_backward
@@ -36,6 +42,9 @@ __all__ = [
     "adam_step",
     "attention",
     "attention_backward",
+    "attention_varlen",
+    "attention_varlen_backward",
+    "attention_with_kvcache",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",

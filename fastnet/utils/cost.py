@@ -6,6 +6,7 @@ implementation runs it, and nothing is paid when nobody counts.
 
 from __future__ import annotations
 
+import itertools
 import math
 import resource
 import sys
@@ -26,6 +27,13 @@ def _matmul(result: Any, a: Any, b: Any, **_: Any) -> int:
 def _attention(q: Any, k: Any, v: Any, of_keys: int, of_values: int) -> int:
     scores = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
     return 2 * scores * (of_keys * q.shape[3] + of_values * v.shape[3])
+
+
+def _attention_varlen(q: Any, k: Any, v: Any, rest: tuple, of_keys: int, of_values: int) -> int:
+    """As if every pair of a query and a key of a sequence were computed; lengths are read from the device."""
+    lengths = [[b - a for a, b in itertools.pairwise(starts.tolist())] for starts in rest[:2]]
+    scores = q.shape[1] * sum(a * b for a, b in zip(*lengths, strict=True))
+    return 2 * scores * (of_keys * q.shape[2] + of_values * v.shape[2])
 
 
 def _per_element(operations: int) -> Callable[..., int]:
@@ -83,6 +91,12 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     # Two products of (Tq, D) and (Tk, D) for each head, and seven in backward, which makes the scores twice.
     "attention": lambda result, q, k, v, *_, **__: _attention(q, k, v, 1, 1),
     "attention_backward": lambda result, grad, q, k, v, *_, **__: _attention(q, k, v, 4, 3),
+    "attention_varlen": lambda result, q, k, v, *rest, **__: _attention_varlen(q, k, v, rest, 1, 1),
+    "attention_varlen_backward": lambda result, grad, q, k, v, out, lse, *rest, **__: _attention_varlen(
+        q, k, v, rest, 4, 3
+    ),
+    # As if the cache were full.
+    "attention_with_kvcache": lambda result, q, k_cache, v_cache, *_, **__: _attention(q, k_cache, v_cache, 1, 1),
     "batch_norm": _per_element(8),
     "batch_norm_inference": _per_element(4),
     "batch_norm_backward": _per_element(12),

@@ -156,6 +156,51 @@ def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Ite
                 yield (grad, q, k, v, out, lse), {**kwargs, "mask_gradient": kwargs.get("mask") is mask}
             else:
                 yield (q, k, v), kwargs
+    grad, q, k, v, out, lse = attention_inputs(rng, dtype, 1, 4, 2, 33, 37, 9, 6)
+    features = {"window_size": (20, 3), "softcap": 2.0, "alibi_slopes": aligned((4,), np.float32, 0.5)}
+    yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), features
+
+
+def packed_attention(backward: bool, arrays: list[np.ndarray], lengths: list[tuple[int, int]]) -> tuple:
+    """Arguments of attention_varlen, or of its gradients, from arrays of one batch of as many tokens."""
+    grad, q, k, v, out = (x[0].transpose(1, 0, 2) for x in arrays[:5])
+    starts = [aligned((len(n) + 1,), np.int32, np.cumsum([0, *n])) for n in zip(*lengths, strict=True)]
+    longest = [max(n) for n in zip(*lengths, strict=True)]
+    return (grad, q, k, v, out, arrays[5][0], *starts, *longest) if backward else (q, k, v, *starts, *longest)
+
+
+def small_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for lengths in ([(1, 1)], [(5, 3), (0, 2), (34, 36)]):
+        arrays = attention_inputs(rng, dtype, 1, 4, 2, 40, 42, 9, 6)
+        arrays[1] = misaligned(arrays[1])
+        for kwargs in ({"causal": "bottom_right"}, {"window_size": (4, 4), "dropout_p": 0.3, "state": state()}):
+            yield packed_attention(backward, arrays, lengths), kwargs
+
+
+def aligned_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    arrays = attention_inputs(rng, dtype, 1, 1, 1, 96, 128, 64, 64)
+    return packed_attention(backward, arrays, [(32, 96), (64, 32)]), {}
+
+
+def attention_cache(rng: np.random.Generator, dtype: Any, *sizes: int) -> tuple:
+    """q, caches, how much they hold, new keys and values."""
+    b, h, hk, tq, capacity, d, dv = sizes
+    shapes = [(b, h, tq, d), (b, hk, capacity, d), (b, hk, capacity, dv), (b, hk, tq, d), (b, hk, tq, dv)]
+    q, k_cache, v_cache, k, v = (normal(rng, s, dtype) for s in shapes)
+    return q, k_cache, v_cache, aligned((b,), np.int32, np.arange(b) * 3 + capacity // 2), k, v
+
+
+def small_attention_with_kvcache(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    config = extension_for(np.empty(0)).AttentionCacheConfig
+    for sizes in [(1, 1, 1, 1, 5, 1, 1), (2, 6, 2, 3, 140, 9, 6)]:
+        q, *rest = attention_cache(rng, dtype, *sizes)
+        yield (q, *rest), {}
+        yield (misaligned(q), *rest), {"config": config(3), "window_size": (40, -1)}
+
+
+def aligned_attention_with_kvcache(rng: np.random.Generator, dtype: Any) -> Call:
+    config = extension_for(np.empty(0)).AttentionCacheConfig
+    return attention_cache(rng, dtype, 1, 4, 2, 1, 256, 64, 64), {"config": config(2)}
 
 
 def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
@@ -639,6 +684,9 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     **{name: partial(small_step, name) for name in STEPS},
     "attention": partial(small_attention, False),
     "attention_backward": partial(small_attention, True),
+    "attention_varlen": partial(small_attention_varlen, False),
+    "attention_varlen_backward": partial(small_attention_varlen, True),
+    "attention_with_kvcache": small_attention_with_kvcache,
     "avg_pool2d": small_avg_pool2d,
     "avg_pool2d_backward": small_avg_pool2d_backward,
     "bias_activation": small_bias_activation,
@@ -676,6 +724,9 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{name: partial(aligned_step, name) for name in STEPS},
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
+    "attention_varlen": partial(aligned_attention_varlen, False),
+    "attention_varlen_backward": partial(aligned_attention_varlen, True),
+    "attention_with_kvcache": aligned_attention_with_kvcache,
     "avg_pool2d": aligned_pool,
     "avg_pool2d_backward": aligned_avg_pool2d_backward,
     **aligned_products(),
