@@ -57,6 +57,7 @@ from fastnet.ops import conv as _conv
 from fastnet.ops import conv3d as _conv3d
 from fastnet.ops import creation as _creation
 from fastnet.ops import cumulative as _cumulative
+from fastnet.ops import decompositions as _decompositions
 from fastnet.ops import distances as _distances
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import einsum as _einsum
@@ -73,6 +74,7 @@ from fastnet.ops import reductions as _reductions
 from fastnet.ops import scatter as _scatter
 from fastnet.ops import shape as _shape
 from fastnet.ops import softmax as _softmax
+from fastnet.ops import solvers as _solvers
 from fastnet.ops import special as _special
 from fastnet.ops import statistics as _statistics
 
@@ -105,9 +107,10 @@ _FUNCTIONS = {
         "searchsorted sort take_along_dim topk unique unique_consecutive"
     ),
     _linalg: (
-        "addbmm addmv addr baddbmm cdist chain_matmul cholesky cross det inner kron logdet lstsq matrix_power pdist "
-        "pinv qr slogdet svd tensordot trace vdot"
+        "addbmm addmv addr baddbmm cdist chain_matmul cholesky cross det inner kron logdet matrix_power pdist "
+        "slogdet tensordot trace vdot"
     ),
+    _solvers: ("cholesky_inverse cholesky_solve gradient lu_unpack matrix_exp renorm triangular_solve"),
     _rearrange: (
         "adjoint as_strided atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes broadcast_tensors "
         "cartesian_prod column_stack combinations diag_embed diagflat dsplit dstack fliplr flipud hsplit narrow_copy "
@@ -148,6 +151,9 @@ for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():
         globals()[_name] = _checked(getattr(_module, _name))
 linalg_inv = _checked(_linalg.inv)
+pinverse = _checked(_decompositions.pinv)
+qr, svd = _checked(_decompositions.torch_qr), _checked(_decompositions.torch_svd)
+lu_solve = _checked(_solvers.torch_lu_solve)
 for _alias, _name in {
     "multiply": "mul",
     "subtract": "sub",

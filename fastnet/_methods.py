@@ -14,6 +14,7 @@ from fastnet.ops import (
     arithmetic,
     creation,
     cumulative,
+    decompositions,
     einsum,
     indexing,
     linalg,
@@ -25,6 +26,7 @@ from fastnet.ops import (
     scatter,
     shape,
     softmax,
+    solvers,
     special,
     statistics,
 )
@@ -44,9 +46,8 @@ METHODS = {
         "argsort argwhere bincount gather index_select masked_select msort nonzero scatter scatter_add sort "
         "take_along_dim topk unique unique_consecutive"
     ),
-    linalg: (
-        "addbmm addmv addr baddbmm cholesky cross det inner kron logdet matrix_power pinv qr slogdet svd trace vdot"
-    ),
+    linalg: ("addbmm addmv addr baddbmm cholesky cross det inner kron logdet matrix_power slogdet trace vdot"),
+    solvers: "cholesky_inverse cholesky_solve matrix_exp renorm triangular_solve",
     matmul: "addmm bmm dot matmul mm mv",
     pointwise: "prelu relu sigmoid tanh",
     random: ("bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal_ random_ uniform_"),
@@ -129,6 +130,9 @@ for _alias, _name in ALIASES.items():
     setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 _Class.ger = _Class.outer
 _Class.inverse = checked(linalg.inv)
+_Class.pinverse = checked(decompositions.pinv)
+_Class.qr, _Class.svd = checked(decompositions.torch_qr), checked(decompositions.torch_svd)
+_Class.lu_solve = checked(solvers.torch_lu_solve)
 _Class.moveaxis = _Class.movedim
 _Class.swapaxes = _Class.transpose
 _Class.where = checked(lambda self, condition, other: arithmetic.where(condition, self, other))

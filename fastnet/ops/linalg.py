@@ -253,6 +253,8 @@ def matrix_norm(
     if ord == "fro":
         return reductions.norm(A, 2, (a, b), keepdim)
     if ord in ("nuc", 2, -2):
+        from fastnet.ops.decompositions import svdvals
+
         s = svdvals(movedim(A, (a, b), (-2, -1)))
         out = s.sum(-1) if ord == "nuc" else s.amax(-1) if ord == 2 else s.amin(-1)
         if keepdim:
@@ -447,97 +449,6 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     except np.linalg.LinAlgError as error:
         raise _singular("linalg.cholesky", error) from None
     return transpose(low, -2, -1) if upper else low
-
-
-def _no_gradient(name: str, A: Tensor) -> Any:
-    check_tensor(name, A, "A")
-    if not A.dtype.is_floating_point or A._data.ndim < 2:
-        raise RuntimeError(f"{name}: expected floating-point matrices, got {A.dtype} {list(A.shape)}")
-    from fastnet.autograd import is_grad_enabled
-
-    if A.requires_grad and is_grad_enabled():
-        raise RuntimeError(f"{name}: not differentiable in fastnet; use it within no_grad() or on a detached tensor")
-    return _full(A, name)._data
-
-
-def qr(A: Tensor, mode: str = "reduced") -> Any:
-    """A named tuple Q, R: orthonormal columns and an upper triangle. Without gradients."""
-    x = _no_gradient("linalg.qr", A)
-    if mode == "r":
-        r = namespace(x).linalg.qr(x, mode="r")
-        return result("linalg_qr", "Q R")(Tensor._wrap(x.reshape(-1)[:0]), Tensor._wrap(r))
-    q, r = namespace(x).linalg.qr(x, mode=mode)
-    return result("linalg_qr", "Q R")(Tensor._wrap(q), Tensor._wrap(r))
-
-
-def svd(A: Tensor, full_matrices: bool = True) -> Any:
-    """A named tuple U, S, Vh with ``A = U diag(S) Vh``. Without gradients."""
-    x = _no_gradient("linalg.svd", A)
-    found = namespace(x).linalg.svd(x, full_matrices=full_matrices)
-    return result("linalg_svd", "U S Vh")(*[Tensor._wrap(f) for f in found])
-
-
-class SingularValues(ArrayFunction):
-    """Singular values, whose gradients are the products of singular vectors."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Any) -> Any:
-        if not any(ctx.needs_input_grad):
-            return namespace(a).linalg.svd(a, compute_uv=False)
-        u, s, vh = namespace(a).linalg.svd(a, full_matrices=False)
-        ctx.u, ctx.vh = u, vh
-        return s
-
-    @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
-        return (ctx.u * grad[..., None, :]) @ ctx.vh
-
-
-def svdvals(A: Tensor) -> Tensor:
-    """Singular values, in descending order."""
-    check_tensor("linalg.svdvals", A, "A")
-    if not A.dtype.is_floating_point or A._data.ndim < 2:
-        raise RuntimeError(f"linalg.svdvals: expected floating-point matrices, got {A.dtype} {list(A.shape)}")
-    return SingularValues.apply(_full(A, "linalg.svdvals"))
-
-
-def eigh(A: Tensor, UPLO: str = "L") -> Any:
-    """A named tuple: eigenvalues in ascending order and eigenvectors of symmetric matrices. Without gradients."""
-    _check_square("linalg.eigh", A)
-    x = _no_gradient("linalg.eigh", A)
-    found = namespace(x).linalg.eigh(x, UPLO)
-    return result("linalg_eigh", "eigenvalues eigenvectors")(*[Tensor._wrap(f) for f in found])
-
-
-def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
-    """Eigenvalues of symmetric matrices, in ascending order. Without gradients."""
-    return eigh(A, UPLO)[0]
-
-
-def pinv(A: Tensor, rcond: float | None = None, hermitian: bool = False, *, rtol: float | None = None) -> Tensor:
-    """The pseudoinverse. Without gradients."""
-    x = _no_gradient("linalg.pinv", A)
-    cut = rtol if rtol is not None else rcond
-    if cut is None:
-        cut = max(x.shape[-2:]) * float(np.finfo(x.dtype).eps)
-    return Tensor._wrap(namespace(x).linalg.pinv(x, rcond=cut).astype(x.dtype))
-
-
-def lstsq(A: Tensor, B: Tensor, rcond: float | None = None) -> Any:
-    """The X that minimises the norm of ``A X - B``, as ``.solution``. Without gradients."""
-    x = _no_gradient("linalg.lstsq", A)
-    check_tensor("linalg.lstsq", B, "B")
-    return result("linalg_lstsq", "solution")(matmul(Tensor._wrap(namespace(x).linalg.pinv(x)), B))
-
-
-def matrix_rank(A: Tensor, *, atol: float | None = None, rtol: float | None = None, hermitian: bool = False) -> Tensor:
-    """How many singular values are not negligible."""
-    s = svdvals(A.detach())._data
-    tolerance = max(A._data.shape[-2:]) * float(np.finfo(s.dtype).eps) if rtol is None else rtol
-    bound = s.max(axis=-1, keepdims=True) * (0 if atol is not None and rtol is None else tolerance)
-    if atol is not None:
-        bound = namespace(s).maximum(bound, atol)
-    return Tensor._wrap(namespace(s).asarray((s > bound).sum(axis=-1), np.int64))
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
