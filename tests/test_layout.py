@@ -15,7 +15,8 @@ FAMILIES = sorted(p.parent.name for p in CSRC.glob("*/*_bindings.cpp") if p.pare
 # The wrappers of instructions, their twins, and the emulator: no operations, so other rules.
 SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in {".h", ".cuh", ".cu", ".cpp", ".cc"})
 # column_sum has no operation of its own: it computes the gradients of biases in the other families' operations.
-WITHOUT_OPS = {"reduction", "optim"}  # optim: fastnet.optim calls it through the optimizer
+# optim: fastnet.optim calls it through the optimizer; augment: fastnet.data.augment, which has no gradient.
+WITHOUT_OPS = {"augment", "reduction", "optim"}
 
 
 def code(path: Path) -> str:

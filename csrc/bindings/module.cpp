@@ -4,6 +4,7 @@
 // One line an operation, in alphabetical order.
 #define FASTNET_OPERATIONS(X) \
     X(attention) \
+    X(augment) \
     X(conv) \
     X(dropout) \
     X(embedding) \

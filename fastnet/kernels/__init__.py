@@ -8,6 +8,7 @@ from fastnet.kernels.attention import (
     attention_varlen_backward,
     attention_with_kvcache,
 )
+from fastnet.kernels.augment import augment
 from fastnet.kernels.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.embedding import embedding, embedding_backward
@@ -46,6 +47,7 @@ __all__ = [
     "attention_varlen",
     "attention_varlen_backward",
     "attention_with_kvcache",
+    "augment",
     "available",
     "avg_pool2d",
     "avg_pool2d_backward",

@@ -7,6 +7,7 @@ from fastnet.reference.attention import (
     attention_varlen_backward,
     attention_with_kvcache,
 )
+from fastnet.reference.augment import augment
 from fastnet.reference.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.embedding import embedding, embedding_backward
@@ -45,6 +46,7 @@ __all__ = [
     "attention_varlen",
     "attention_varlen_backward",
     "attention_with_kvcache",
+    "augment",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
