@@ -125,6 +125,9 @@ def namespace(x: Any) -> Any:
 
 def synchronise() -> None:
     """Wait for the GPU, if there is one."""
+    from fastnet import _capture
+
+    _capture.refuse("synchronize")
     if why_no_cuda() is None:
         import cupy
 

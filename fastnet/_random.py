@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet import _capture
 from fastnet._device import device as Device
 
 
@@ -64,7 +65,9 @@ class Generator:
         return self
 
     def state_array(self, xp: Any) -> Any:
-        """[seed, 0] as a uint64 array of NumPy or CuPy, which kernels read."""
+        """[seed, 0] as a uint64 array of NumPy or CuPy, which kernels read and add the place of a draw to."""
+        if _capture.current is not None:
+            return _capture.current.state_array(self, xp)
         key = xp.__name__ if xp is np else (xp.__name__, xp.cuda.Device().id)
         if key not in self._states:
             self._states[key] = xp.asarray(np.array([self._seed, 0], np.uint64))
@@ -72,6 +75,8 @@ class Generator:
 
     def next_offset(self) -> int:
         """The place of the next draw, which it takes."""
+        if _capture.current is not None:
+            return _capture.current.next_offset(self)
         offset = self._offset
         self._offset = (offset + 1) % 2**64
         return offset

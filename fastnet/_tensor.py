@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnet import _dlpack, _dtypes, autograd
+from fastnet import _capture, _dlpack, _dtypes, autograd
 from fastnet._device import device as Device
 from fastnet._device import synchronise
 from fastnet.autograd.views import refresh
@@ -451,6 +451,7 @@ class Tensor:
 
     def _host(self) -> np.ndarray:
         """The values as a NumPy array; waits for the device."""
+        _capture.refuse("reading a tensor's values")
         if isinstance(self._data, np.ndarray):
             return self._data
         synchronise()

@@ -142,6 +142,8 @@ def stream(stream: Stream) -> Stream:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("CaptureError", "GraphedStep", "graph"):
+        return getattr(importlib.import_module("fastnet.cuda.graphs"), name)
     if name == "amp":
         return importlib.import_module("fastnet.cuda.amp")
     raise AttributeError(f"module 'fastnet.cuda' has no attribute {name!r}")

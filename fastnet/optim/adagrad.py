@@ -111,7 +111,7 @@ class Adagrad(Optimizer):
                     [p.grad._data for p in together],
                     self._states(together, "sum"),
                     steps,
-                    lr=rate_beside(group["lr"], together[0]),
+                    lr=rate_beside(group, together[0]),
                     lr_decay=group["lr_decay"],
                     weight_decay=float(group["weight_decay"]),
                     eps=group["eps"],

@@ -143,7 +143,7 @@ class Adam(Optimizer):
                     self._states(together, "exp_avg_sq"),
                     self._states(together, "max_exp_avg_sq") if group["amsgrad"] else None,
                     steps,
-                    lr=rate_beside(group["lr"], together[0]),
+                    lr=rate_beside(group, together[0]),
                     beta1=float(group["betas"][0]),
                     beta2=float(group["betas"][1]),
                     weight_decay=float(group["weight_decay"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import _dtypes
+from fastnet import _capture, _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.kernels._runtime import implementation
@@ -113,6 +113,10 @@ class Muon(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what closure, called first, returns."""
+        if _capture.current is not None:
+            raise _capture.CaptureError(
+                f"Muon.step takes its rate from the host and cannot be captured{_capture.where()}"
+            )
         loss = self._loss_of(closure)
         for group in self.param_groups:
             lr = float(group["lr"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet import _dtypes
+from fastnet import _capture, _dtypes
 from fastnet._tensor import RemovableHandle, Tensor
 from fastnet.autograd import enable_grad
 from fastnet.kernels._runtime import implementation
@@ -322,8 +322,8 @@ class Optimizer:
     def _counted(self, params: list[Tensor]) -> Iterator[tuple[list[Tensor], list[Any]]]:
         """Like _together, with steps as kernels take them: arrays, which the kernel counts up, where the step lies
         beside its param, and numbers where it does not, which are counted here when the caller is done. A step that the
-        device may leave out is counted there alone."""
-        if self.grad_scale is not None:
+        device may leave out, or a captured one, is counted there alone."""
+        if self.grad_scale is not None or _capture.current is not None:
             for p in params:
                 self.state[p]["step"] = _beside(self.state[p]["step"], p)
         for together in self._together(params):
@@ -462,8 +462,11 @@ def _plain(array: Any) -> dict[str, bool]:
     return {"subok": False} if isinstance(array, np.ndarray) else {}
 
 
-def rate_beside(lr: Any, p: Tensor) -> Any:
-    """A rate as kernels take it: a number, or an array where p is."""
+def rate_beside(group: dict[str, Any], p: Tensor) -> Any:
+    """A group's rate as kernels take it: a number, or an array where p is; always that in a step that is captured."""
+    lr = group["lr"]
+    if _capture.current is not None:
+        return _capture.current.rate(group, p._data)
     if not isinstance(lr, Tensor):
         return lr
     if _device_of(lr._data) == _device_of(p._data) and lr._data.dtype in (np.float32, np.float64):

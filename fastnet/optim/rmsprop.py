@@ -127,7 +127,7 @@ class RMSprop(Optimizer):
                     self._states(together, "momentum_buffer") if momentum > 0 else None,
                     self._states(together, "grad_avg") if centered else None,
                     steps,
-                    lr=rate_beside(group["lr"], together[0]),
+                    lr=rate_beside(group, together[0]),
                     alpha=group["alpha"],
                     eps=group["eps"],
                     weight_decay=float(group["weight_decay"]),

@@ -127,7 +127,7 @@ class SGD(Optimizer):
                 [p._data for p in together],
                 [p.grad._data for p in together],
                 buffers,
-                lr=rate_beside(group["lr"], together[0]),
+                lr=rate_beside(group, together[0]),
                 momentum=group["momentum"],
                 dampening=group["dampening"],
                 weight_decay=float(group["weight_decay"]),
