@@ -53,6 +53,7 @@ from fastnet.errors import OutOfMemoryError
 from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
 from fastnet.ops import activations as _activations
 from fastnet.ops import arithmetic as _arithmetic
+from fastnet.ops import bessel as _bessel
 from fastnet.ops import conv as _conv
 from fastnet.ops import conv3d as _conv3d
 from fastnet.ops import creation as _creation
@@ -93,6 +94,7 @@ _FUNCTIONS = {
         "log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg "
         "pow reciprocal remainder result_type round rsqrt sign sin sinh sqrt square sub tan trunc where"
     ),
+    _bessel: "igamma igammac",
     _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
     _conv3d: "conv3d conv_transpose3d",
     _creation: (
@@ -215,6 +217,7 @@ _LAZY = {
     "random",
     "recipes",
     "reference",
+    "signal",
     "special",
     "train",
     "utils",

@@ -12,6 +12,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops import (
     arithmetic,
+    bessel,
     creation,
     cumulative,
     decompositions,
@@ -40,6 +41,7 @@ METHODS = {
         "isnan le lerp log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum "
         "minimum mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt square sub tan trunc zero_"
     ),
+    bessel: "igamma igammac",
     cumulative: "cummax cummin cumprod cumsum diff logcumsumexp",
     einsum: "outer",
     indexing: (
@@ -83,6 +85,7 @@ IN_PLACE = {
         "logical_or logical_xor lt masked_fill mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt "
         "square sub tan trunc"
     ),
+    bessel: "igamma igammac",
     cumulative: "cumprod cumsum",
     indexing: "scatter scatter_add",
     linalg: "addbmm addmv addr baddbmm",
@@ -130,6 +133,8 @@ for _alias, _name in ALIASES.items():
     setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 _Class.ger = _Class.outer
 _Class.inverse = checked(linalg.inv)
+_Class.polygamma = checked(lambda self, n: special.polygamma(n, self))
+_Class.polygamma_ = checked(arithmetic.in_place(lambda input, n: special.polygamma(n, input), "polygamma_"))
 _Class.pinverse = checked(decompositions.pinv)
 _Class.qr, _Class.svd = checked(decompositions.torch_qr), checked(decompositions.torch_svd)
 _Class.lu_solve = checked(solvers.torch_lu_solve)

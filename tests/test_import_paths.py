@@ -24,6 +24,9 @@ PATHS = [
     "from fastnet.cuda.amp import autocast, GradScaler; from fastnet.amp import autocast",
     "from fastnet.autograd import Function, Variable",
     "import fastnet as torch; torch.jit.is_scripting(); f = torch.jit.script(lambda x: x); assert f(1) == 1",
+    "from fastnet.nn.modules.conv import Conv3d, LazyConv2d; from fastnet.nn.modules.pooling import MaxUnpool2d",
+    "from fastnet.nn.modules.lazy import LazyModuleMixin; from fastnet.nn.parameter import UninitializedParameter",
+    "import fastnet as torch; torch.signal.windows.hann(4); torch.special.ndtr(torch.zeros(1))",
     "from fastnet import Tensor, nn; from typing import Optional; Optional[Tensor]",
 ]
 

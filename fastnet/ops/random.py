@@ -252,6 +252,8 @@ def bernoulli_(self: Tensor, p: float = 0.5, *, generator: Generator | None = No
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with exponentially distributed numbers of rate ``lambd``."""
+    if not lambd > 0:
+        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     u = _draw("uniform", tuple(self._data.shape), generator, self.device)
     return _refill(self, -namespace(u).log1p(-u) / lambd)
 

@@ -35,7 +35,10 @@ def _scipy(name: str) -> Callable:
     def call(*arrays: Any) -> Any:
         array = next(a for a in arrays if hasattr(a, "dtype"))
         module = "scipy.special" if isinstance(array, (np.ndarray, np.generic)) else "cupyx.scipy.special"
-        return getattr(importlib.import_module(module), name)(*arrays)
+        function = getattr(importlib.import_module(module), name, None)
+        if function is None:
+            raise NotImplementedError(f"{name}: {module} has no such function")
+        return function(*arrays)
 
     return call
 

@@ -11,6 +11,7 @@ from fastnet.nn import (
     distance,
     dropout,
     embedding,
+    lazy,
     linear,
     loss,
     module,
@@ -33,6 +34,7 @@ for _name, _module in {
     "flatten": linear,
     "fold": unfold,
     "instancenorm": norm,
+    "lazy": lazy,
     "linear": linear,
     "loss": loss,
     "module": module,
@@ -47,6 +49,24 @@ for _name, _module in {
 }.items():
     sys.modules[f"{__name__}.{_name}"] = _module
     globals()[_name] = _module
+
+# PyTorch has layers of volumes beside those of images, and lazy ones beside what they become.
+for _path, _names in {
+    "batchnorm": "LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d",
+    "conv": (
+        "Conv3d ConvTranspose3d LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d LazyConvTranspose2d "
+        "LazyConvTranspose3d"
+    ),
+    "linear": "LazyLinear",
+    "loss": "CTCLoss",
+    "normalization": "LocalResponseNorm",
+    "pooling": (
+        "AdaptiveAvgPool3d AdaptiveMaxPool3d AvgPool3d FractionalMaxPool2d FractionalMaxPool3d LPPool1d LPPool2d "
+        "LPPool3d MaxPool3d MaxUnpool1d MaxUnpool2d MaxUnpool3d"
+    ),
+}.items():
+    for _name in _names.split():
+        setattr(sys.modules[f"{__name__}.{_path}"], _name, getattr(nn, _name))
 
 
 def __getattr__(name: str) -> Any:

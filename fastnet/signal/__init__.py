@@ -1,0 +1,5 @@
+"""Signals, as ``torch.signal``: window functions."""
+
+from fastnet.signal import windows
+
+__all__ = ["windows"]
