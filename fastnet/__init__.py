@@ -98,9 +98,9 @@ _FUNCTIONS = {
     _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
     _conv3d: "conv3d conv_transpose3d",
     _creation: (
-        "arange as_tensor asarray blackman_window empty empty_like empty_strided eye from_dlpack from_numpy frombuffer "
-        "full full_like hamming_window hann_window is_tensor linspace logspace ones ones_like range scalar_tensor "
-        "tensor zeros zeros_like"
+        "arange as_tensor asarray bartlett_window blackman_window empty empty_like empty_strided eye from_dlpack "
+        "from_numpy frombuffer full full_like hamming_window hann_window is_tensor kaiser_window linspace logspace "
+        "ones ones_like range scalar_tensor tensor zeros zeros_like"
     ),
     _cumulative: ("cummax cummin cumprod cumsum cumulative_trapezoid diff logcumsumexp trapezoid"),
     _einsum: "einsum outer",

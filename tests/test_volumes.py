@@ -1,5 +1,6 @@
 """Layers of volumes, and norms with a weight and no bias: values, gradients and text as PyTorch's."""
 
+import numpy as np
 import pytest
 from test_nn import both
 
@@ -35,6 +36,31 @@ def test_layer_equals_pytorch(name):
         assert "bias=False" in repr(net)
         return
     both(make, *shapes)
+
+
+VOLUMES = {
+    "conv3d": lambda f, x, w: f.conv3d(x, w, padding=1, groups=2),
+    "conv_transpose3d": lambda f, x, w: f.conv_transpose3d(x, w, stride=2, groups=2),
+    "max_pool3d": lambda f, x, w: f.max_pool3d(x, 2, 1),
+    "avg_pool3d": lambda f, x, w: f.avg_pool3d(x, 2, 1, 1),
+    "adaptive_avg_pool3d": lambda f, x, w: f.adaptive_avg_pool3d(x, 2),
+}
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_volumes_run_on_the_kernels_of_images(name):
+    results = []
+    for implementation in ("reference", "emulated"):
+        fastnet.manual_seed(0)
+        x = fastnet.randn(1, 2, 3, 4, 4, requires_grad=True)
+        w = fastnet.randn(2, 1, 2, 2, 2, requires_grad=True)
+        with fastnet.kernels.use(implementation), fastnet.kernels.trace() as launched:
+            out = VOLUMES[name](fastnet.nn.functional, x, w)
+            (out * out).sum().backward()
+        assert bool(list(launched)) is (implementation == "emulated")
+        results.append([t.tolist() for t in (out, x.grad, w.grad) if t is not None])
+    for want, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

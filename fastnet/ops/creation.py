@@ -431,6 +431,32 @@ hamming_window = _window("hamming_window", (0.54, 0.46))
 blackman_window = _window("blackman_window", (0.42, 0.5, 0.08))
 
 
+def bartlett_window(
+    window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """The triangular window, periodic or symmetric."""
+    from fastnet.signal import windows
+
+    made: dict[str, Any] = {"dtype": dtype, "device": device, "requires_grad": requires_grad}
+    return windows.bartlett(window_length, sym=not periodic, **made)
+
+
+def kaiser_window(
+    window_length: int,
+    periodic: bool = True,
+    beta: float = 12.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """The Kaiser window, periodic or symmetric."""
+    from fastnet.signal import windows
+
+    made: dict[str, Any] = {"dtype": dtype, "device": device, "requires_grad": requires_grad}
+    return windows.kaiser(window_length, beta=beta, sym=not periodic, **made)
+
+
 def _legacy_class(name: str, dtype: _dtypes.dtype) -> Any:
     """``FloatTensor`` and its kin: a constructor, and a class that tensors of the dtype are instances of."""
 

@@ -60,6 +60,13 @@ DIFFERENTIABLE |= {  # times numbers: what should be zero is so up to rounding
     )
 }
 
+DIFFERENTIABLE |= {
+    "bartlett_window": lambda t, I: t.bartlett_window(6, dtype=t.float64) * I(6).double(),
+    "bartlett_window symmetric": lambda t, I: t.bartlett_window(6, False, dtype=t.float64) * I(6).double(),
+    "kaiser_window": lambda t, I: t.kaiser_window(6, dtype=t.float64) * I(6).double(),
+    "kaiser_window symmetric": lambda t, I: t.kaiser_window(6, False, 4.0, dtype=t.float64) * I(6).double(),
+}
+
 _BESSEL = (
     "airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 "
     "modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0"
