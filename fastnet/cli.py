@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     unset: Any = {"default": argparse.SUPPRESS}  # the recipe's own
     train.add_argument("recipe", help="which one; see below, with what it does by default")
-    train.add_argument("--data", type=Path, help="a file to learn from, where the recipe says so", **unset)
+    train.add_argument("--data", type=Path, help="a file or folder to learn from, where the recipe says so", **unset)
     train.add_argument("--epochs", type=_positive(int), help="passes over the training set", **unset)
     train.add_argument("--batch-size", type=_positive(int), help="examples a batch", **unset)
     train.add_argument("--lr", type=_positive(float), help="learning rate at the start, or at its peak", **unset)

@@ -7,10 +7,11 @@ and on).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fastnet
-from fastnet.data import digits
+from fastnet.data import load_images
 from fastnet.models import DCGAN
 from fastnet.nn import functional as F
 from fastnet.recipes.options import Options as SharedOptions
@@ -29,20 +30,22 @@ class Options(SharedOptions):
     latent: int = 32
     image_size: int = 16
     width: int = 32
+    data: Path | None = None  # IDX, CIFAR-10 or a folder of images; None for digits
 
 
 def images(dataset: TensorDataset, size: int) -> TensorDataset:
-    """Digits enlarged to (N, 1, size, size), values from -1 to 1."""
+    """Images brought to (N, C, size, size), values from -1 to 1."""
     x, y = dataset.tensors
-    x = F.interpolate(x.unsqueeze(1), size=(size, size), mode="bilinear", align_corners=False)
+    x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
     return TensorDataset(2 * x - 1, y)
 
 
 def run(options: Options) -> tuple[AdversarialTrainer, dict[str, Any]]:
     """Train; the trainer and a summary."""
     fastnet.manual_seed(options.seed)
-    train = images(digits()[0], options.image_size)
-    gan = DCGAN(options.latent, 1, options.image_size, options.width).to(options.device)
+    sets = load_images(options.data)
+    train = images(sets.train, options.image_size)
+    gan = DCGAN(options.latent, sets.channels, options.image_size, options.width).to(options.device)
     # The discriminator learns more slowly, or it wins on so few images.
     optimizers = [
         fastnet.optim.Adam(part.parameters(), lr=rate, betas=(0.5, 0.999))
@@ -60,7 +63,7 @@ def run(options: Options) -> tuple[AdversarialTrainer, dict[str, Any]]:
             return
         gan.eval()
         with fastnet.no_grad():
-            drawn = gan(noise)[:, 0].cpu().numpy()
+            drawn = gan(noise).cpu().numpy()
         gan.train()
         folder = options.out / "samples"
         folder.mkdir(exist_ok=True)

@@ -6,12 +6,12 @@ Stochastic gradient descent with Nesterov momentum, a learning rate that falls a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fastnet
-from fastnet.data import digits
+from fastnet.data import load_images
 from fastnet.models import resnet_cifar
-from fastnet.recipes.cnn import images
 from fastnet.recipes.options import ClassifierOptions
 from fastnet.train import Trainer
 from fastnet.utils.data import DataLoader
@@ -26,17 +26,20 @@ class Options(ClassifierOptions):
     lr: float = 0.1
     depth: int = 14
     width: int = 16
+    data: Path | None = None  # IDX, CIFAR-10 or a folder of images; None for digits
 
 
 def run(options: Options) -> tuple[Trainer, dict[str, Any]]:
     """Train, then test the best checkpoint; the trainer and a summary."""
     fastnet.manual_seed(options.seed)
-    train, validation, test = map(images, digits())
-    model = resnet_cifar(options.depth, 10, 1, options.width).to(options.device)
+    sets = load_images(options.data)
+    model = resnet_cifar(options.depth, len(sets.classes), sets.channels, options.width).to(options.device)
     optimizer = fastnet.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = fastnet.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.epochs)
     trainer = Trainer(model, optimizer, scheduler=scheduler, **options.for_trainer())
-    trainer.fit(DataLoader(train, options.batch_size, shuffle=True), DataLoader(validation, 180), options.epochs)
+    trainer.fit(
+        DataLoader(sets.train, options.batch_size, shuffle=True), DataLoader(sets.validation, 180), options.epochs
+    )
     trainer.load_best()
-    loss, accuracy = trainer.evaluate(DataLoader(test, 360))
+    loss, accuracy = trainer.evaluate(DataLoader(sets.test, 360))
     return trainer, {"test_loss": loss, "test_accuracy": accuracy}

@@ -93,10 +93,15 @@ def draw_attention(maps: Sequence[np.ndarray], text: str, path: Path, title: str
 
 
 def draw_images(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
-    """A grid of grey images (N, H, W), values from 0 (black) to 1 (white)."""
-    n, height, width = images.shape
+    """A grid of images (N, H, W) or (N, C, H, W), values from 0 (black) to 1 (white); of other than three channels the
+    first is drawn, in grey."""
+    if images.ndim == 4:
+        images = images.transpose(0, 2, 3, 1) if images.shape[1] == 3 else images[:, 0]
+    n, height, width = images.shape[:3]
     rows = -(-n // columns)
-    grid = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1))  # a white line between images
+    grid = np.ones(
+        (rows * (height + 1) - 1, columns * (width + 1) - 1, *images.shape[3:])
+    )  # a white line between images
     for i, image in enumerate(images):
         top, left = i // columns * (height + 1), i % columns * (width + 1)
         grid[top : top + height, left : left + width] = image
