@@ -40,6 +40,7 @@ from fastnet.ops.interpolate import (
     upsample_nearest,
 )
 from fastnet.ops.linalg import pdist
+from fastnet.ops.linear_cross_entropy import linear_cross_entropy
 from fastnet.ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -181,6 +182,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "linear_activation",
+    "linear_cross_entropy",
     "local_response_norm",
     "log_softmax",
     "logsigmoid",

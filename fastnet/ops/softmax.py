@@ -125,6 +125,13 @@ def _mass(target: Any, weight: Any, ignore_index: int, accumulator: Any) -> Any:
     return xp.where(counts, weight.astype(accumulator)[valid], 0).sum(dtype=accumulator)
 
 
+def mean_loss(total: Any, target: Any, weight: Any, ignore_index: int) -> tuple[Any, Any]:
+    """The mean of losses from their sum, and what gradients are divided by."""
+    mass = _mass(target, weight, ignore_index, total.dtype)
+    with np.errstate(all="ignore"):
+        return total / mass, _or_infinite(mass, target != ignore_index)
+
+
 class CrossEntropy(ArrayFunction):
     """Fused cross-entropy with class targets.
 
@@ -145,10 +152,7 @@ class CrossEntropy(ArrayFunction):
             return rounded(losses, x.dtype).reshape(target.shape)
         total = losses.sum(dtype=losses.dtype)
         if reduction == "mean":
-            ctx.mass = _mass(classes_of, weight, ignore_index, losses.dtype)
-            with np.errstate(all="ignore"):
-                total = total / ctx.mass
-            ctx.mass = _or_infinite(ctx.mass, classes_of != ignore_index)
+            total, ctx.mass = mean_loss(total, classes_of, weight, ignore_index)
         return rounded(total, x.dtype)
 
     @staticmethod
