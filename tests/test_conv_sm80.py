@@ -235,6 +235,13 @@ def test_largest_windows():
     assert "general" in ran.launches[0].config
 
 
+def test_no_channels():
+    """Sums without terms: the epilogue alone."""
+    x, weight, bias = np.ones((1, 0, 4, 4), np.float16), np.ones((3, 0, 3, 3), np.float16), np.arange(3, dtype="e")
+    got = run("conv2d", (x, weight), {}, config=config((64, 64)), bias=bias)
+    assert (got == bias[:, None, None]).all()
+
+
 def test_configs():
     """Whatever is chosen serves the problem; what cannot be is refused with what was wrong."""
     ext = extension()

@@ -87,6 +87,7 @@ int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
 
 void gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream) {
     if (config.family == ConvFamily::general) return conv_general_gather(x, dtype, config, stream);
+    if (config.family == ConvFamily::depthwise) return conv_depthwise_gather(x, dtype, config, stream);
     if (dtype == DType::float16) return conv_sm80_gather_fp16(x, config, stream);
     if (dtype == DType::bfloat16) return conv_sm80_gather_bf16(x, config, stream);
     conv_sm80_gather_fp32(x, config, stream);
@@ -96,18 +97,52 @@ void gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cud
 
 std::string conv_fault(const ConvConfig& c, const ConvProblem& p, const DeviceProperties& device) {
     if (c.family == ConvFamily::general) return "";
-    if (device.major < 8) return "is of the sm80 family, which needs a GPU of compute capability 8.0 or later";
-    if (!conv_sm80_serves(p)) return "is of the sm80 family: float32, float16, bfloat16, windows of up to 32 x 32";
-    if (!conv_sm80_tile(c.rows, c.columns, p.dtype))
-        return "has no such tile: 16-bit types have 128x128, 128x64 and 64x64, float32 128x64 and 64x64";
-    const int bytes = mma_shared_bytes(c.rows, c.columns, c.stages, conv_item_bytes(p.dtype));
-    if (bytes > device.shared_per_block)
+    const auto needs = [&](int64_t bytes) -> std::string {
+        if (bytes <= device.shared_per_block) return "";
         return "needs " + std::to_string(bytes) + " bytes of shared memory, a block has " +
                std::to_string(device.shared_per_block);
-    return "";
+    };
+    if (c.family == ConvFamily::depthwise) {
+        if (!conv_depthwise_serves(p)) return "is of the depthwise family: as many groups as channels, more than one";
+        return needs(conv_depthwise_shared_bytes(p, c.columns));
+    }
+    if (device.major < 8) return "is of the sm80 family, which needs a GPU of compute capability 8.0 or later";
+    if (!conv_sm80_serves(p))
+        return "is of the sm80 family: float32, float16, bfloat16, windows of up to 32 x 32, sizes below 2^30";
+    if (!conv_sm80_tile(c.rows, c.columns, p.dtype))
+        return "has no such tile: 16-bit types have 128x128, 128x64 and 64x64, float32 128x64 and 64x64";
+    return needs(mma_shared_bytes(c.rows, c.columns, c.stages, conv_item_bytes(p.dtype)));
 }
 
+namespace {
+
+// Threads along channels while they have some, and weights fit the shared memory; parts of a gradient's sums for four
+// blocks an SM, none shorter than 64 pixels a thread.
+ConvConfig depthwise_config(const ConvProblem& p, const DeviceProperties& device) {
+    const ConvShape& s = p.shape;
+    const int64_t all = p.direction == ConvDirection::input_grad ? s.channels : s.filters;
+    const int64_t vector = s.filters == s.channels ? 16 / conv_item_bytes(p.dtype) : 1;
+    ConvConfig c;
+    c.family = ConvFamily::depthwise, c.columns = 1, c.fold = 0;
+    while (c.columns < 32 && c.columns * vector < all &&
+           conv_depthwise_shared_bytes(p, 2 * c.columns) <= device.shared_per_block)
+        c.columns *= 2;
+    c.rows = kConvDepthwiseThreads / c.columns;
+    if (p.direction == ConvDirection::weight_grad) {
+        const double pixels = double(s.batch) * s.rows.out * s.columns.out;
+        const double chunks = std::ceil(double(all) / double(c.columns * vector));
+        c.splits = int(std::clamp<double>(std::min(4.0 * device.sm_count / chunks, pixels / (64.0 * c.rows)), 1, 1024));
+    }
+    return c;
+}
+
+}  // namespace
+
 ConvConfig conv_config(const ConvProblem& p, const DeviceProperties& device) {
+    if (conv_depthwise_serves(p)) {
+        const ConvConfig c = depthwise_config(p, device);
+        if (conv_fault(c, p, device).empty()) return c;  // windows may be too large
+    }
     ConvConfig best;
     double best_time = std::numeric_limits<double>::infinity();
     const auto offer = [&](ConvConfig c) {
@@ -160,6 +195,7 @@ void conv_weight_grad(void* out, const void* grad, const void* x, void* workspac
                       const ConvConfig& config, cudaStream_t stream) {
     const WeightGradArguments a{out, config.splits > 1 ? workspace : nullptr, grad, x, shape};
     if (config.family == ConvFamily::general) return conv_general_weight_grad(a, dtype, config, stream);
+    if (config.family == ConvFamily::depthwise) return conv_depthwise_weight_grad(a, dtype, config, stream);
     if (dtype == DType::float16) return conv_sm80_weight_grad_fp16(a, config, stream);
     if (dtype == DType::bfloat16) return conv_sm80_weight_grad_bf16(a, config, stream);
     conv_sm80_weight_grad_fp32(a, config, stream);

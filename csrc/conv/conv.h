@@ -5,8 +5,8 @@
 //   weight of conv_forward (groups, filters / groups, R, S, channels / groups), read only;
 //   weight of conv_input_grad (groups, channels / groups, R, S, filters / groups), read only;
 //   out of conv_weight_grad (filters, channels / groups, R, S), overwritten; where config.splits is above 1, workspace is
-//   splits times as many of the accumulator's type, overwritten: the general family leaves its sums there alone, and
-//   column_sum then adds them in order; the others do so themselves;
+//   splits times as many of the accumulator's type, overwritten: the sm80 family adds what it leaves there, the others'
+//   column_sum then adds in order;
 //   bias (as many as the last dimension of what is written), residual and preactivation (of the shape of what is
 //   written), or null.
 //
@@ -15,6 +15,7 @@
 //   general: in runs of config.fold terms with compensation, as matmul's.
 //   sm80: tensor cores, as matmul's sm80 family: float32 is 3xTF32, promoted every config.fold terms; 16-bit types stay in
 //   the tensor cores, at most 11 units of 2^-24 sum|a b| for every 8 terms.
+//   depthwise: multiply-adds; rows of a window, and runs of 16 pixels, have sums of their own.
 // Deterministic: the order of a sum depends on the shape and the config alone.
 #pragma once
 #include "../host/activation.h"

@@ -19,7 +19,7 @@ ConvDirection direction_from_name(const std::string& name) {
 ConvFamily family_from_name(const std::string& name) {
     for (int i = 0; i < int(std::size(kConvFamilies)); ++i)
         if (name == kConvFamilies[i]) return ConvFamily(i);
-    throw py::value_error("ConvConfig: family is \"" + name + "\", expected general or sm80");
+    throw py::value_error("ConvConfig: family is \"" + name + "\", expected general, sm80 or depthwise");
 }
 
 ConvConfig
@@ -34,6 +34,12 @@ make_config(const std::string& family, int rows, int columns, int stages, int fo
         if (stages) refuse("stages", stages, "0: the general family has none");
         if (fold == 0) c.fold = kConvFold;
         if (c.fold < 8 || c.fold % 8) refuse("fold", fold, "a positive multiple of 8");
+    } else if (c.family == ConvFamily::depthwise) {
+        if (columns < 1 || columns > 32 || columns & (columns - 1))
+            refuse("columns", columns, "a power of two up to 32");
+        if (rows != kConvDepthwiseThreads / columns) refuse("rows", rows, "128 / columns");
+        if (stages) refuse("stages", stages, "0: the depthwise family has none");
+        if (fold) refuse("fold", fold, "0: the depthwise family has none");
     } else {
         if (!conv_sm80_tile(rows, columns, DType::float16) && !conv_sm80_tile(rows, columns, DType::float32))
             throw py::value_error("ConvConfig: the tile is " + std::to_string(rows) + "x" + std::to_string(columns) +

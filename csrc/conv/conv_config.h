@@ -28,8 +28,9 @@ struct ConvProblem {
 
 // general: ordinary multiply-adds, every dtype and shape.
 // sm80: mma.sync fed by cp.async: 16-bit types and float32 (as 3xTF32), on Ampere and all that came after.
-enum class ConvFamily { general, sm80 };
-constexpr const char* kConvFamilies[] = {"general", "sm80"};
+// depthwise: groups of one channel, every dtype.
+enum class ConvFamily { general, sm80, depthwise };
+constexpr const char* kConvFamilies[] = {"general", "sm80", "depthwise"};
 
 // Sides of the general family's square tiles, with one thread for 16 or 32 results.
 //
@@ -54,6 +55,8 @@ constexpr ConvSm80Tile kConvSm80Tiles[] = {
     {128, 64, 4, 2, false, true, 0.9},
     {64, 64, 2, 2, true, true, 0.75},
 };
+constexpr int kConvDepthwiseThreads = 128;  // of a block; some along channels, at most a warp, the others along pixels
+
 constexpr int kConvSm80Window = 32;  // places in a dimension: a bit each of a mask
 
 // A sum of 16-bit products stays in the tensor cores, which cut off half of 2^-23 of it every 8 terms on average: after
@@ -62,7 +65,7 @@ constexpr int64_t kConvSm80Terms = 16384;
 
 struct ConvConfig {
     ConvFamily family = ConvFamily::general;
-    int rows = kConvMedium, columns = kConvMedium;  // of a block's tile
+    int rows = kConvMedium, columns = kConvMedium;  // of a block's tile; depthwise: threads along pixels and channels
     int stages = 0;                                 // of shared memory (sm80)
     // Terms after which a running sum is added to its total, as matmul's: a multiple of 8 (general) or 32 (sm80).
     int fold = kConvFold;
@@ -73,7 +76,7 @@ struct ConvConfig {
         std::string s = std::string("conv(") + kConvFamilies[int(family)] + " " + std::to_string(rows) + "x" +
                         std::to_string(columns);
         if (stages) s += ", stages=" + std::to_string(stages);
-        s += ", fold=" + std::to_string(fold);
+        if (fold) s += ", fold=" + std::to_string(fold);
         if (splits != 1) s += ", splits=" + std::to_string(splits);
         return s + ")";
     }
@@ -87,12 +90,30 @@ inline const ConvSm80Tile* conv_sm80_tile(int rows, int columns, DType dtype) {
     return nullptr;
 }
 
+// Types, windows that masks have bits for, and what is counted in 32 bits: pixels, columns of a weight's gradient.
 inline bool conv_sm80_serves(const ConvProblem& p) {
-    return (conv_is_16_bit(p.dtype) || p.dtype == DType::float32) && p.shape.rows.window <= kConvSm80Window &&
-           p.shape.columns.window <= kConvSm80Window;
+    const ConvAxis &rows = p.shape.rows, &columns = p.shape.columns;
+    constexpr double kMost = 1u << 30;
+    return (conv_is_16_bit(p.dtype) || p.dtype == DType::float32) && rows.window <= kConvSm80Window &&
+           columns.window <= kConvSm80Window && double(p.shape.batch) * rows.image * columns.image <= kMost &&
+           double(p.shape.batch) * rows.out * columns.out <= kMost &&
+           double(rows.window) * columns.window * double(p.shape.channels) <= kMost && double(p.shape.filters) <= kMost;
 }
 
 inline int conv_item_bytes(DType dtype) { return conv_is_16_bit(dtype) ? 2 : dtype == DType::float64 ? 8 : 4; }
+
+inline bool conv_depthwise_serves(const ConvProblem& p) {
+    return p.shape.groups > 1 && p.shape.channels == p.shape.groups;
+}
+
+// Shared memory of a block with so many threads along channels: weights or, for their gradient, sums.
+inline int64_t conv_depthwise_shared_bytes(const ConvProblem& p, int lanes) {
+    const int64_t item = p.dtype == DType::float64 ? 8 : 4;
+    const int64_t channels = int64_t(lanes) * 16 / conv_item_bytes(p.dtype);
+    if (p.direction == ConvDirection::weight_grad) return kConvDepthwiseThreads / lanes * channels * item;
+    const int64_t each = p.direction == ConvDirection::forward ? 1 : p.shape.filters / p.shape.groups;
+    return int64_t(p.shape.rows.window) * p.shape.columns.window * each * channels * item;
+}
 
 // What is wrong with a config for this problem on this device, or nothing.
 std::string conv_fault(const ConvConfig& config, const ConvProblem& problem, const DeviceProperties& device);

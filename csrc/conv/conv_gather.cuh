@@ -115,6 +115,9 @@ struct WeightGradArguments {
 // One family's launches, in conv_<family>.cu or, an element type each, conv_<family>_<type>.cu.
 void conv_general_gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream);
 void conv_general_weight_grad(const WeightGradArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream);
+void conv_depthwise_gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream);
+void conv_depthwise_weight_grad(const WeightGradArguments& x, DType dtype, const ConvConfig& config,
+                                cudaStream_t stream);
 void conv_sm80_gather_fp16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_gather_bf16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_gather_fp32(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);

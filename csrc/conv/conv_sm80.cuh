@@ -94,7 +94,7 @@ struct GatherLoader {
             across[i] = mask(w, tile.across.tap_step, places_across, x.columns.source);
         }
         first = {0, 0, 0};
-        if (places_down && places_across) advance(first, chunk * kPer);
+        if (channels && places_down && places_across) advance(first, chunk * kPer);
     }
 
     __device__ __forceinline__ void begin() { at = first; }

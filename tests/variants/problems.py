@@ -512,11 +512,22 @@ def of_every_config(
         yield x, weight, grad, {**options, "config": config}
 
 
+def depthwise(
+    rng: np.random.Generator, dtype: Any, **how: Any
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict]]:
+    """As ``convolutions``: channels in 16 bytes, and more filters than channels, by few blocks."""
+    for channels, filters in [(24, 24), (3, 6)]:
+        x, weight = normal(rng, (2, channels, 7, 9), dtype), normal(rng, (filters, 1, 4, 3), dtype)
+        config = extension_for(np.empty(0)).ConvConfig("depthwise", 64, 2, max_blocks=2, **how)
+        options = {"stride": (2, 1), "padding": 1, "groups": channels, "config": config}
+        yield x, weight, normal(rng, (2, filters, 3, 9), dtype), options
+
+
 def small_conv2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(x), weight), {**options, "residual": grad, "activation": "relu"}
         yield (misaligned(x), misaligned(weight)), {**options, "bias": weight[:, 0, 0, 0], "keep_preactivation": True}
-    for x, weight, grad, options in of_every_config(rng, dtype, max_blocks=2):
+    for x, weight, grad, options in [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype)]:
         yield (channels_last(x), weight), {**options, "residual": grad}
 
 
@@ -524,7 +535,7 @@ def small_conv2d_input_grad(rng: np.random.Generator, dtype: Any) -> Iterator[Ca
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(grad), weight, x.shape[2:]), options
         yield (misaligned(grad), misaligned(weight), x.shape[2:]), options
-    for x, weight, grad, options in of_every_config(rng, dtype, max_blocks=2):
+    for x, weight, grad, options in [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype)]:
         yield (channels_last(grad), weight, x.shape[2:]), options
 
 
@@ -532,7 +543,8 @@ def small_conv2d_weight_grad(rng: np.random.Generator, dtype: Any) -> Iterator[C
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
         yield (misaligned(grad), misaligned(x), weight.shape[2:]), options
-    for x, weight, grad, options in of_every_config(rng, dtype, splits=2, max_blocks=3):
+    of_all = [*of_every_config(rng, dtype, splits=2, max_blocks=3), *depthwise(rng, dtype, splits=2)]
+    for x, weight, grad, options in of_all:
         yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
 
 
