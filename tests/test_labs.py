@@ -14,6 +14,7 @@ from fastnet import labs, nn
 from fastnet.cli import main
 from fastnet.labs import (
     _experiment,
+    augmentation,
     batch_size,
     dropout,
     initialisation,
@@ -54,6 +55,7 @@ SABOTAGED = {
     "initialisation": (initialisation, dict(seeds=3, spread=0.0, steps=20)),
     "weight-decay": (weight_decay, dict(seeds=3, penalty=0.0, steps=50)),
     "dropout": (dropout, dict(seeds=3, p=0.0, steps=50)),
+    "augmentation": (augmentation, dict(seeds=3, shift=0, degrees=0.0, steps=40)),
     "overfitting": (overfitting, dict(seeds=3, examples=1200, wrong=0.0, epochs=2)),
     "vanishing-gradient": (vanishing_gradient, dict(seeds=3, shrinking=nn.ReLU)),
 }

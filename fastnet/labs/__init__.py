@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from fastnet.labs import (
+    augmentation,
     batch_size,
     dropout,
     initialisation,
@@ -31,6 +32,7 @@ LABS = {
     "initialisation": initialisation,
     "weight-decay": weight_decay,
     "dropout": dropout,
+    "augmentation": augmentation,
     "overfitting": overfitting,
     "vanishing-gradient": vanishing_gradient,
 }
