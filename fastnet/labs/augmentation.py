@@ -1,8 +1,8 @@
 """A network learns what leaves the label alone from changed copies of its examples: ``fastnet lab augmentation``.
 
 It learns a few digits, as they are or shifted by up to a pixel and turned by a few degrees anew in every batch, and is
-tested on others that are shifted and turned so, too. On digits as upright and centred as these 8 x 8 ones are, nothing is
-won, and points are lost in few steps: the figure shows it. A flip would not do: a mirrored 2 is no 2.
+tested on others that are shifted and turned so, too. On digits as upright and centred as these 8 x 8 ones are, nothing
+is won, and points are lost in few steps: the figure shows it. A flip would not do: a mirrored 2 is no 2.
 """
 
 from __future__ import annotations
