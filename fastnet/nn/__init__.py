@@ -34,6 +34,7 @@ from fastnet.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from fastnet.nn.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from fastnet.nn.attention import MultiheadAttention, multi_head_attention_forward
 from fastnet.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from fastnet.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
@@ -164,6 +165,7 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",

@@ -6,6 +6,7 @@ from typing import Any
 from fastnet import nn
 from fastnet.nn import (
     activation,
+    adaptive_softmax,
     containers,
     conv,
     distance,
@@ -26,6 +27,7 @@ from fastnet.nn.modules import utils as utils
 
 for _name, _module in {
     "activation": activation,
+    "adaptive": adaptive_softmax,
     "batchnorm": norm,
     "container": containers,
     "conv": conv,
