@@ -49,7 +49,6 @@ def _cases(heads: shapes.Heads, causal: bool, dtype: str, wanted: tuple[str, ...
     common: dict[str, Any] = {
         "relative": 2 * EPSILON[dtype],
         "ceiling": "matmul",
-        "config": lambda e: e.attention_config(heads.tokens, heads.tokens, heads.width, heads.width),
         "notes": notes,
     }
     name = "causal_attention" if causal else "attention"
@@ -65,7 +64,8 @@ def _cases(heads: shapes.Heads, causal: bool, dtype: str, wanted: tuple[str, ...
         # A result is a mean of values below 6; probabilities are rounded to the operands' dtype before the second
         # product, or not.
         absolute=4 * EPSILON[dtype] + 64 * EPSILON["float32"],
-        kernels=("attention_kernel",),
+        config=lambda e: e.attention_config(heads.width, heads.width, dtype),
+        kernels=("attention_",),
         counted="attention",
         **common,
     )
@@ -80,6 +80,7 @@ def _cases(heads: shapes.Heads, causal: bool, dtype: str, wanted: tuple[str, ...
         bytes=12 * size * elements,
         # The first keys of a causal product gather gradients, with weights that sum to the logarithm of its length.
         absolute=24 * EPSILON[dtype] + 256 * EPSILON["float32"],
+        config=lambda e: e.attention_config(heads.width, heads.width, dtype, True),
         kernels=("attention_",),
         counted="attention_backward",
         **common,

@@ -101,6 +101,21 @@ def test_instructions_of_convolutions(usage, architecture, element, product):
             assert not re.search(r"\b(LDL|STL)\b", part), symbol
 
 
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize(
+    ("element", "product"), [("I13__nv_bfloat16", "HMMA.16816.F32.BF16"), ("I6__half", "HMMA.16816.F32")]
+)
+def test_instructions_of_attention_sm80(usage, architecture, element, product):
+    """Every width: mma.sync, ldmatrix both ways, cp.async past the L1, one instruction for a power of two."""
+    wanted = [product, "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128", "MUFU.EX2"]
+    for kernel, count in (("attention_sm80_kernel", 3), ("attention_backward_sm80_kernel", 7)):
+        parts = instantiations(architecture, f"{kernel}{element}")
+        assert len(parts) == count
+        for symbol, part in parts.items():
+            assert [i for i in wanted if i not in part] == [], symbol
+            assert not re.search(r"\b(LDL|STL)\b", part), symbol
+
+
 @pytest.mark.parametrize("kernel", ["I13__nv_bfloat16", "I6__half"])
 def test_instructions_of_matmul_sm90(usage, kernel):
     """wgmma in all four major orders, TMA both ways, multicast, stmatrix, copies by threads; no local memory."""

@@ -330,14 +330,36 @@ unsigned blocks_for(int64_t wanted, const AttentionConfig& config) {
 
 }  // namespace
 
+void attention_check(const AttentionConfig& config, const AttentionProblem& p, DType dtype, bool backward,
+                     const DeviceProperties& device) {
+    const char* const function = backward ? "attention_backward" : "attention";
+    const auto refuse = [&](const std::string& why) {
+        throw std::invalid_argument(std::string(function) + ": " + config.to_string() + " " + why);
+    };
+    if (config.family == AttentionFamily::general)
+        return check_attention_shared(function,
+                                      attention_shared_bytes(p.d, p.dv, backward, dtype == DType::float64 ? 8 : 4));
+    if (!attention_sm80_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
+    if (p.features.any()) refuse("serves no windows, caps on scores, ALiBi or packed sequences");
+    if (device.major < 8) refuse("needs a GPU of compute capability 8.0 or later");
+    const int64_t most_heads = p.batch * std::max(p.heads, p.key_heads);
+    if (most_heads * tiles_of(std::max(p.queries, p.keys)) > std::numeric_limits<int>::max())
+        refuse("counts in 32 bits, this problem has more tiles");
+    check_attention_shared(function, attention_sm80_shared_bytes(p.d, p.dv, backward, config.stages));
+}
+
 void attention(const AttentionForward& a, DType dtype, const AttentionConfig& config, cudaStream_t stream) {
     const AttentionProblem& p = a.problem;
     const int64_t tiles = p.batch * p.heads * tiles_of(p.queries);
     if (tiles == 0) return;
+    attention_check(config, p, dtype, false, current_device());
+    if (config.family == AttentionFamily::sm80) {
+        if (dtype == DType::float16) return attention_sm80_fp16(a, config, stream);
+        return attention_sm80_bf16(a, config, stream);
+    }
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const int64_t shared = attention_shared_bytes(p.d, p.dv, false, sizeof(accumulator_t<T>));
-        check_attention_shared("attention", shared);
         gpu::launch<attention_kernel<T>>(dim3(blocks_for(tiles, config)), dim3(kThreads), unsigned(shared), stream, a);
     });
 }
@@ -347,13 +369,14 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
     const int64_t rows = p.heads * (p.features.q_starts ? p.features.query_tokens : p.batch * p.queries);
     const int64_t query_tiles = p.batch * p.heads * tiles_of(p.queries);
     const int64_t key_tiles = p.batch * p.key_heads * tiles_of(p.keys);
+    attention_check(config, p, dtype, true, current_device());
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        const int64_t shared = attention_shared_bytes(p.d, p.dv, true, sizeof(accumulator_t<T>));
-        check_attention_shared("attention_backward", shared);
         if (rows)
             gpu::launch<attention_delta_kernel<T>>(dim3(blocks_for((rows + 3) / 4, config)), dim3(kThreads), 0, stream,
                                                    a);
+        if (config.family == AttentionFamily::sm80) return;
+        const int64_t shared = attention_shared_bytes(p.d, p.dv, true, sizeof(accumulator_t<T>));
         if (query_tiles)
             gpu::launch<attention_dq_kernel<T>>(dim3(blocks_for(query_tiles, config)), dim3(kThreads), unsigned(shared),
                                                 stream, a);
@@ -361,4 +384,7 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
             gpu::launch<attention_dkv_kernel<T>>(dim3(blocks_for(key_tiles, config)), dim3(kThreads), unsigned(shared),
                                                  stream, a);
     });
+    if (config.family == AttentionFamily::general) return;
+    if (dtype == DType::float16) return attention_backward_sm80_fp16(a, config, stream);
+    attention_backward_sm80_bf16(a, config, stream);
 }

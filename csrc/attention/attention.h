@@ -11,6 +11,9 @@
 // Outputs are overwritten and overlap nothing. The caller owns everything.
 //
 // A row in which nothing may be attended to (no keys, all masked) gives zeros, lse -inf, and no gradient.
+//   general: every dtype, head dimension and device.
+//   sm80: float16 and bfloat16, head dimensions up to 256, on tensor cores: probabilities and gradients of scores are
+//   rounded to 16 bits before the products that follow them, as FlashAttention does (Dao 2023).
 // Sums in float32 (float64 for float64), softmax online (Milakov and Gimelshein 2018; Dao et al. 2022), in an order that
 // depends on shapes and config alone; gradients likewise, without atomics.
 #pragma once
@@ -86,3 +89,15 @@ struct AttentionBackward {
 };
 void attention_backward(const AttentionBackward& arguments, DType dtype, const AttentionConfig& config,
                         cudaStream_t stream);
+
+// std::invalid_argument where the config cannot serve the problem on the device.
+void attention_check(const AttentionConfig& config, const AttentionProblem& problem, DType dtype, bool backward,
+                     const DeviceProperties& device);
+
+// The sm80 family's launches, in attention_sm80_<type>.cu and attention_backward_sm80_<type>.cu; delta is there already.
+void attention_sm80_fp16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
+void attention_sm80_bf16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
+void attention_backward_sm80_fp16(const AttentionBackward& arguments, const AttentionConfig& config,
+                                  cudaStream_t stream);
+void attention_backward_sm80_bf16(const AttentionBackward& arguments, const AttentionConfig& config,
+                                  cudaStream_t stream);

@@ -15,6 +15,12 @@ AttentionCausal causal_from_name(const std::string& name) {
     throw py::value_error("attention: causal is \"" + name + "\", expected none, top_left or bottom_right");
 }
 
+AttentionFamily family_from_name(const std::string& name) {
+    for (int i = 0; i < int(std::size(kAttentionFamilies)); ++i)
+        if (name == kAttentionFamilies[i]) return AttentionFamily(i);
+    throw py::value_error("AttentionConfig: family is \"" + name + "\", expected general or sm80");
+}
+
 // What dropout needs, as Python gives it.
 struct Dropout {
     ArrayView state;
@@ -68,21 +74,29 @@ AttentionProblem problem_of(const ArrayView& q, const ArrayView& k, const ArrayV
 
 void register_attention(py::module_& m) {
     py::class_<AttentionConfig>(m, "AttentionConfig", py::module_local())
-        .def(py::init([](int max_blocks) {
+        .def(py::init([](int max_blocks, const std::string& family, int stages) {
                  if (max_blocks < 1)
                      throw py::value_error("AttentionConfig: max_blocks is " + std::to_string(max_blocks) +
                                            ", expected at least 1");
-                 return AttentionConfig{max_blocks};
+                 if (stages < 2 || stages > kMmaMaxStages)
+                     throw py::value_error("AttentionConfig: stages is " + std::to_string(stages) + ", expected 2 to " +
+                                           std::to_string(kMmaMaxStages));
+                 return AttentionConfig{max_blocks, family_from_name(family), stages};
              }),
-             py::arg("max_blocks") = AttentionConfig{}.max_blocks)
+             py::arg("max_blocks") = AttentionConfig{}.max_blocks, py::arg("family") = "general",
+             py::arg("stages") = AttentionConfig{}.stages)
         .def_readonly("max_blocks", &AttentionConfig::max_blocks)
+        .def_property_readonly("family", [](const AttentionConfig& c) { return kAttentionFamilies[int(c.family)]; })
+        .def_readonly("stages", &AttentionConfig::stages)
         .def("__repr__", &AttentionConfig::to_string);
     m.def(
         "attention_config",
-        [](int64_t queries, int64_t keys, int64_t d, int64_t dv) {
-            return attention_config(queries, keys, d, dv, current_device());
+        [](int64_t d, int64_t dv, const std::string& dtype, bool backward, const std::string& device, bool features) {
+            return attention_config(d, dv, dtype_from_name(dtype), backward, features,
+                                    device.empty() ? current_device() : known_device(device));
         },
-        py::arg("queries"), py::arg("keys"), py::arg("d"), py::arg("dv"));
+        py::arg("d"), py::arg("dv"), py::arg("dtype"), py::arg("backward") = false, py::arg("device") = "",
+        py::arg("features") = false);
     m.def("attention_shared_bytes", &attention_shared_bytes, py::arg("d"), py::arg("dv"), py::arg("backward"),
           py::arg("accumulator_bytes"));
     m.def(

@@ -1,7 +1,6 @@
 // Which kernel serves which attention: a pure function of the problem and the device, printable, tested without a GPU.
 #pragma once
-#include "../host/device.h"
-#include <cstdint>
+#include "attention_sm80_config.h"
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -11,10 +10,19 @@
 // dimension decides about nothing else.
 constexpr int kAttentionThreads = 128, kAttentionTile = 32, kAttentionPitch = kAttentionTile + 1;
 
+// general: ordinary multiply-adds. sm80: mma.sync fed by cp.async and ldmatrix, on Ampere and all that came after.
+enum class AttentionFamily { general, sm80 };
+constexpr const char* kAttentionFamilies[] = {"general", "sm80"};
+
 struct AttentionConfig {
     int max_blocks = std::numeric_limits<int>::max();  // blocks take further tiles in turn
+    AttentionFamily family = AttentionFamily::general;
+    int stages = 2;  // of shared memory that copies fill ahead; the sm80 family's
 
-    std::string to_string() const { return "attention(general 32x32)"; }
+    std::string to_string() const {
+        const std::string name = std::string("attention(") + kAttentionFamilies[int(family)];
+        return name + (family == AttentionFamily::general ? " 32x32" : ", stages=" + std::to_string(stages)) + ")";
+    }
 };
 
 // Elements of shared memory: two operand tiles, two tiles of scores, three numbers a row, and `columns` of results a row.
@@ -27,4 +35,15 @@ constexpr int64_t attention_shared_bytes(int64_t d, int64_t dv, bool backward, i
     return attention_shared_elements(backward ? d + dv : dv) * accumulator_bytes;
 }
 
-inline AttentionConfig attention_config(int64_t, int64_t, int64_t, int64_t, const DeviceProperties&) { return {}; }
+// features: whether AttentionFeatures has any. Tensor cores where there are any for the dtype, with as many stages as are worth it and fit.
+inline AttentionConfig
+attention_config(int64_t d, int64_t dv, DType dtype, bool backward, bool features, const DeviceProperties& device) {
+    AttentionConfig c;
+    if (device.major < 8 || features || !attention_sm80_has(dtype, d, dv)) return c;
+    for (int stages = attention_sm80_most_stages(d, dv, backward); stages >= 2; --stages)
+        if (attention_sm80_shared_bytes(d, dv, backward, stages) <= device.shared_per_block) {
+            c.family = AttentionFamily::sm80, c.stages = stages;
+            break;
+        }
+    return c;
+}

@@ -261,6 +261,11 @@ uint32_t cvt_rna_tf32(float x) {
     return (bits + 0x1000u) & ~0x1FFFu;  // a carry into the exponent is the right one
 }
 
+float ex2_approx_ftz(float x) {
+    const float r = std::exp2(x);
+    return r < 0x1p-126f ? 0.0f : r;  // NaN stays
+}
+
 // ---- named barriers ---------------------------------------------------------------------------------------------
 
 namespace {

@@ -42,6 +42,7 @@ void mma_m16n8k8_fp16(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)
 void mma_m16n8k8_bf16(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]);
 void mma_m16n8k16_fp16_fp16(uint32_t (&d)[2], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 uint32_t cvt_rna_tf32(float x);
+float ex2_approx_ftz(float x);
 
 void bar_sync(int id, int threads);
 void bar_arrive(int id, int threads);

@@ -254,19 +254,6 @@ __device__ __forceinline__ void produce_by_threads(const MatmulArguments& x, con
 
 // ---- epilogue ------------------------------------------------------------------------------------------------------
 
-template <class T>
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-    uint32_t pair;
-    if constexpr (std::is_same_v<T, __half>) {
-        const __half2 v = __floats2half2_rn(low, high);
-        memcpy(&pair, &v, 4);
-    } else {
-        const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-        memcpy(&pair, &v, 4);
-    }
-    return pair;
-}
-
 // Where c and the residual of a product lie: matmul_offsets in 32-bit divisions.
 __device__ __forceinline__ MatmulOffsets offsets(const MatmulArguments& x, int product) {
     MatmulOffsets at{};

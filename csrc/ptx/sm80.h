@@ -128,6 +128,13 @@ FASTNET_PTX uint32_t cvt_rna_tf32(float x) {
     return r;
 }
 
+// 2^x to a relative 2^-22, results below 2^-126 as 0: one instruction, where exp2f has more for those.
+FASTNET_PTX float ex2_approx_ftz(float x) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
 // ---- named barriers ---------------------------------------------------------------------------------------------
 // Barrier `id` (1 to 15; 0 is __syncthreads) opens when `threads` have come, a multiple of 32. arrive does not wait.
 

@@ -55,9 +55,11 @@ def _features(features: Features, *packed: Any) -> tuple[Any, ...]:
     return *features.window, features.softcap, features.slopes, *(packed or (None, None, 0, 0, None))
 
 
-def _config(ext: Any, name: str, config: Any, q: Any, k: Any, v: Any) -> Any:
+def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool) -> Any:
+    """featured: whether the problem has anything of AttentionFeatures."""
     if config is None:
-        return ext.attention_config(q.shape[2], k.shape[2], q.shape[3], v.shape[3])
+        backward = name.endswith("_backward")
+        return ext.attention_config(q.shape[3], v.shape[3], q.dtype.name, backward, features=featured)
     if not isinstance(config, ext.AttentionConfig):
         raise TypeError(f"{name}: config is a {type(config).__name__}, expected an AttentionConfig of {ext.__name__}")
     return config
@@ -121,7 +123,7 @@ def attention(
     draw = _draw(name, ext, dropout_p, state, offset)
     out = empty(q, (*q.shape[:3], v.shape[3]))
     lse = empty(q, q.shape[:3], accumulator(q))
-    config = _config(ext, name, config, q, k, v)
+    config = _config(ext, name, config, q, v, features.any())
     if lse.size:
         record(name, q, k, v, mask, config=config)
         ext.attention(
@@ -184,7 +186,7 @@ def attention_backward(
     dq, dk, dv = (empty(x, x.shape) for x in (q, k, v))
     scores = (*q.shape[:3], k.shape[2])
     ds = empty(q, scores, accumulator(q)) if mask_gradient else None
-    config = _config(ext, name, config, q, k, v)
+    config = _config(ext, name, config, q, v, features.any())
     if dq.size + dk.size + dv.size:
         record(name, grad, q, k, v, mask, config=config)
         ext.attention_backward(
@@ -270,7 +272,7 @@ def attention_varlen(
     out = _zeros(q, (len(q), heads, v.shape[2]))
     lse = empty(q, (heads, len(q)), accumulator(q))
     lse[...] = -np.inf
-    config = _config(ext, name, config, *operands)
+    config = _config(ext, name, config, operands[0], operands[2], True)
     if lse.size and batch:
         flag = fault_flag(q, name, BAD_LENGTHS)
         record(name, q, k, v, cu_seqlens_q, cu_seqlens_k, config=config)
@@ -333,7 +335,7 @@ def attention_varlen_backward(
     ext = extension_for(q)
     draw = _draw(name, ext, dropout_p, state, offset)
     dq, dk, dv = (_zeros(x, x.shape) for x in (q, k, v))
-    config = _config(ext, name, config, *operands)
+    config = _config(ext, name, config, operands[0], operands[2], True)
     if dq.size + dk.size + dv.size and batch and heads:
         flag = fault_flag(q, name, BAD_LENGTHS)
         record(name, grad, q, k, v, cu_seqlens_q, cu_seqlens_k, config=config)

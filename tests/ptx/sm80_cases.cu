@@ -224,6 +224,26 @@ void tf32_rounding() {
 }
 const Test tf32_test("cvt_rna_tf32", tf32_rounding);
 
+// ---- ex2.approx.ftz -------------------------------------------------------------------------------------------------
+
+__global__ void ex2_kernel(float* out, const float* in) { out[threadIdx.x] = ptx::ex2_approx_ftz(in[threadIdx.x]); }
+
+void powers_of_two() {
+    const float infinity = INFINITY;
+    std::vector<float> in = {0.0f, 1.0f, -1.0f, 127.0f, -126.0f, -infinity, infinity, 128.0f, -127.5f, -1000.0f};
+    const size_t exact = in.size();        // what must come out to the bit, then what may be off by 2^-22
+    while (in.size() < 32) in.push_back(float(in.size()) * 1.37f - 40.0f);
+    Array<float> from(in), out(std::vector<float>(32));
+    gpu::launch<ex2_kernel>(dim3(1), dim3(32), 0, kNoStream, out.data(), from.data());
+    std::vector<float> got = out.read(), want;
+    for (size_t i = 0; i < in.size(); ++i) {
+        const double power = in[i] < -126.0f ? 0.0 : std::exp2(double(in[i]));
+        want.push_back(i >= exact && std::abs(got[i] - power) <= power * 0x1p-22 ? got[i] : float(power));
+    }
+    expect_equal(got, want, "power");
+}
+const Test ex2_test("ex2_approx_ftz", powers_of_two);
+
 // ---- named barriers ---------------------------------------------------------------------------------------------------
 
 // Warps 0 and 1 write and arrive; warps 2 and 3 wait at a barrier of all 128 and read.

@@ -146,6 +146,12 @@ def attention_inputs(rng: np.random.Generator, dtype: Any, *sizes: int) -> list[
     return [*(normal(rng, s, dtype) for s in shapes), aligned((b, h, tq), sums, normal(rng, (b, h, tq), sums) + 4)]
 
 
+def of_tensor_cores(dtype: Any) -> dict[str, Any]:
+    """The sm80 family's config where it has the dtype, else the general one's."""
+    family = "general" if np.dtype(dtype) in (np.float32, np.float64) else "sm80"
+    return {"config": extension_for(np.empty(0)).AttentionConfig(family=family)}
+
+
 def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for sizes in [(1, 1, 1, 1, 1, 1, 1), (1, 4, 2, 5, 37, 9, 6), (2, 1, 1, 33, 3, 4, 40)]:
         grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
@@ -159,6 +165,18 @@ def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Ite
     grad, q, k, v, out, lse = attention_inputs(rng, dtype, 1, 4, 2, 33, 37, 9, 6)
     features = {"window_size": (20, 3), "softcap": 2.0, "alibi_slopes": aligned((4,), np.float32, 0.5)}
     yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), features
+
+    # Every width of the sm80 family, stages used again, edges of tiles, blocks that take several tiles.
+    for index, sizes in enumerate(
+        [(1, 2, 1, 140, 150, 24, 33), (1, 1, 1, 17, 140, 128, 72), (1, 1, 1, 20, 70, 136, 8)]
+    ):
+        grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
+        if np.dtype(dtype) in (np.float32, np.float64):
+            continue
+        kwargs: dict[str, Any] = {"causal": ["top_left", "none", "bottom_right"][index], **of_tensor_cores(dtype)}
+        if index == 0:
+            kwargs |= {"dropout_p": 0.3, "state": state()}
+        yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
 
 
 def packed_attention(backward: bool, arrays: list[np.ndarray], lengths: list[tuple[int, int]]) -> tuple:
@@ -204,8 +222,10 @@ def aligned_attention_with_kvcache(rng: np.random.Generator, dtype: Any) -> Call
 
 
 def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    """Of the general family."""
     grad, q, k, v, out, lse = attention_inputs(rng, dtype, 1, 1, 1, 64, 96, 64, 64)
-    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), {}
+    config = {"config": extension_for(np.empty(0)).AttentionConfig()}
+    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), config
 
 
 # ---- norm ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,260 @@
+// Gradients of attention on mma.sync: one kernel source whose blocks own 64 queries (for dq) or 64 keys (for dk and dv) and
+// walk over the others, two operands of them a stage. Probabilities are computed again from q, k and lse. Every sum has one
+// owner, so that bits do not depend on the order of blocks; what that costs is that two products of five are made twice.
+//
+// Owned rows with their two operands, and what comes by in columns:
+//   dq           queries  q, grad   keys     k, v      dq += ds k
+//   dk, dv       keys     k, v      queries  q, grad   dk += ds^T q,  dv += p^T grad
+#pragma once
+#include "attention_sm80.cuh"
+
+namespace attention_sm80 {
+
+enum class Gradient { q, k_and_v, k, v };
+
+template <class T, int kWidth, int kColumns, Gradient kOf>
+__global__ void __launch_bounds__(128, 1)
+attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, const Copies copies, bool vectors,
+                               bool v_vectors, int stages) {
+    constexpr bool kByKeys = kOf != Gradient::q, kOfScores = kOf != Gradient::v;
+    constexpr bool kOfValues = kOf == Gradient::k_and_v || kOf == Gradient::v;
+    constexpr int kThreads = 128, kRows = 64, kRowBytes = kWidth * 2, kBlocks = kColumns / 8;
+    constexpr int kTile = kColumns * kRowBytes, kStage = 2 * kTile + kColumns * 8;
+    static_assert(2 * kColumns <= kThreads, "a thread copies one lse or delta");
+    GPU_SHARED(shared);  // (2, kRows, kWidth) owned; stages of (2, kColumns, kWidth), (2, kColumns) lse and delta
+    unsigned char *const own_first = shared, *const own_second = shared + kRows * kRowBytes;
+    unsigned char* const ring = shared + 2 * kRows * kRowBytes;
+    const AttentionProblem& p = a.problem;
+    const int64_t rows = kByKeys ? p.keys : p.queries, heads = kByKeys ? p.key_heads : p.heads;
+    const int tiles_down = int((rows + kRows - 1) / kRows), group = int(p.heads / p.key_heads);
+    const bool plain = p.mask_kind == AttentionMask::none;
+    const int lane = int(threadIdx.x) % 32, warp_row = int(threadIdx.x) / 32 * 16;
+    const float *const lse = static_cast<const float*>(a.lse), *const delta = static_cast<const float*>(a.delta);
+
+    const int tiles = int(tiles_down * heads * p.batch);
+    for (int t = int(blockIdx.x); t < tiles; t += int(gridDim.x)) {
+        // Rows that see most first: the last queries, the first keys.
+        const auto [batch, own_head, row0] = place_of<kRows, !kByKeys>(t, tiles_down, int(heads));
+        const int head0 = kByKeys ? own_head * group : own_head, key_head = kByKeys ? own_head : own_head / group;
+        const auto k = rows_of_head<T>(p.k, p.k_strides, batch, key_head, p.keys, p.d, copies.k);
+        const auto v = rows_of_head<T>(p.v, p.v_strides, batch, key_head, p.keys, p.dv, copies.v);
+        const auto queries_of = [&](int64_t head) {
+            return rows_of_head<T>(p.q, p.q_strides, batch, head, p.queries, p.d, copies.q);
+        };
+        const auto grad_of = [&](int64_t head) {
+            return rows_of_head<T>(a.grad, a.grad_strides, batch, head, p.queries, p.dv, copies.grad);
+        };
+
+        // Columns [begin, end) are seen by some row, [whole_begin, whole_end) by all; of every query head of the group.
+        int64_t begin = 0, end = 0, whole_begin = 0, whole_end = 0;
+        const int64_t last_row = min(row0 + kRows, rows) - 1;
+        if constexpr (kByKeys) {
+            begin = query_start(p, row0), end = p.queries;
+            whole_begin = query_start(p, last_row), whole_end = end;
+        } else {
+            // Where gradients of scores are wanted, those that causality leaves out are written as well: as zeros.
+            end = a.ds ? p.keys : key_end(p, last_row), whole_end = key_end(p, row0);
+        }
+        const int per_head = begin < end ? int((end - begin / kColumns * kColumns + kColumns - 1) / kColumns) : 0;
+        begin = begin / kColumns * kColumns;
+        const int steps = per_head * (kByKeys ? group : 1);
+
+        int copied = 0, write = 0, read = 0;
+        const auto copy_next = [&] {
+            if (copied < steps) {
+                unsigned char* const stage = ring + write * kStage;
+                const int head = head0 + copied / per_head;
+                const int64_t column0 = begin + int64_t(copied % per_head) * kColumns;
+                if constexpr (kByKeys) {
+                    const auto q = queries_of(head), grad = grad_of(head);
+                    load_tile<T, kColumns, kRowBytes, false, kThreads>(stage, q, q.data, column0, 0);
+                    load_tile<T, kColumns, kRowBytes, false, kThreads>(stage + kTile, grad, grad.data, column0, 0);
+                    if (threadIdx.x < 2 * kColumns) {  // beyond the last query: zeros, as its operands are
+                        const float* const from = threadIdx.x < kColumns ? lse : delta;
+                        const int64_t column = column0 + threadIdx.x % kColumns;
+                        const bool inside = column < p.queries;
+                        ptx::cp_async_4(stage + 2 * kTile + threadIdx.x * 4,
+                                        inside ? from + (batch * p.heads + head) * p.queries + column : from,
+                                        inside ? 4 : 0);
+                    }
+                } else {
+                    load_tile<T, kColumns, kRowBytes, false, kThreads>(stage, k, k.data, column0, 0);
+                    load_tile<T, kColumns, kRowBytes, false, kThreads>(stage + kTile, v, v.data, column0, 0);
+                }
+            }
+            ptx::cp_async_commit();
+            ++copied, write = write + 1 == stages ? 0 : write + 1;
+        };
+        {
+            const auto first = kByKeys ? k : queries_of(head0), second = kByKeys ? v : grad_of(head0);
+            load_tile<T, kRows, kRowBytes, false, kThreads>(own_first, first, first.data, row0, 0);
+            if constexpr (kOfScores)
+                load_tile<T, kRows, kRowBytes, false, kThreads>(own_second, second, second.data, row0, 0);
+        }
+        for (int s = 0; s < stages - 1; ++s) copy_next();
+
+        float row_lse[2] = {}, row_delta[2] = {};  // of owned queries
+        if constexpr (!kByKeys) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int64_t row = row0 + warp_row + half * 8 + lane / 4,
+                              at = (batch * p.heads + head0) * p.queries + row;
+                if (row < p.queries) row_lse[half] = lse[at], row_delta[half] = delta[at];
+            }
+        }
+        float of_scores[kOfScores ? kWidth / 8 : 1][4] = {}, of_values[kOfValues ? kWidth / 8 : 1][4] = {};
+
+#pragma unroll 1
+        for (int step = 0; step < steps; ++step) {
+            wait_for_stage(stages);
+            __syncthreads();  // everyone's copies of this step have landed, and the stage read last is free
+            const unsigned char* const stage = ring + read * kStage;
+            read = read + 1 == stages ? 0 : read + 1;
+            copy_next();
+            const int head = head0 + step / per_head;
+            const int64_t column0 = begin + int64_t(step % per_head) * kColumns;
+
+            float x[kBlocks][4] = {};  // products, scores, then probabilities
+            row_products<T, kWidth>(x, own_first, warp_row, stage);
+            float unit = float(p.scale) * kLog2E;
+            if (!plain) {
+                unit = kLog2E;
+                general_scores<T, kBlocks, kByKeys>(x, p, batch, head, row0 + warp_row, column0);
+            } else {
+                const bool whole = column0 >= whole_begin && column0 + kColumns <= whole_end;
+#pragma unroll
+                for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) x[j][e] *= unit;
+                unit = 1;
+                if (!whole) {
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        const int64_t row = row0 + warp_row + half * 8 + lane / 4;
+                        int first = 0, last = kColumns;  // the columns that this row sees
+                        if constexpr (kByKeys) {
+                            const int64_t start = query_start(p, row) - column0;
+                            first = int(min(max(start, int64_t(0)), int64_t(kColumns)));
+                        }
+                        const int64_t stop = (kByKeys ? p.queries : key_end(p, row)) - column0;
+                        last = int(max(min(stop, int64_t(kColumns)), int64_t(0)));
+#pragma unroll
+                        for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                            for (int e = 0; e < 2; ++e) {
+                                const int column = j * 8 + lane % 4 * 2 + e;
+                                if (column < first || column >= last) x[j][half * 2 + e] = -kInfinity<float>;
+                            }
+                    }
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    float statistic = row_lse[e / 2];
+                    if constexpr (kByKeys)
+                        statistic =
+                            *reinterpret_cast<const float*>(stage + 2 * kTile + (j * 8 + lane % 4 * 2 + e % 2) * 4);
+                    // A row that sees nothing has -inf: no probability is other than 0.
+                    statistic = statistic == -kInfinity<float> ? kInfinity<float> : statistic * kLog2E;
+                    x[j][e] = ptx::ex2_approx_ftz(fmaf(x[j][e], unit, -statistic));
+                }
+
+            uint32_t bits = 0;
+            if (p.threshold != 0) bits = kept<kBlocks, kByKeys>(p, batch, head, row0 + warp_row, column0);
+            const float keep_scale = p.threshold != 0 ? float(p.keep_scale) : 1.0f;
+            const auto keep = [&](int j, int e) {
+                return p.threshold == 0 || (bits >> (j * 4 + e) & 1) ? keep_scale : 0.0f;
+            };
+            if constexpr (kOfValues) {
+                float kept_x[kBlocks][4];
+#pragma unroll
+                for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) kept_x[j][e] = x[j][e] * keep(j, e);
+                uint32_t weights[kBlocks / 2][4];
+                round_to<T>(weights, kept_x);
+                add_products<T, kWidth, kBlocks>(of_values, weights, stage + kTile);
+            }
+            if constexpr (kOfScores) {
+                float ds[kBlocks][4] = {};  // first the products of grad and v
+                row_products<T, kWidth>(ds, own_second, warp_row, stage + kTile);
+#pragma unroll
+                for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) {
+                        float mean = row_delta[e / 2];
+                        if constexpr (kByKeys)
+                            mean = *reinterpret_cast<const float*>(stage + 2 * kTile +
+                                                                   (kColumns + j * 8 + lane % 4 * 2 + e % 2) * 4);
+                        ds[j][e] = x[j][e] * (ds[j][e] * keep(j, e) - mean);
+                    }
+                if constexpr (!kByKeys) {
+                    if (a.ds) {
+#pragma unroll
+                        for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                            for (int e = 0; e < 4; ++e) {
+                                const int64_t row = row0 + warp_row + e / 2 * 8 + lane / 4;
+                                const int64_t column = column0 + j * 8 + lane % 4 * 2 + e % 2;
+                                if (row < p.queries && column < p.keys)
+                                    static_cast<float*>(
+                                        a.ds)[((batch * p.heads + head) * p.queries + row) * p.keys + column] =
+                                        ds[j][e];
+                            }
+                    }
+                }
+                uint32_t weights[kBlocks / 2][4];
+                round_to<T>(weights, ds);
+                add_products<T, kWidth, kBlocks>(of_scores, weights, stage);
+            }
+        }
+
+        ptx::cp_async_wait_all();
+        __syncthreads();  // also where there was no step: results take the place of operands
+        const float scale = float(p.scale), scales[2] = {scale, scale}, ones[2] = {1, 1};
+        if constexpr (kOfScores)
+            store_rows<T, kWidth>(kByKeys ? a.dk : a.dq, kByKeys ? a.dk_strides : a.dq_strides, batch, own_head,
+                                  row0 + warp_row, rows, p.d, vectors, of_scores, scales, own_first, warp_row);
+        if constexpr (kOfValues)
+            store_rows<T, kWidth>(a.dv, a.dv_strides, batch, own_head, row0 + warp_row, rows, p.dv, v_vectors,
+                                  of_values, ones, own_second, warp_row);
+        __syncthreads();  // the next tile's operands overwrite the results
+    }
+}
+
+template <class T, int kIndex, Gradient kOf>
+void launch_backward(const AttentionBackward& a, const AttentionConfig& config, cudaStream_t stream) {
+    constexpr AttentionSm80Tile kTile = kAttentionSm80Backward[kIndex];
+    constexpr bool kByKeys = kOf != Gradient::q;
+    const AttentionProblem& p = a.problem;
+    const int64_t rows = kByKeys ? p.keys : p.queries, heads = kByKeys ? p.key_heads : p.heads;
+    const int64_t tiles = p.batch * heads * ((rows + kTile.rows() - 1) / kTile.rows());
+    if (tiles == 0) return;
+    const Copies copies{copy_bytes<T>(p.q, p.q_strides), copy_bytes<T>(p.k, p.k_strides),
+                        copy_bytes<T>(p.v, p.v_strides), copy_bytes<T>(a.grad, a.grad_strides)};
+    gpu::launch<attention_backward_sm80_kernel<T, kTile.width, kTile.columns, kOf>>(
+        dim3(unsigned(std::min({tiles, int64_t(config.max_blocks), int64_t(1) << 30}))), dim3(kTile.warps * 32),
+        unsigned(attention_sm80_shared_bytes(p.d, p.dv, true, config.stages)), stream, a, copies,
+        copy_bytes<T>(kByKeys ? a.dk : a.dq, kByKeys ? a.dk_strides : a.dq_strides) == 16,
+        copy_bytes<T>(a.dv, a.dv_strides) == 16, config.stages);
+}
+
+template <class T>
+void launch_backward(const AttentionBackward& a, const AttentionConfig& config, cudaStream_t stream) {
+    switch (attention_sm80_width(a.problem.d, a.problem.dv)) {
+        case 64:
+            launch_backward<T, 0, Gradient::q>(a, config, stream);
+            return launch_backward<T, 0, Gradient::k_and_v>(a, config, stream);
+        case 128:
+            launch_backward<T, 1, Gradient::q>(a, config, stream);
+            return launch_backward<T, 1, Gradient::k_and_v>(a, config, stream);
+        default:
+            launch_backward<T, 2, Gradient::q>(a, config, stream);
+            launch_backward<T, 2, Gradient::k>(a, config, stream);
+            return launch_backward<T, 2, Gradient::v>(a, config, stream);
+    }
+}
+
+}  // namespace attention_sm80
