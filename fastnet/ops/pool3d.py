@@ -49,9 +49,10 @@ class DepthMaximum(ArrayFunction):
     def backward(ctx: Any, grad: Any, _: Any = None) -> Any:
         xp = namespace(grad)
         out, g = xp.zeros(ctx.shape, wide(grad[:0]).dtype), wide(grad)
+        sizes = (*grad.shape[:2], *grad.shape[3:])
+        a, b, p, q = (xp.arange(m).reshape([-1 if k == j else 1 for k in range(4)]) for j, m in enumerate(sizes))
         for i in range(grad.shape[2]):  # windows in order: no two elements of one write to the same place
-            at = ctx.source[:, :, i : i + 1]
-            xp.put_along_axis(out, at, xp.take_along_axis(out, at, axis=2) + g[:, :, i : i + 1], axis=2)
+            out[a, b, ctx.source[:, :, i], p, q] += g[:, :, i]
         return rounded(out, grad.dtype), None, None, None
 
 

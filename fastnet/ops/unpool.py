@@ -23,7 +23,7 @@ class Unpool(ArrayFunction):
         xp = namespace(x)
         ctx.index = index
         out = xp.zeros((*x.shape[:2], size), x.dtype)
-        xp.put_along_axis(out, index, x, axis=2)
+        out[xp.arange(x.shape[0])[:, None, None], xp.arange(x.shape[1])[:, None], index] = x
         return out
 
     @staticmethod
