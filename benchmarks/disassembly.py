@@ -99,3 +99,22 @@ def architecture_of(major: int, minor: int, built: Iterable[str]) -> str:
     numbers = {a: int(re.sub(r"\D", "", a)) for a in built}
     mine = [a for a, n in numbers.items() if n // 10 == major and n % 10 <= minor]
     return max(mine, key=lambda a: (numbers[a], a.endswith("a")), default="")
+
+
+def summary(found: Iterable[Usage], nbytes: int) -> str:
+    """How many instantiations of each kernel there are for each architecture, their registers and local memory, and the
+    size of the binary, as a table."""
+    found = list(found)
+    built = sorted({u.architecture for u in found}, key=lambda a: int(re.sub(r"\D", "", a)))
+    lines = [f"{'kernel':34}{''.join(f'{a:>9}' for a in built)}{'registers':>11}{'local':>7}"]
+    for kernel in sorted({u.kernel for u in found}):
+        mine = [u for u in found if u.kernel == kernel]
+        counts = "".join(f"{sum(u.architecture == a for u in mine):9}" for a in built)
+        lines.append(f"{kernel:34}{counts}{max(u.registers for u in mine):11}{max(u.local for u in mine):7}")
+    counts = "".join(f"{sum(u.architecture == a for u in found):9}" for a in built)
+    return "\n".join([*lines, f"{'all':34}{counts}", f"{len(found)} instantiations, {nbytes / 2**20:.1f} MiB"])
+
+
+if __name__ == "__main__":
+    known, built = usage(), find_extension()
+    print(known if isinstance(known, str) or built is None else summary(known, built.stat().st_size))

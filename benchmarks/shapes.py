@@ -88,6 +88,60 @@ IMAGES: dict[str, list[Image]] = {
 }
 
 
+class Convolution(NamedTuple):
+    """A layer on images (n, side, side, channels); half a window of zeros around them."""
+
+    n: int
+    side: int
+    channels: int
+    filters: int
+    kernel: int
+    stride: int = 1
+
+    @property
+    def padding(self) -> int:
+        """Zeros on each side."""
+        return self.kernel // 2
+
+    @property
+    def out(self) -> int:
+        """The side of the result."""
+        return (self.side + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def __str__(self) -> str:
+        image = f"{self.n}x{self.channels}x{self.side}x{self.side}"
+        return f"{image} to {self.filters}, {self.kernel}x{self.kernel}/{self.stride}"
+
+
+# ResNet-50 (v1.5): its first layer, the 3x3 ones and the strided 1x1 ones, each once; its other 1x1 ones are products.
+_RESNET50_LAYERS = [
+    (224, 3, 64, 7, 2), (56, 64, 64, 3, 1), (56, 128, 128, 3, 2), (28, 128, 128, 3, 1), (28, 256, 256, 3, 2),
+    (14, 256, 256, 3, 1), (14, 512, 512, 3, 2), (7, 512, 512, 3, 1),
+    (56, 256, 512, 1, 2), (28, 512, 1024, 1, 2), (14, 1024, 2048, 1, 2),
+]  # fmt: skip
+
+CONVOLUTIONS: dict[str, list[Convolution]] = {
+    "small": [Convolution(2, 6, 8, 16, 3), Convolution(2, 8, 8, 8, 3, 2), Convolution(1, 9, 3, 8, 7, 2)],
+    "resnet50": [Convolution(256, *layer) for layer in _RESNET50_LAYERS],
+}
+
+
+class State(NamedTuple):
+    """The state of a recurrent layer."""
+
+    batch: int
+    hidden: int
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.hidden}"
+
+
+STATES: dict[str, list[State]] = {
+    "small": [State(4, 24), State(16, 64)],
+    "large": [State(16, 768), State(64, 1024), State(256, 2048)],
+}
+
+
 class Heads(NamedTuple):
     """Queries, keys and values of self-attention: (batch, heads, tokens, width)."""
 
@@ -121,7 +175,7 @@ TABLES: dict[str, list[Table]] = {
     "gpt2": [Table(50304, 768, 8192), Table(50304, 1600, 65536)],
 }
 
-SETS = sorted({*MATMUL, *ROWS, *IMAGES, *ATTENTION, *TABLES})
+SETS = sorted({*MATMUL, *ROWS, *IMAGES, *CONVOLUTIONS, *STATES, *ATTENTION, *TABLES})
 
 
 def products(sets: list[str]) -> list[Product]:
@@ -137,6 +191,16 @@ def rows(sets: list[str]) -> list[tuple[int, int]]:
 def images(sets: list[str]) -> list[Image]:
     """The images of some sets, each once."""
     return list(dict.fromkeys(i for name in sets for i in IMAGES.get(name, [])))
+
+
+def convolutions(sets: list[str]) -> list[Convolution]:
+    """The convolutions of some sets, each once."""
+    return list(dict.fromkeys(c for name in sets for c in CONVOLUTIONS.get(name, [])))
+
+
+def states(sets: list[str]) -> list[State]:
+    """The recurrent states of some sets, each once."""
+    return list(dict.fromkeys(s for name in sets for s in STATES.get(name, [])))
 
 
 def attention(sets: list[str]) -> list[Heads]:

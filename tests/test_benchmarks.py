@@ -539,6 +539,14 @@ def test_the_disassembly_is_read():
     assert disassembly.architecture_of(9, 0, built) == "sm_90a"
     assert disassembly.architecture_of(8, 9, built) == "sm_80"
     assert disassembly.architecture_of(12, 0, built) == "sm_120"
+    heading, *rows_of, total, size = disassembly.summary(found, 3 * 2**19).splitlines()
+    assert heading.split() == ["kernel", "sm_80", "sm_90a", "registers", "local"]
+    assert [r.split() for r in rows_of] == [
+        ["column_sum_kernel", "2", "0", "40", "24"],
+        ["matmul_kernel", "0", "1", "168", "0"],
+    ]
+    assert total.split() == ["all", "2", "1"]
+    assert size == "3 instantiations, 1.5 MiB"
 
 
 def test_counters_are_ratios_of_reads_and_writes():
