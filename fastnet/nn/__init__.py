@@ -59,6 +59,7 @@ from fastnet.nn.lazy import (
     LazyLinear,
 )
 from fastnet.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
+from fastnet.nn.linear_cross_entropy import LinearCrossEntropyLoss
 from fastnet.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -244,6 +245,7 @@ __all__ = [
     "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",

@@ -60,7 +60,7 @@ for _path, _names in {
         "LazyConvTranspose3d"
     ),
     "linear": "LazyLinear",
-    "loss": "CTCLoss",
+    "loss": "CTCLoss LinearCrossEntropyLoss",
     "normalization": "LocalResponseNorm",
     "pooling": (
         "AdaptiveAvgPool3d AdaptiveMaxPool3d AvgPool3d FractionalMaxPool2d FractionalMaxPool3d LPPool1d LPPool2d "
