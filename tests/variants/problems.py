@@ -221,11 +221,16 @@ def aligned_attention_with_kvcache(rng: np.random.Generator, dtype: Any) -> Call
     return attention_cache(rng, dtype, 1, 4, 2, 1, 256, 64, 64), {"config": config(2)}
 
 
-def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
-    """Of the general family."""
-    grad, q, k, v, out, lse = attention_inputs(rng, dtype, 1, 1, 1, 64, 96, 64, 64)
-    config = {"config": extension_for(np.empty(0)).AttentionConfig()}
-    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), config
+def aligned_attention(
+    backward: bool, rng: np.random.Generator, dtype: Any, width: int = 64, family: bool = False
+) -> Call:
+    """family: of the sm80 family in bfloat16 and, which it does not have in float32, in float16."""
+    if family and np.dtype(dtype) == np.float32:
+        dtype = np.dtype(np.float16)
+    sizes = (1, 1, 1, 256, 128, width, width) if family else (1, 1, 1, 64, 96, 64, 64)
+    grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
+    general = {"config": extension_for(np.empty(0)).AttentionConfig()}
+    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), of_tensor_cores(dtype) if family else general
 
 
 # ---- norm ----------------------------------------------------------------------------------------------------------
@@ -778,6 +783,13 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{name: partial(aligned_step, name) for name in STEPS},
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
+    **{
+        f"attention{'_backward' * backward}: sm80 {width}": partial(
+            aligned_attention, backward, width=width, family=True
+        )
+        for width in (64, 128, 256)
+        for backward in (False, True)
+    },
     "attention_varlen": partial(aligned_attention_varlen, False),
     "attention_varlen_backward": partial(aligned_attention_varlen, True),
     "attention_with_kvcache": aligned_attention_with_kvcache,
