@@ -189,6 +189,41 @@ def test_parts_of_k(dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=name)
+def test_row_sums(dtype):
+    """The gradient of a bias beside its weight's: sums of a's rows, in the same launch, in every schedule."""
+    rng = np.random.default_rng(8)
+    ways = [{}, {"split": 3}, {"stream_k": True, "max_blocks": 6}, {"max_blocks": 2}]
+    for i, (tile, k) in enumerate((t, k) for t in TILES for k in (0, 5, 330)):
+        kinds = [(16, 16), (4, 16), (16, "misaligned"), ("stepped", 8)][i % 4] if k else (16, 16)
+        how = {**ways[i % len(ways)], "cluster": 1 + i // 2 % 2, "stages": 3}
+        for transposed in (True, False):
+            a, b = draw(rng, (200, k), dtype, transposed, kinds[0]), draw(rng, (k, 144), dtype, False, kinds[1])
+            used = config(*tile, **how)
+            for which in SCHEDULES if tile == (64, 128) else [schedule(i)]:
+                with kernels.use("emulated", device="H200", **which), kernels.trace() as ran:
+                    got, sums = kernels.matmul(a, b, config=used, row_sums=True)
+                with kernels.use("emulated", device="H200"):
+                    assert (got == kernels.matmul(a, b, config=used)).all()
+                what = f"{tile} k={k} {how} {kinds} {transposed} {which}"
+                assert ran.names == ["matmul"], what
+                # 32 terms of a stage one after the other, stages with compensation, four parts of it, then those of k.
+                limit = (40 * epsilon(np.float32) + epsilon(dtype)) * np.abs(wide(a)).sum(1)
+                assert sums.dtype == dtype
+                assert_close(sums, wide(a).sum(1), limit + TINY[name(dtype)], what)
+
+
+def test_row_sums_of_infinities():
+    a, b = np.zeros((130, 200), bfloat16), np.ones((200, 64), bfloat16)
+    a[1, 3], a[2, 199], a[129, 64:66] = np.inf, np.nan, (np.inf, -np.inf)
+    for x in (a, np.asfortranarray(a)):
+        with kernels.use("emulated", device="H200"):
+            _, sums = kernels.matmul(x, b, config=config(128, 64, split=2), row_sums=True)
+        assert sums[1] == np.inf
+        assert np.isnan(sums[[2, 129]]).all()
+        assert (np.delete(sums, [1, 2, 129]) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=name)
 def test_extreme_shapes(dtype):
     rng = np.random.default_rng(5)
     for i, (m, n, k) in enumerate(

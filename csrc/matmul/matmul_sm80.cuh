@@ -99,13 +99,16 @@ matmul_sm80_kernel(MatmulArguments x, Operand<T> a, Operand<T> b, MatmulSm80Work
     }
 }
 
+// Results that a thread of the second pass has: it reads as many floats, and a warp then whole sectors.
+constexpr int kSumRun = 4;
+
 // The second pass: the parts of every divided tile, added in the order of k, and the epilogue.
 template <class T>
 __global__ void __launch_bounds__(256) matmul_sm80_sum_kernel(MatmulArguments x, MatmulSm80Work work, int rows, int columns, MatmulRuns runs) {
-    const int64_t per_tile = int64_t(rows) * columns / kRun<T>, all = work.tiles * per_tile;
+    const int64_t per_tile = int64_t(rows) * columns / kSumRun, all = work.tiles * per_tile;
     for (int64_t n = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; n < all; n += int64_t(gridDim.x) * blockDim.x) {
         const int64_t tile = n / per_tile, per_product = work.tiles_down * work.tiles_across, product = tile / per_product;
-        const int in_tile = int(n - tile * per_tile) * kRun<T>, here = in_tile / columns, c = in_tile % columns;
+        const int in_tile = int(n - tile * per_tile) * kSumRun, here = in_tile / columns, c = in_tile % columns;
         const MatmulPosition position = matmul_position(tile % per_product, work.tiles_down, work.tiles_across);
         const int64_t row = position.row * rows + here, column = position.column * columns + c;
 
@@ -120,19 +123,19 @@ __global__ void __launch_bounds__(256) matmul_sm80_sum_kernel(MatmulArguments x,
             slot = 2 * block + 1, step = 1, parts = 2 * (last_block - block);
         }
         if (row >= x.m || column >= x.n) continue;
-        float value[kRun<T>] = {}, rest[kRun<T>] = {}, row_value = 0, row_rest = 0;
+        float value[kSumRun] = {}, rest[kSumRun] = {}, row_value = 0, row_rest = 0;
         const bool sums_rows = x.row_sums && column == 0;
         for (int64_t part = 0; part < parts; ++part, slot += step) {
             if (work.stream_blocks && part > 0 && part % 2 == 0) continue;        // odd slots belong to the next tile
             const float* const partial = static_cast<const float*>(x.workspace) + slot * work.slot_floats;
-            float more[kRun<T>];
+            float more[kSumRun];
             load_run(more, partial + in_tile);
 #pragma unroll
-            for (int i = 0; i < kRun<T>; ++i) rest[i] += more[i], fold_into(value[i], rest[i]);
+            for (int i = 0; i < kSumRun; ++i) rest[i] += more[i], fold_into(value[i], rest[i]);
             if (sums_rows) row_rest += partial[rows * columns + here], fold_into(row_value, row_rest);
         }
 #pragma unroll
-        for (int i = 0; i < kRun<T>; ++i) value[i] += rest[i];
+        for (int i = 0; i < kSumRun; ++i) value[i] += rest[i];
         if (sums_rows) static_cast<T*>(x.row_sums)[product * x.m + row] = convert<T>(row_value + row_rest);
         const MatmulOffsets at = matmul_offsets(x, product);
         if (runs.out) {
@@ -140,7 +143,7 @@ __global__ void __launch_bounds__(256) matmul_sm80_sum_kernel(MatmulArguments x,
             continue;
         }
 #pragma unroll
-        for (int i = 0; i < kRun<T>; ++i) {
+        for (int i = 0; i < kSumRun; ++i) {
             float one[1] = {value[i]};
             if (column + i < x.n) matmul_finish_run<T>(x, MatmulRuns{}, at, product, row, column + i, one);
         }
@@ -170,9 +173,9 @@ void launch(const MatmulArguments& x, const MatmulConfig& config, const MatmulOp
         operand<T, kAOuter>(x.a, a, x.m, x.k, x.a_row, x.a_k), operand<T, kBOuter>(x.b, b, x.n, x.k, x.b_column, x.b_k), work,
         config.stages, std::max(1, config.fold / kStep), runs);
     if (!work.slots()) return;
-    const int64_t runs_of_tiles = work.tiles * kRows * kColumns / kRun<T>;
+    const int64_t runs_of_tiles = work.tiles * kRows * kColumns / kSumRun;
     gpu::launch<matmul_sm80_sum_kernel<T>>(dim3(unsigned(std::min<int64_t>((runs_of_tiles + 255) / 256, 1 << 20))), dim3(256), 0, stream,
-                                           x, work, kRows, kColumns, runs);
+                                           x, work, kRows, kColumns, matmul_runs<T, kSumRun>(x));
 }
 
 template <class T, int kRows, int kColumns, int kWarpsDown, int kWarpsAcross>

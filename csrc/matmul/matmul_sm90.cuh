@@ -8,7 +8,11 @@
 // Blocks take segments: a tile of a product and a range of its steps along k. A segment that is a whole tile goes through
 // the epilogue; parts of tiles (split, stream_k) leave their sums in the workspace, and a second kernel adds them in the
 // order of k. No block waits for one of another cluster: no flags to clear, and the order of sums is fixed.
+//
+// Sums of a's rows (the gradient of a bias beside its weight's) are taken from the stages by the consumers of the first tile
+// column, in ordinary additions beside wgmma.
 #pragma once
+#include "../device/block_product.cuh"
 #include "matmul_epilogue.cuh"
 #include "matmul_sm90_config.h"
 #include "matmul_sm90_ring.cuh"
@@ -20,6 +24,7 @@
 namespace matmul_sm90 {
 
 constexpr int kRun = 8;                          // results that a thread finishes at once
+constexpr int kSumRun = 4;                       // in the second pass, where it reads as many floats: a warp then reads whole sectors
 constexpr int kUnit = 64 * 128;                  // bytes of 64 rows of results that one TMA store takes out
 
 // An operand in global memory, as rows of neighbours: rows of k, or of the outer dimension (the one that is not k).
@@ -252,6 +257,51 @@ __device__ __forceinline__ void produce_by_threads(const MatmulArguments& x, con
     while (in_flight) hand_over();
 }
 
+// ---- sums of rows --------------------------------------------------------------------------------------------------
+
+// Sums of a warpgroup's 64 rows of a, from the stages that its products are read from: every stage by itself, stages with
+// compensation.
+template <class T, bool kOuter>
+struct RowSums {
+    // Outer: lane i of every warp has rows 2 i and 2 i + 1, and the warp 16 of a stage's 64 k, a row of 128 bytes at once.
+    // k: threads 2 i and 2 i + 1 have halves of row i; eight lanes read eight chunks of different banks.
+    static constexpr int kThreadRows = kOuter ? 2 : 1, kParts = kOuter ? 4 : 2;
+    static constexpr int kPitch = 80;            // staged, from part to part: the two of neighbouring threads in different banks
+    float total[kThreadRows] = {}, rest[kThreadRows] = {};
+
+    // `part`: the warpgroup's 64 rows in a stage. `thread`: in the warpgroup.
+    __device__ __forceinline__ void add(const unsigned char* part, int thread) {
+        if constexpr (kOuter) {
+#pragma unroll 4
+            for (int i = 0; i < 16; ++i) {
+                const int k = thread / 32 * 16 + i, at = thread % 32 * 4 ^ (k & 7) << 4;
+                const Vector<T, 2> pair = load_vector<2>(reinterpret_cast<const T*>(part + k * kRowBytes + at));
+                rest[0] += convert<float>(pair[0]), rest[1] += convert<float>(pair[1]);
+            }
+        } else {
+            const int row = thread / 2;
+#pragma unroll 1
+            for (int i = 0; i < 4; ++i) {
+                const int chunk = thread % 2 * 4 + i;
+                float some[8];
+                load_run(some, reinterpret_cast<const T*>(part + row * kRowBytes + ((chunk ^ (row & 7)) << 4)));
+#pragma unroll
+                for (int j = 0; j < 8; ++j) rest[0] += some[j];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < kThreadRows; ++i) fold_into(total[i], rest[i]);
+        __syncwarp();                            // one lane releases the stage for all
+    }
+
+    // staged: (kParts, kPitch)
+    __device__ __forceinline__ void stage(float* staged, int thread) const {
+        const int part = kOuter ? thread / 32 : thread % 2, row = kOuter ? thread % 32 * 2 : thread / 2;
+#pragma unroll
+        for (int i = 0; i < kThreadRows; ++i) staged[part * kPitch + row + i] = total[i] + rest[i];
+    }
+};
+
 // ---- epilogue ------------------------------------------------------------------------------------------------------
 
 // Where c and the residual of a product lie: matmul_offsets in 32-bit divisions.
@@ -289,6 +339,22 @@ struct Results {
         each_pair<kN>(sums, 0, [&](int row, int column, const Vector<float, 2>& v) {
             store_vector(to + row * pitch + column, v);
         });
+    }
+
+    // Sums of rows, to `partial` (64,) or, where that is null, to x.row_sums.
+    template <class Sums>
+    __device__ __forceinline__ void leave_row_sums(const Sums& rows, const MatmulArguments& x, int product, int row0,
+                                                   float* partial) const {
+        float* const staged = reinterpret_cast<float*>(staging);
+        if (thread == 0) ptx::tma_store_wait_read<0>();
+        sync();                                  // what was staged before has been read
+        rows.stage(staged, thread);
+        sync();
+        if (thread >= 64) return;
+        float total = staged[thread];
+        for (int i = 1; i < Sums::kParts; ++i) total += staged[i * Sums::kPitch + thread];
+        if (partial) partial[thread] = total;
+        else if (row0 + thread < x.m) static_cast<T*>(x.row_sums)[int64_t(product) * x.m + row0 + thread] = convert<T>(total);
     }
 
     // 64 rows of 128 bytes are staged while TMA stores the 64 before them.
@@ -413,9 +479,19 @@ matmul_sm90_kernel(const __grid_constant__ MatmulArguments x, const __grid_const
         Segment s;
         while (segments.take(s, Mine::kRows, Mine::kColumns)) {
             float sums[kN / 2];
+            const int row0 = s.row0 + down * 64, column0 = s.column0 + across * kN;
+            float* const part = s.slot < 0 ? nullptr : static_cast<float*>(x.workspace) + s.slot * plan.work.slot_floats;
+            const bool sums_rows = x.row_sums && column0 == 0;
             const auto product = [&](auto a_outer, auto b_outer) {
+                RowSums<T, a_outer.value> rows;
                 multiply<T, kN, a_outer.value, b_outer.value, Mine::kStage>(
-                    sums, ring, descriptor<a_outer.value>(a), descriptor<b_outer.value>(b), s.to - s.from, cluster);
+                    sums, ring, descriptor<a_outer.value>(a), descriptor<b_outer.value>(b), s.to - s.from, cluster,
+                    [&](int stage) {
+                        if (sums_rows) rows.add(shared + stage * Mine::kStage + down * kBox, results.thread);
+                    });
+                if (sums_rows)
+                    results.leave_row_sums(rows, x, s.product, row0,
+                                           part ? part + Mine::kRows * Mine::kColumns + down * 64 : nullptr);
             };
             if (plan.a.outer) {
                 plan.b.outer ? product(std::true_type(), std::true_type()) : product(std::true_type(), std::false_type());
@@ -423,10 +499,7 @@ matmul_sm90_kernel(const __grid_constant__ MatmulArguments x, const __grid_const
                 plan.b.outer ? product(std::false_type(), std::true_type()) : product(std::false_type(), std::false_type());
             }
 
-            const int row0 = s.row0 + down * 64, column0 = s.column0 + across * kN;
-            if (s.slot >= 0)
-                results.leave(sums, static_cast<float*>(x.workspace) +
-                                        (s.slot * Mine::kRows + down * 64) * Mine::kColumns + across * kN, Mine::kColumns);
+            if (part) results.leave(sums, part + down * 64 * Mine::kColumns + across * kN, Mine::kColumns);
             else if (!plan.store) results.finish(sums, x, plan.runs, s.product, row0, column0);
             else if (x.wide_out)
                 results.template store<true>(sums, float(x.alpha), &map_out, s.product, row0, column0, x);
@@ -457,21 +530,23 @@ matmul_sm90_combine_kernel(MatmulArguments x, MatmulSm90Work w, int rows, int co
         constexpr int kCount = decltype(count)::value;
         const int m = (position.row * w.cluster + rank) * rows + row, n = position.column * columns + column;
         if (m >= x.m || n >= x.n) return;
-        float value[kCount] = {};
+        float value[kCount] = {}, row_total = 0, row_rest = 0;
         for (int part = first; part <= last; ++part) {
             const int64_t slot = w.stream_clusters ? 2 * (part * w.cluster + rank) + (part == first)
                                                    : (int64_t(part) * w.units + unit) * w.cluster + rank;
-            const float* const from = static_cast<const float*>(x.workspace) + (slot * rows + row) * columns + column;
+            const float* const from = static_cast<const float*>(x.workspace) + slot * w.slot_floats;
             float more[kCount];
-            load_run(more, from);
+            load_run(more, from + row * columns + column);
 #pragma unroll
             for (int i = 0; i < kCount; ++i) value[i] += more[i];
+            if (x.row_sums && n == 0) row_rest += from[rows * columns + row], fold_into(row_total, row_rest);
         }
+        if (x.row_sums && n == 0) static_cast<T*>(x.row_sums)[int64_t(product) * x.m + m] = convert<T>(row_total + row_rest);
         matmul_finish_run<T>(x, kCount > 1 ? runs : MatmulRuns{}, at, product, m, n, value);
     };
     if (runs.out)
-        for (int i = int(threadIdx.x); i < 16 * columns / kRun; i += 256)
-            sum(std::integral_constant<int, kRun>(), row0 + i / (columns / kRun), i % (columns / kRun) * kRun);
+        for (int i = int(threadIdx.x); i < 16 * columns / kSumRun; i += 256)
+            sum(std::integral_constant<int, kSumRun>(), row0 + i / (columns / kSumRun), i % (columns / kSumRun) * kSumRun);
     else
         for (int i = int(threadIdx.x); i < 16 * columns; i += 256)
             sum(std::integral_constant<int, 1>(), row0 + i / columns, i % columns);
@@ -546,7 +621,7 @@ void launch_tile(const MatmulArguments& x, const MatmulConfig& config, cudaStrea
     Plan plan{};
     plan.a = operand<T>(map_a, x, x.a, x.m, x.a_row, x.a_k, x.a_batch, Mine::kRows, 1);
     plan.b = operand<T>(map_b, x, x.b, x.n, x.b_column, x.b_k, x.b_batch, Mine::kColumns, config.cluster);
-    plan.work = matmul_sm90_work(config, batch, x.m, x.n, x.k);
+    plan.work = matmul_sm90_work(config, batch, x.m, x.n, x.k, x.row_sums != nullptr);
     plan.runs = matmul_runs<T, kRun>(x);
     plan.stages = config.stages;
     plan.store = x.wide_out ? out_map<float>(map_out, x, batch) : out_map<T>(map_out, x, batch);
@@ -562,7 +637,7 @@ void launch_tile(const MatmulArguments& x, const MatmulConfig& config, cudaStrea
     else gpu::launch<kKernel>(grid, block, bytes, stream, x, plan, map_a, map_b, map_out);
     if (w.whole()) return;
     gpu::launch<matmul_sm90_combine_kernel<T>>(dim3(unsigned(w.units) * unsigned(w.cluster * (Mine::kRows / 16))), dim3(256), 0, stream,
-                                               x, w, Mine::kRows, Mine::kColumns, plan.runs);
+                                               x, w, Mine::kRows, Mine::kColumns, matmul_runs<T, kSumRun>(x));
 }
 
 template <class T>

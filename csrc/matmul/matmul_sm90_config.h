@@ -50,6 +50,7 @@ struct MatmulSm90Work {
     int split;                                // parts of every tile, or
     int stream_clusters;                      // 0, or clusters that share all steps evenly:
     int share, longer;                        // `longer` of them have share + 1, the others share
+    int slot_floats;                          // of one part: (rows, columns) and, where asked for, (rows,) sums of rows
 
     __host__ __device__ int stream_begin(int c) const { return share * c + (c < longer ? c : longer); }
     // The cluster that has step i of all.
@@ -68,7 +69,7 @@ inline int64_t matmul_sm90_units(const MatmulConfig& c, int64_t batch, int64_t m
     return batch * ((m + rows - 1) / rows) * ((n + c.columns - 1) / c.columns);
 }
 
-inline MatmulSm90Work matmul_sm90_work(const MatmulConfig& c, int64_t batch, int64_t m, int64_t n, int64_t k) {
+inline MatmulSm90Work matmul_sm90_work(const MatmulConfig& c, int64_t batch, int64_t m, int64_t n, int64_t k, bool row_sums) {
     MatmulSm90Work w{};
     w.cluster = c.cluster;
     w.units_down = int((m + c.rows * c.cluster - 1) / (c.rows * c.cluster));
@@ -76,6 +77,7 @@ inline MatmulSm90Work matmul_sm90_work(const MatmulConfig& c, int64_t batch, int
     w.units = int(matmul_sm90_units(c, batch, m, n));
     w.steps = int((k + kMatmulSm90Step - 1) / kMatmulSm90Step);
     w.split = std::max(1, std::min(c.split, w.steps));
+    w.slot_floats = c.rows * c.columns + (row_sums ? c.rows : 0);
     if (c.stream_k) {
         w.stream_clusters = std::min(std::max(1, c.max_blocks / c.cluster), w.units * w.steps);
         if (w.stream_clusters)
@@ -84,9 +86,10 @@ inline MatmulSm90Work matmul_sm90_work(const MatmulConfig& c, int64_t batch, int
     return w;
 }
 
-// Partial sums of every part of a tile: float32, (slots, rows, columns).
+// Partial sums of every part of a tile: float32, (slots, slot_floats).
 inline int64_t matmul_sm90_workspace_bytes(const MatmulConfig& c, const MatmulProblem& p) {
-    return matmul_sm90_work(c, p.batch, p.m, p.n, p.k).slots() * c.rows * c.columns * 4;
+    const MatmulSm90Work w = matmul_sm90_work(c, p.batch, p.m, p.n, p.k, p.row_sums);
+    return w.slots() * w.slot_floats * 4;
 }
 
 // Whether the type is this family's and sizes are what TMA addresses by and the kernel counts in: signed 32-bit numbers.

@@ -59,9 +59,11 @@ __device__ __forceinline__ uint64_t descriptor(uint32_t start) {
 template <bool kOuter>
 constexpr uint64_t kNextSlice = (kOuter ? 16 * kRowBytes : 32) >> 4;
 
-// sums = the product over `steps` stages. `a`, `b`: descriptors of this warpgroup's parts in the first stage.
-template <class T, int kN, bool kAOuter, bool kBOuter, int kStageBytes>
-__device__ __forceinline__ void multiply(float (&sums)[kN / 2], Ring& ring, uint64_t a, uint64_t b, int steps, int cluster) {
+// sums = the product over `steps` stages. `a`, `b`: descriptors of this warpgroup's parts in the first stage. also(stage):
+// what else is to be done with a stage that is full, while the products of the one before go on.
+template <class T, int kN, bool kAOuter, bool kBOuter, int kStageBytes, class Also>
+__device__ __forceinline__ void multiply(float (&sums)[kN / 2], Ring& ring, uint64_t a, uint64_t b, int steps, int cluster,
+                                         Also also) {
     // Zeros, though the first product could overwrite what is there: what is there would have to live until then.
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) sums[i] = 0;
@@ -70,6 +72,7 @@ __device__ __forceinline__ void multiply(float (&sums)[kN / 2], Ring& ring, uint
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
         ring.wait_full();
+        also(ring.stage);
         ptx::wgmma_fence();
         const uint64_t at = uint64_t(ring.stage) * (kStageBytes >> 4);
 #pragma unroll

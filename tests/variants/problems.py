@@ -86,7 +86,8 @@ def small_matmul(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
         if number % 2:
             a, b = np.asfortranarray(a), misaligned(b)
         yield (a, b), {"config": config("sm90", *tile, **how)}
-        yield (a, b), {"residual": normal(rng, (136, 72), dtype), "config": config("sm90", *tile, **how)}
+        residual = normal(rng, (136, 72), dtype)
+        yield (a, b), {"residual": residual, "row_sums": True, "config": config("sm90", *tile, **how)}
 
 
 def aligned_matmul(rng: np.random.Generator, dtype: Any) -> Call:
@@ -105,12 +106,16 @@ def aligned_products() -> dict[str, Callable[[np.random.Generator, Any], Call]]:
 
         return call
 
-    def hopper(columns: int, pad: int, **how: Any) -> Callable[[np.random.Generator, Any], Call]:
+    def hopper(
+        columns: int, pad: int, row_sums: bool = False, **how: Any
+    ) -> Callable[[np.random.Generator, Any], Call]:
         def call(rng: np.random.Generator, dtype: Any) -> Call:
             if np.dtype(dtype) == np.float32:  # which this family does not have
                 dtype = np.float16
             a, b = normal(rng, (256, 192 + pad), dtype)[:, :192], normal(rng, (192, columns), dtype)
             residual = {"residual": normal(rng, (256, columns), dtype)} if how.get("split") or pad else {}
+            if row_sums:  # the weight gradient's form: k's rows hold neighbours of m
+                a, residual = normal(rng, (192, 256), dtype).T, {"row_sums": True}
             config = extension_for(np.empty(0)).MatmulConfig("sm90", 128, columns, cluster=2, **how)
             return (a, b), {"config": config, **residual}
 
@@ -122,6 +127,7 @@ def aligned_products() -> dict[str, Callable[[np.random.Generator, Any], Call]]:
         "matmul: sm80 split": product(False, False, 2),
         "matmul: sm90": hopper(256, 0),
         "matmul: sm90 split": hopper(128, 0, split=3),
+        "matmul: sm90 row sums": hopper(256, 0, row_sums=True),
         "matmul: sm90 rows on 8 bytes": hopper(128, 4),
     }
 
