@@ -377,7 +377,7 @@ def test_bad_input(module):
         (ValueError, "weight", lambda: module.layer_norm(x, np.ones(3, np.float32))),
         (TypeError, "weight", lambda: module.layer_norm(x, p.astype(np.float64))),
         (TypeError, "dtype", lambda: module.layer_norm(x.astype(np.float16), p, p.astype(np.float16))),
-        (ValueError, "eps", lambda: module.rms_norm(x, eps=-1.0)),
+        (ValueError, "eps", lambda: module.rms_norm(x, eps=math.inf)),
         (ValueError, "eps", lambda: module.rms_norm(x, eps=math.nan)),
         (ValueError, "groups", lambda: module.group_norm(x, 3)),
         (ValueError, "groups", lambda: module.group_norm(x, 0)),

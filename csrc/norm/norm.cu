@@ -1,5 +1,6 @@
 // Normalisation within a sample: layer, RMS, group and instance norms. A team of threads has one sample's group and
 // sweeps it twice: for its statistics, then, from the caches, for the results.
+#include "../device/philox.cuh"
 #include "../reduction/reduction.h"
 #include "norm_common.cuh"
 
@@ -37,6 +38,20 @@ __device__ __forceinline__ T* group_start(T* base, const NormStrides& strides, i
     return base + sample * strides.n + first_channel * strides.c;
 }
 
+// values times what dropout multiplies elements place .. place + N - 1 by; of N >= 4, place is a multiple of 4.
+template <int N, class A>
+__device__ __forceinline__ void drop(A (&values)[N], const NormDropout& dropout, uint64_t place) {
+    if (dropout.threshold == 0) return;
+    const uint64_t seed = dropout.state[0], offset = dropout.state[1] + dropout.offset;
+    uint4 words{};
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+        const int which = N >= 4 ? j % 4 : int((place + j) % 4);
+        if (N < 4 || which == 0) words = philox(seed, (place + j) / 4, offset);
+        values[j] = word(words, which) >> 8 >= dropout.threshold ? values[j] * A(dropout.scale) : A(0);
+    }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kNormThreads, 1)
 group_norm_kernel(const __grid_constant__ GroupNorm p, NormSteps y_step, NormSteps x_step, int team, bool vector) {
@@ -50,12 +65,24 @@ group_norm_kernel(const __grid_constant__ GroupNorm p, NormSteps y_step, NormSte
         const int64_t row = base + threadIdx.x / team, sample = row / p.groups, channel0 = row % p.groups * channels;
         const NormLines lines = row < rows ? lines_of_group(p.shape, channels) : NormLines{0, 0, false};
         const T* const x = group_start(static_cast<const T*>(p.x), p.x_strides, sample, channel0);
+        // The first sweep takes x, or makes the sum; the second takes what this thread took or made.
+        T* const sum = static_cast<T*>(p.add.sum) + row * channels;
+        const auto take = [&]<int N>(Acc(&values)[N], int64_t line, int64_t i) {
+            load(values, x + line * x_step.line + i * x_step.inner);
+            if (!p.add.residual) return;
+            Acc residual[N];
+            load(residual, static_cast<const T*>(p.add.residual) + row * channels + i);
+            drop(values, p.add.dropout, uint64_t(row * channels + i));
+#pragma unroll
+            for (int j = 0; j < N; ++j) values[j] = convert<Acc>(convert<T>(residual[j] + values[j]));
+            store(sum + i, values);
+        };
         Acc mean = 0, variance;
         if (p.mean) {
             auto moments = Moments<Acc>::identity();
             sweep<T>(lines, vector, part, [&]<int N>(int64_t line, int64_t i) {
                 Acc values[N];
-                load(values, x + line * x_step.line + i * x_step.inner);
+                take(values, line, i);
                 include(moments, values);
             });
             moments = team_reduce(moments, team, reinterpret_cast<Moments<Acc>*>(shared), CombineMoments());
@@ -64,7 +91,7 @@ group_norm_kernel(const __grid_constant__ GroupNorm p, NormSteps y_step, NormSte
             Acc squares = 0;
             sweep<T>(lines, vector, part, [&]<int N>(int64_t line, int64_t i) {
                 Acc values[N];
-                load(values, x + line * x_step.line + i * x_step.inner);
+                take(values, line, i);
 #pragma unroll
                 for (int j = 0; j < N; ++j) squares += values[j] * values[j];
             });
@@ -79,7 +106,7 @@ group_norm_kernel(const __grid_constant__ GroupNorm p, NormSteps y_step, NormSte
         sweep<T>(lines, vector, part, [&]<int N>(int64_t line, int64_t i) {
             const int64_t channel = channel0 + (lines.channels_last ? i : line);
             Acc values[N], weight[N], bias[N];
-            load(values, x + line * x_step.line + i * x_step.inner);
+            load(values, p.add.residual ? sum + i : x + line * x_step.line + i * x_step.inner);
             parameters<N, T>(weight, p.weight, channel, lines.channels_last, Acc(1));
             parameters<N, T>(bias, p.bias, channel, lines.channels_last, Acc(0));
 #pragma unroll
@@ -153,7 +180,16 @@ group_norm_backward_kernel(const __grid_constant__ GroupNormBackward p, NormStep
             parameters<N, T>(weight, p.weight, channel, lines.channels_last, Acc(1));
 #pragma unroll
             for (int j = 0; j < N; ++j) g[j] = rstd * (g[j] * weight[j] - across - (h[j] - mean) * rstd * along);
+            if (p.of_sum) {
+                load(h, static_cast<const T*>(p.of_sum) + row * channels + i);
+#pragma unroll
+                for (int j = 0; j < N; ++j) g[j] += h[j];
+            }
             store(dx + line * dx_step.line + i * dx_step.inner, g);
+            if (p.dropped) {
+                drop(g, p.dropout, uint64_t(row * channels + i));
+                store(static_cast<T*>(p.dropped) + row * channels + i, g);
+            }
         });
     }
     if (!sums) return;
@@ -191,18 +227,31 @@ bool whole_vectors(const NormShape& shape, int64_t group_channels) {
     return lines == 1 || inner % kNormElements<T> == 0;
 }
 
+// Whether a contiguous (n, channels) array, or null, can be taken in vectors.
+template <class T>
+bool vector_rows(const void* base, int64_t channels) {
+    return !base || (aligned_for<kNormElements<T>>(static_cast<const T*>(base)) && channels % kNormElements<T> == 0);
+}
+
+void check_rows(const char* function, const NormShape& shape, int64_t groups) {
+    if (shape.s != 1 || groups != 1 || !shape.channels_last)
+        throw std::invalid_argument(std::string(function) + ": sums are of one group of one position");
+}
+
 }  // namespace
 
 void group_norm(const GroupNorm& p, DType dtype, const NormConfig& config, cudaStream_t stream) {
     check(config);
+    if (p.add.residual) check_rows("group_norm", p.shape, p.groups);
     const int64_t rows = p.shape.n * p.groups, channels = p.shape.c / p.groups;
     if (rows == 0 || channels * p.shape.s == 0) return;
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        const bool vector = whole_vectors<T>(p.shape, channels) &&
-                            vector_lines<T>(p.y, p.y_strides, p.shape, channels) &&
-                            vector_lines<T>(p.x, p.x_strides, p.shape, channels) &&
-                            (!p.shape.channels_last || (vector_parameter<T>(p.weight) && vector_parameter<T>(p.bias)));
+        const bool vector =
+            whole_vectors<T>(p.shape, channels) && vector_lines<T>(p.y, p.y_strides, p.shape, channels) &&
+            vector_lines<T>(p.x, p.x_strides, p.shape, channels) && vector_rows<T>(p.add.residual, channels) &&
+            (!p.add.residual || vector_rows<T>(p.add.sum, channels)) &&
+            (!p.shape.channels_last || (vector_parameter<T>(p.weight) && vector_parameter<T>(p.bias)));
         gpu::launch<group_norm_kernel<T>>(
             dim3(grid_for(rows, config)), dim3(config.block), kMaxWarps * sizeof(Moments<accumulator_t<T>>), stream, p,
             steps(p.y_strides, p.shape.channels_last), steps(p.x_strides, p.shape.channels_last), config.team, vector);
@@ -214,6 +263,7 @@ void group_norm_backward(const GroupNormBackward& p, DType dtype, const NormConf
     const int64_t rows = p.shape.n * p.groups, channels = p.shape.c / p.groups;
     const bool wanted = p.of_weight.data || p.of_bias.data;
     const bool sums = wanted && config.blocks > 0;
+    if (p.of_sum || p.dropped) check_rows("group_norm_backward", p.shape, p.groups);
     if (config.blocks > 0 && (p.groups != 1 || p.shape.s != 1 || !p.shape.channels_last))
         throw std::invalid_argument("group_norm_backward: " + config.to_string() +
                                     " sums as it goes, for one group and one position");
@@ -221,11 +271,11 @@ void group_norm_backward(const GroupNormBackward& p, DType dtype, const NormConf
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using Acc = accumulator_t<T>;
-        const bool vector = whole_vectors<T>(p.shape, channels) &&
-                            vector_lines<T>(p.dx, p.dx_strides, p.shape, channels) &&
-                            vector_lines<T>(p.grad, p.grad_strides, p.shape, channels) &&
-                            vector_lines<T>(p.x, p.x_strides, p.shape, channels) &&
-                            (!p.shape.channels_last || vector_parameter<T>(p.weight));
+        const bool vector =
+            whole_vectors<T>(p.shape, channels) && vector_lines<T>(p.dx, p.dx_strides, p.shape, channels) &&
+            vector_lines<T>(p.grad, p.grad_strides, p.shape, channels) &&
+            vector_lines<T>(p.x, p.x_strides, p.shape, channels) && vector_rows<T>(p.of_sum, channels) &&
+            vector_rows<T>(p.dropped, channels) && (!p.shape.channels_last || vector_parameter<T>(p.weight));
         const int64_t shared =
             kMaxWarps * int64_t(sizeof(Acc)) + (sums ? norm_sums_bytes(config, p.shape.c, sizeof(Acc)) : 0);
         if (shared > current_device().shared_per_block)

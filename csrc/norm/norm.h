@@ -24,6 +24,21 @@ struct NormParameter {
     bool wide;
 };
 
+// What is added before a sample is normalised, in the same pass: the sum residual + dropout(x) is written and takes the
+// place of x. For one group of one position only; residual, sum and their like are contiguous. Dropout draws as
+// dropout.h has it, at the places of (n, c); it is not drawn at threshold 0.
+struct NormDropout {
+    const uint64_t* state;  // (2,) seed and base offset, or null at threshold 0
+    uint64_t offset;
+    uint32_t threshold;
+    double scale;  // of what is kept
+};
+struct NormAdd {
+    const void* residual;  // (n, c), or null: nothing is added, and the rest is not looked at
+    void* sum;             // (n, c)
+    NormDropout dropout;
+};
+
 // y = (x - mean) * rstd * weight + bias for each sample and each of `groups` groups of channels. Without `mean` (RMS
 // normalisation, of one group) nothing is subtracted, and rstd is that of the mean square.
 struct GroupNorm {
@@ -36,6 +51,7 @@ struct GroupNorm {
     NormStrides y_strides, x_strides;
     int64_t groups;
     double eps;
+    NormAdd add;
 };
 void group_norm(const GroupNorm& problem, DType dtype, const NormConfig& config, cudaStream_t stream);
 
@@ -53,6 +69,11 @@ struct GroupNormBackward {
     NormShape shape;
     NormStrides dx_strides, grad_strides, x_strides;
     int64_t groups;
+    // Where x is the sum of a NormAdd: of_sum (n, c), contiguous or null, is added to dx, which is then the gradient of
+    // the residual; dropped (n, c), contiguous or null, is what dropout leaves of it, the gradient of what was added.
+    const void* of_sum;
+    void* dropped;
+    NormDropout dropout;
 };
 void group_norm_backward(const GroupNormBackward& problem, DType dtype, const NormConfig& config, cudaStream_t stream);
 

@@ -54,7 +54,8 @@ void register_norm(py::module_& m) {
     m.def(
         "group_norm",
         [](ArrayView y, ArrayView x, ArrayView weight, ArrayView bias, ArrayView mean, ArrayView rstd, int64_t groups,
-           bool channels_last, double eps, const NormConfig& config, Stream stream) {
+           bool channels_last, double eps, ArrayView residual, ArrayView sum, ArrayView state, uint64_t offset,
+           uint32_t threshold, double scale, const NormConfig& config, Stream stream) {
             const GroupNorm p{y.data,
                               x.data,
                               parameter_of(weight, x.dtype),
@@ -65,16 +66,20 @@ void register_norm(py::module_& m) {
                               strides_of(y),
                               strides_of(x),
                               groups,
-                              eps};
+                              eps,
+                              {residual.data, sum.data, {state.as<const uint64_t>(), offset, threshold, scale}}};
             py::gil_scoped_release release;
             group_norm(p, x.dtype, config, as_stream(stream));
         },
         py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("rstd"),
-        py::arg("groups"), py::arg("channels_last"), py::arg("eps"), py::arg("config"), py::arg("stream"));
+        py::arg("groups"), py::arg("channels_last"), py::arg("eps"), py::arg("residual"), py::arg("sum"),
+        py::arg("state"), py::arg("offset"), py::arg("threshold"), py::arg("scale"), py::arg("config"),
+        py::arg("stream"));
     m.def(
         "group_norm_backward",
         [](ArrayView dx, ArrayView of_weight, ArrayView of_bias, ArrayView grad, ArrayView x, ArrayView weight,
-           ArrayView mean, ArrayView rstd, ArrayView workspace, int64_t groups, bool channels_last,
+           ArrayView mean, ArrayView rstd, ArrayView workspace, int64_t groups, bool channels_last, ArrayView of_sum,
+           ArrayView dropped, ArrayView state, uint64_t offset, uint32_t threshold, double scale,
            const NormConfig& config, Stream stream) {
             const GroupNormBackward p{dx.data,
                                       grad.data,
@@ -89,13 +94,17 @@ void register_norm(py::module_& m) {
                                       strides_of(dx),
                                       strides_of(grad),
                                       strides_of(x),
-                                      groups};
+                                      groups,
+                                      of_sum.data,
+                                      dropped.data,
+                                      {state.as<const uint64_t>(), offset, threshold, scale}};
             py::gil_scoped_release release;
             group_norm_backward(p, x.dtype, config, as_stream(stream));
         },
         py::arg("dx"), py::arg("of_weight"), py::arg("of_bias"), py::arg("grad"), py::arg("x"), py::arg("weight"),
         py::arg("mean"), py::arg("rstd"), py::arg("workspace"), py::arg("groups"), py::arg("channels_last"),
-        py::arg("config"), py::arg("stream"));
+        py::arg("of_sum"), py::arg("dropped"), py::arg("state"), py::arg("offset"), py::arg("threshold"),
+        py::arg("scale"), py::arg("config"), py::arg("stream"));
     m.def(
         "batch_norm",
         [](ArrayView y, ArrayView x, ArrayView residual, ArrayView weight, ArrayView bias, ArrayView mean,

@@ -14,6 +14,8 @@ from fastnet.kernels.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.kernels.embedding import embedding, embedding_backward
 from fastnet.kernels.matmul import matmul
 from fastnet.kernels.norm import (
+    add_norm,
+    add_norm_backward,
     batch_norm,
     batch_norm_backward,
     batch_norm_inference,
@@ -42,6 +44,8 @@ from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_back
 __all__ = [
     "adagrad_step",
     "adam_step",
+    "add_norm",
+    "add_norm_backward",
     "attention",
     "attention_backward",
     "attention_varlen",

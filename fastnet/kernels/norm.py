@@ -7,9 +7,13 @@ from typing import Any
 
 from fastnet.kernels._arrays import addressable, empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
+from fastnet.kernels.dropout import check_probability
+from fastnet.kernels.random import check_state
+from fastnet.reference.dropout import scale_of, threshold_of
 from fastnet.reference.norm import (
     accumulator,
     check_activation,
+    check_add_norm,
     check_like,
     check_norm,
     check_running,
@@ -129,8 +133,19 @@ def rms_norm(x: Any, weight: Any = None, *, eps: float = 1e-6, config: Any = Non
     return y, rstd[:, 0]
 
 
+NO_DROPOUT = (None, 0, 0, 1.0)
+
+
 def _normalise(
-    name: str, x: Any, groups: int, weight: Any, bias: Any, eps: float, centred: bool, config: Any
+    name: str,
+    x: Any,
+    groups: int,
+    weight: Any,
+    bias: Any,
+    eps: float,
+    centred: bool,
+    config: Any,
+    add: tuple = (None, None, *NO_DROPOUT),
 ) -> tuple[Any, Any, Any]:
     ext = extension_for(x)
     view = _three(x)
@@ -151,6 +166,7 @@ def _normalise(
             int(groups),
             channels_last,
             float(eps),
+            *add,
             config,
             stream_of(x),
         )
@@ -205,7 +221,15 @@ def rms_norm_backward(grad: Any, x: Any, rstd: Any, weight: Any = None, *, confi
 
 
 def _normalise_backward(
-    name: str, grad: Any, x: Any, groups: int, mean: Any, rstd: Any, weight: Any, config: Any
+    name: str,
+    grad: Any,
+    x: Any,
+    groups: int,
+    mean: Any,
+    rstd: Any,
+    weight: Any,
+    config: Any,
+    add: tuple = (None, None, *NO_DROPOUT),
 ) -> tuple[Any, Any, Any]:
     ext = extension_for(x)
     view = _three(x)
@@ -227,10 +251,116 @@ def _normalise_backward(
             empty(x, (config.workspace(x.shape[1]),), accumulator(x)),
             int(groups),
             channels_last,
+            *add,
             config,
             stream_of(x),
         )
     return dx, of_weight, of_bias
+
+
+# ---- fused with a residual's sum -----------------------------------------------------------------------------------
+
+
+def _dropout(name: str, x: Any, p: float, state: Any, offset: int) -> tuple[Any, int, int, float]:
+    """State, offset, threshold and scale of a dropout as kernels take them."""
+    if p == 0:
+        return NO_DROPOUT
+    offset = check_state(name, state, offset)
+    if extension_for(state) is not extension_for(x):
+        raise ValueError(f"{name}: state and x are on different devices")
+    return state, offset, threshold_of(p), scale_of(p)
+
+
+def add_norm(
+    x: Any,
+    residual: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    centred: bool = True,
+    eps: float = 1e-5,
+    dropout_p: float = 0.0,
+    state: Any = None,
+    offset: int = 0,
+    config: Any = None,
+) -> tuple[Any, Any, Any, Any]:
+    """``total = residual + dropout(x)`` and its layer norm (or RMS norm) along the rows, in one pass over memory.
+
+    Args:
+        x, residual: (rows, cols) float32, float64, float16 or bfloat16.
+        weight, bias: (cols,) as in ``layer_norm``; no bias without ``centred``.
+        centred: layer norm; else RMS norm.
+        eps: added to the variance or mean square.
+        dropout_p: the probability that an element of x is dropped.
+        state, offset: of the draws, as in ``dropout``; needed where dropout_p is not 0.
+        config: a ``NormConfig`` to use in place of the one chosen for the problem.
+
+    Returns:
+        The normalised rows and total, of x's shape and dtype; mean (None without ``centred``) and reciprocal deviation
+        of the rounded total, (rows,).
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit.
+
+    >>> import numpy as np
+    >>> from fastnet import kernels
+    >>> x = np.array([[1, 2]], np.float32)
+    >>> with kernels.use("emulated"):
+    ...     kernels.add_norm(x, np.array([[1, -4]], np.float32), eps=0.0)[:2]
+    (array([[ 1., -1.]], dtype=float32), array([[ 2., -2.]], dtype=float32))
+    """
+    name = "add_norm"
+    p = check_probability(name, dropout_p)
+    check_add_norm(name, x, residual, weight, bias, centred, eps)
+    drawn = _dropout(name, x, p, state, offset)
+    x, residual = (_parameter(a) for a in (x, residual))
+    total = empty(x, x.shape)
+    y, mean, rstd = _normalise(name, x, 1, weight, bias, eps, centred, config, (residual, total, *drawn))
+    return y, total, None if mean is None else mean[:, 0], rstd[:, 0]
+
+
+def add_norm_backward(
+    grad: Any,
+    total: Any,
+    mean: Any,
+    rstd: Any,
+    weight: Any = None,
+    *,
+    of_total: Any = None,
+    dropout_p: float = 0.0,
+    state: Any = None,
+    offset: int = 0,
+    config: Any = None,
+) -> tuple[Any, Any, Any, Any]:
+    """Gradients of ``add_norm``'s x, residual, weight and bias, in one pass.
+
+    Args:
+        grad: gradient of the normalised rows.
+        total, mean, rstd: as ``add_norm`` returned them; mean is None for an RMS norm.
+        weight, dropout_p, state, offset: as given to it.
+        of_total: gradient of total by what else it went to, or None.
+        config: as in ``add_norm``.
+
+    Returns:
+        Gradients of x and of residual (the same array where dropout_p is 0); of weight and of bias, (cols,) of weight's
+        dtype, or of total's where weight is None. That of a bias is only meant for a layer norm.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit.
+    """
+    name = "add_norm_backward"
+    p = check_probability(name, dropout_p)
+    check_add_norm(name, total, None, weight, None, mean is not None, None)
+    check_like(name, "grad", grad, total)
+    check_like(name, "of_total", of_total, total, optional=True)
+    check_statistics(name, total, total.shape[:1], {"rstd": rstd} if mean is None else {"mean": mean, "rstd": rstd})
+    drawn = _dropout(name, total, p, state, offset)
+    total, of_total = (_parameter(a) for a in (total, of_total))
+    of_x = empty(total, total.shape) if p else None
+    of_residual, of_weight, of_bias = _normalise_backward(
+        name, grad, total, 1, mean, rstd, weight, config, (of_total, of_x, *drawn)
+    )
+    return of_residual if of_x is None else of_x, of_residual, of_weight, of_bias
 
 
 # ---- batch ---------------------------------------------------------------------------------------------------------

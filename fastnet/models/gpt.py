@@ -140,9 +140,19 @@ class Block(nn.Module):
         self.mlp = Perceptron(config)
         self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        x = x + self.drop(self.attn(self.ln_1(x), cache))
-        return x + self.drop(self.mlp(self.ln_2(x)))
+    def forward(self, x: Tensor, branch: Tensor | None, cache: KeyValueCache | None = None) -> tuple[Tensor, Tensor]:
+        """The residual stream and what this block's perceptron adds to it, given what the block before adds: sums wait
+        for the norms after them, which compute them in the same pass."""
+        y, x = self.normalised(self.ln_1, branch, x)
+        y, x = self.normalised(self.ln_2, self.attn(y, cache), x)
+        return x, self.mlp(y)
+
+    def normalised(self, norm: nn.LayerNorm, branch: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The norm of x + dropout(branch), and that sum."""
+        if branch is None:
+            return norm(x), x
+        p = self.drop.p if self.training and isinstance(self.drop, nn.Dropout) else 0.0
+        return F.add_layer_norm(branch, x, norm.normalized_shape, norm.weight, norm.bias, norm.eps, dropout_p=p)
 
 
 class GPT(nn.Module):
@@ -181,13 +191,14 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits of the token after each; with a cache, tokens continue those it holds, and it grows by them."""
-        x = self._embedded(tokens, 0 if cache is None else cache.length)
+        x, branch = self._embedded(tokens, 0 if cache is None else cache.length), None
         for block in self.h:
-            x = block(x, cache)
+            x, branch = block(x, branch, cache)
+        y, _ = self.h[-1].normalised(self.ln_f, branch, x)
         if cache is not None:
             cache.length += tokens.shape[1]
         output = self.wte.weight if self.config.tie_word_embeddings else self.lm_head.weight
-        return F.linear(self.ln_f(x), output)
+        return F.linear(y, output)
 
     def _embedded(self, tokens: Tensor, start: int) -> Tensor:
         if tokens.dim() != 2:
@@ -202,10 +213,10 @@ class GPT(nn.Module):
         """What each head attends to, (N, heads, T, T) a block; rows are queries."""
         maps = []
         with fastnet.no_grad():
-            x = self._embedded(tokens, 0)
+            x, branch = self._embedded(tokens, 0), None
             for block in self.h:
-                maps.append(block.attn.probabilities(block.ln_1(x)))
-                x = block(x)
+                maps.append(block.attn.probabilities(block.normalised(block.ln_1, branch, x)[0]))
+                x, branch = block(x, branch)
         return maps
 
     def generate(

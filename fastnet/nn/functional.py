@@ -65,6 +65,8 @@ from fastnet.ops.margin_losses import (
 )
 from fastnet.ops.matmul import bilinear, linear, linear_activation
 from fastnet.ops.norm import (
+    add_layer_norm,
+    add_rms_norm,
     batch_norm,
     batch_norm_activation,
     group_norm,
@@ -124,6 +126,8 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "add_layer_norm",
+    "add_rms_norm",
     "affine_grid",
     "alpha_dropout",
     "attention",

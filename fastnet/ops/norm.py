@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
+from fastnet._dtypes import promote_types
+from fastnet._random import default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
+from fastnet.kernels.dropout import check_probability
+from fastnet.ops.arithmetic import cast
 from fastnet.ops.pointwise import check_floating
 
 
@@ -59,6 +64,46 @@ class RMSNorm(ArrayFunction):
             grad.reshape(rows.shape), rows, rstd, None if weight is None else weight.reshape(cols)
         )
         return dx.reshape(x.shape), of_weight.reshape(ctx.shape), None, None
+
+
+class AddNorm(ArrayFunction):
+    """The layer norm of residual + dropout(x) along the last dimensions, or its RMS norm, and the sum itself."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Any,
+        residual: Any,
+        weight: Any,
+        bias: Any,
+        shape: tuple[int, ...],
+        centred: bool,
+        eps: float,
+        drawn: dict[str, Any],
+    ) -> Any:
+        cols = math.prod(shape)
+        rows = (math.prod(x.shape[: x.ndim - len(shape)]), cols)
+        flat = [None if p is None else p.reshape(cols) for p in (weight, bias)]
+        y, total, mean, rstd = implementation(x).add_norm(
+            x.reshape(rows), residual.reshape(rows), *flat, centred=centred, eps=eps, **drawn
+        )
+        ctx.save(total, mean, rstd, weight)
+        ctx.shape, ctx.drawn = shape, drawn
+        return y.reshape(x.shape), total.reshape(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any, of_total: Any) -> Any:
+        total, mean, rstd, weight = ctx.saved
+        shape = total.shape if grad is None else grad.shape
+        if of_total is not None:
+            shape, of_total = of_total.shape, of_total.reshape(total.shape)
+        grad = namespace(total).zeros_like(total) if grad is None else grad.reshape(total.shape)
+        flat = None if weight is None else weight.reshape(total.shape[1])
+        of_x, of_residual, *of_parameters = implementation(total).add_norm_backward(
+            grad, total, mean, rstd, flat, of_total=of_total, **ctx.drawn
+        )
+        of_weight, of_bias = (g.reshape(ctx.shape) for g in of_parameters)
+        return of_x.reshape(shape), of_residual.reshape(shape), of_weight, of_bias, None, None, None, None
 
 
 class GroupNorm(ArrayFunction):
@@ -210,11 +255,83 @@ def rms_norm(
     Arguments as ``layer_norm``'s; eps None is the smallest number that added to 1 makes a difference in input's dtype.
     """
     shape = _check_shape("rms_norm", input, normalized_shape, {"weight": weight})
-    if eps is None:
-        import ml_dtypes
+    return RMSNorm.apply(input, weight, shape, float(_rms_epsilon(input) if eps is None else eps))
 
-        eps = float(ml_dtypes.finfo(input._data.dtype).eps)
-    return RMSNorm.apply(input, weight, shape, float(eps))
+
+def _rms_epsilon(input: Tensor) -> float:
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(input._data.dtype).eps)
+
+
+def _add_norm(
+    name: str,
+    input: Tensor,
+    residual: Tensor,
+    shape: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    dropout_p: float,
+    centred: bool,
+) -> tuple[Tensor, Tensor]:
+    check_floating(name, residual)
+    if residual.shape != input.shape:
+        raise ValueError(
+            f"{name}: residual has shape {list(residual.shape)}, expected input's shape {list(input.shape)}"
+        )
+    dtype = promote_types(input.dtype, residual.dtype)
+    input, residual = cast(input, dtype), cast(residual, dtype)
+    p = check_probability(name, dropout_p)
+    drawn: dict[str, Any] = {"dropout_p": p}
+    if p:
+        drawn["state"] = default_generator.state_array(namespace(input._data))
+        drawn["offset"] = default_generator.next_offset()
+    return AddNorm.apply(input, residual, weight, bias, shape, centred, float(eps), drawn)
+
+
+def add_layer_norm(
+    input: Tensor,
+    residual: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    dropout_p: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """``total = residual + dropout(input)`` and its ``layer_norm``, in one pass over memory, as are the gradients: the
+    seam between two parts of a transformer block whose norms come first.
+
+    Args:
+        input, residual: (..., *normalized_shape), promoted to one dtype.
+        normalized_shape, weight, bias, eps: as in ``layer_norm``.
+        dropout_p: the probability that an element of input is dropped; applied whenever it is not 0.
+
+    Returns:
+        The normalised total, and total.
+
+    >>> import fastnet
+    >>> add_layer_norm(fastnet.tensor([1.0, 2.0]), fastnet.tensor([1.0, -4.0]), (2,), eps=0.0)
+    (tensor([ 1., -1.]), tensor([ 2., -2.]))
+    """
+    shape = _check_shape("add_layer_norm", input, normalized_shape, {"weight": weight, "bias": bias})
+    return _add_norm("add_layer_norm", input, residual, shape, weight, bias, eps, dropout_p, True)
+
+
+def add_rms_norm(
+    input: Tensor,
+    residual: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+    *,
+    dropout_p: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """``add_layer_norm`` with an ``rms_norm`` in the place of the layer norm."""
+    shape = _check_shape("add_rms_norm", input, normalized_shape, {"weight": weight})
+    eps = _rms_epsilon(input) if eps is None else eps
+    return _add_norm("add_rms_norm", input, residual, shape, weight, None, eps, dropout_p, False)
 
 
 def group_norm(

@@ -13,6 +13,8 @@ from fastnet.reference.dropout import dropout, dropout_backward, dropout_mask
 from fastnet.reference.embedding import embedding, embedding_backward
 from fastnet.reference.matmul import matmul
 from fastnet.reference.norm import (
+    add_norm,
+    add_norm_backward,
     batch_norm,
     batch_norm_backward,
     batch_norm_inference,
@@ -41,6 +43,8 @@ from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_ba
 __all__ = [
     "adagrad_step",
     "adam_step",
+    "add_norm",
+    "add_norm_backward",
     "attention",
     "attention_backward",
     "attention_varlen",

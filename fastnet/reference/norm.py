@@ -15,6 +15,8 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet.kernels._arrays import check_array
+from fastnet.reference.dropout import dropout, dropout_backward
+from fastnet.reference.pointwise import rounded, wide
 
 ACTIVATIONS = ("none", "relu")
 
@@ -66,6 +68,16 @@ def check_statistics(name: str, x: Any, shape: tuple[int, ...], statistics: dict
         check_array(name, argument, s, dtypes=(accumulator(x).name,), like=x)
         if s.shape != shape:
             raise ValueError(f"{name}: {argument} has shape {tuple(s.shape)}, expected {shape}")
+
+
+def check_add_norm(name: str, x: Any, residual: Any, weight: Any, bias: Any, centred: Any, eps: float | None) -> None:
+    """What ``add_norm`` and its gradients take beside what a norm of (rows, cols) does."""
+    check_norm(name, x, 1, eps, {"weight": weight, "bias": bias}, ndim=2)
+    check_like(name, "residual", residual, x, optional=eps is None)
+    if not isinstance(centred, bool):
+        raise TypeError(f"{name}: centred is a {type(centred).__name__}, expected a bool")
+    if bias is not None and not centred:
+        raise ValueError(f"{name}: bias is given, expected None for an RMS norm (centred=False)")
 
 
 def check_activation(name: str, activation: str) -> None:
@@ -217,6 +229,58 @@ def _normalise_backward(grad: Any, x: Any, groups: int, mean: Any, rstd: Any, we
             of_weight.astype(dtype, copy=False),
             of_bias.astype(dtype, copy=False),
         )
+
+
+def add_norm(
+    x: Any,
+    residual: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    centred: bool = True,
+    eps: float = 1e-5,
+    dropout_p: float = 0.0,
+    state: Any = None,
+    offset: int = 0,
+    config: Any = None,
+) -> tuple[Any, Any, Any, Any]:
+    """``total = residual + dropout(x)``, rounded, and its layer or RMS norm; as ``fastnet.kernels.add_norm``."""
+    check_add_norm("add_norm", x, residual, weight, bias, centred, eps)
+    if dropout_p:
+        check_array("add_norm", "state", state, dtypes=("uint64",), ndim=1, like=x)
+        total = dropout(x, dropout_p, state, offset, residual=residual)
+    else:
+        total = rounded(wide(residual) + wide(x), x.dtype)
+    y, mean, rstd = _normalise(total, 1, weight, bias, eps, centred)
+    return y, total, None if mean is None else mean[:, 0], rstd[:, 0]
+
+
+def add_norm_backward(
+    grad: Any,
+    total: Any,
+    mean: Any,
+    rstd: Any,
+    weight: Any = None,
+    *,
+    of_total: Any = None,
+    dropout_p: float = 0.0,
+    state: Any = None,
+    offset: int = 0,
+    config: Any = None,
+) -> tuple[Any, Any, Any, Any]:
+    """Gradients of x, residual, weight and bias; as ``fastnet.kernels.add_norm_backward``."""
+    name = "add_norm_backward"
+    check_add_norm(name, total, None, weight, None, mean is not None, None)
+    check_like(name, "grad", grad, total)
+    check_like(name, "of_total", of_total, total, optional=True)
+    check_statistics(name, total, total.shape[:1], {"rstd": rstd} if mean is None else {"mean": mean, "rstd": rstd})
+    centre = None if mean is None else mean[:, None]
+    of_residual, of_weight, of_bias = _normalise_backward(wide(grad), wide(total), 1, centre, rstd[:, None], weight)
+    if of_total is not None:
+        of_residual = of_residual + wide(of_total)
+    of_x = dropout_backward(of_residual, dropout_p, state, offset) if dropout_p else of_residual
+    dtype = total.dtype if weight is None else weight.dtype
+    return *(rounded(a, total.dtype) for a in (of_x, of_residual)), *(rounded(a, dtype) for a in (of_weight, of_bias))
 
 
 # ---- batch ---------------------------------------------------------------------------------------------------------

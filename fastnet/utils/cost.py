@@ -98,6 +98,8 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     ),
     # As if the cache were full.
     "attention_with_kvcache": lambda result, q, k_cache, v_cache, *_, **__: _attention(q, k_cache, v_cache, 1, 1),
+    "add_norm": _per_element(11),
+    "add_norm_backward": _per_element(19),
     "batch_norm": _per_element(8),
     "batch_norm_inference": _per_element(4),
     "batch_norm_backward": _per_element(12),

@@ -294,6 +294,27 @@ def aligned_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (4, 64, 8, 8), dtype), mean, var, mean, var), {}
 
 
+def small_add_norm(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(5, 7), (3, 40), (2, 300), (1, 2304)]:
+        x, residual, grad = (normal(rng, shape, dtype) for _ in range(3))
+        weight, statistics = normal(rng, shape[1:], dtype), norm_statistics(rng, shape[:1], dtype)
+        drawn = {"dropout_p": 0.3, "state": state()}
+        if backward:
+            yield (grad, misaligned(x), *statistics, weight), {"of_total": residual, **drawn}
+            yield (grad, x, None, statistics[1], weight), {"of_total": residual, **drawn}
+        else:
+            yield (misaligned(x), residual, weight, weight), drawn
+            yield (x, residual, weight), {"centred": False, **drawn}
+
+
+def aligned_add_norm(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    x, residual, grad = (normal(rng, (64, 256), dtype) for _ in range(3))
+    weight, drawn = normal(rng, (256,), dtype), {"dropout_p": 0.1, "state": state()}
+    if backward:
+        return (grad, x, *norm_statistics(rng, (64,), dtype), weight), {"of_total": residual, **drawn}
+    return (x, residual, weight, weight), drawn
+
+
 # ---- rnn -----------------------------------------------------------------------------------------------------------
 
 STEPS = ("gru_cell", "gru_cell_backward", "lstm_cell", "lstm_cell_backward", "rnn_cell_backward")
@@ -746,6 +767,8 @@ def aligned_optimizer(name: str) -> Callable[[np.random.Generator, Any], Call]:
 
 SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     **{name: partial(small_step, name) for name in STEPS},
+    "add_norm": partial(small_add_norm, False),
+    "add_norm_backward": partial(small_add_norm, True),
     "attention": partial(small_attention, False),
     "attention_backward": partial(small_attention, True),
     "attention_varlen": partial(small_attention_varlen, False),
@@ -787,6 +810,8 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
 # By function and, behind a colon, variant.
 ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{name: partial(aligned_step, name) for name in STEPS},
+    "add_norm": partial(aligned_add_norm, False),
+    "add_norm_backward": partial(aligned_add_norm, True),
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
     **{
