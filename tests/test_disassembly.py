@@ -15,7 +15,11 @@ LIMIT_MB = 60
 # Of general kernels, where the same source has no spill for the other architectures: bytes for a thread in brackets.
 SPILT = {
     ("attention_dkv_kernel", "sm_120"),  # (48 to 72)
+    ("augment_kernel", "sm_80"),  # (32: a table of sinf and cosf, which a rotation takes once an image)
+    ("augment_kernel", "sm_90a"),
+    ("augment_kernel", "sm_120"),
     ("channel_moments_kernel", "sm_120"),  # (8, float64 alone)
+    ("matmul_sm90_combine_kernel", "sm_120"),  # where it never runs: the family is sm_90a's
 }
 
 

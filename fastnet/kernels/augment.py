@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.kernels._arrays import empty, stream_of
+from fastnet.kernels._arrays import empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.random import check_state
 from fastnet.kernels.reduction import loadable
@@ -66,8 +66,8 @@ def augment(
     images = loadable(channels_last(x))
     n, channels = x.shape[:2]
     affine = unit_scale(x) if scale_shift is None else loadable(scale_shift)
-    if not affine.flags.c_contiguous:
-        affine = affine.copy()
+    if scale_shift is None or not affine.flags.c_contiguous:
+        affine = packed(affine)
     out = empty(x, (n, *how.size, channels), np.float32)
     if config is None:
         config = ext.augment_config(n, how.size[0] * how.size[1] * channels)

@@ -156,6 +156,8 @@ def nan_to_num(
 def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of ``digamma``."""
     check_tensor("polygamma", input)
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"polygamma(): argument 'n' must be int, not {type(n).__name__}")
     if n < 0:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
     if n == 0:
@@ -169,8 +171,12 @@ def polygamma(n: int, input: Tensor) -> Tensor:
 
 
 def mvlgamma(input: Tensor, p: int) -> Tensor:
-    """The logarithm of the multivariate gamma function of dimension p."""
+    """The logarithm of the multivariate gamma function of dimension p, from 1 to 10,000."""
     check_tensor("mvlgamma", input)
+    if isinstance(p, bool) or not isinstance(p, (int, np.integer)):
+        raise TypeError(f"mvlgamma(): argument 'p' must be int, not {type(p).__name__}")
+    if not 1 <= p <= 10_000:  # it takes p evaluations of lgamma
+        raise ValueError(f"mvlgamma: p is {p}, expected 1 to 10000")
     out: Any = p * (p - 1) / 4 * math.log(math.pi)
     for j in range(p):
         out = lgamma(input - j / 2) + out
@@ -388,13 +394,21 @@ bitwise_left_shift = _integers("bitwise_left_shift", _shift(True), "``input << o
 bitwise_right_shift = _integers("bitwise_right_shift", _shift(False), "``input >> other``.", scalars=True)
 
 
+def _as_bool(input: Tensor, limit: Any) -> Tensor:
+    return limit if isinstance(limit, Tensor) else Tensor._wrap(namespace(input._data).asarray(bool(limit)))
+
+
 def clamp_min(input: Tensor, min: Any) -> Tensor:
     """Each element no smaller than ``min``."""
+    if input.dtype is _dtypes.bool_:
+        return arithmetic.maximum(input, _as_bool(input, min))
     return arithmetic.clamp(input, min=min)
 
 
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """Each element no greater than ``max``."""
+    if input.dtype is _dtypes.bool_:
+        return arithmetic.minimum(input, _as_bool(input, max))
     return arithmetic.clamp(input, max=max)
 
 
