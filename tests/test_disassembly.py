@@ -12,7 +12,7 @@ from benchmarks import disassembly
 
 LIMIT_MB = 60
 
-# Of general kernels, where the same source has no spill for the other architectures: bytes for a thread in brackets.
+# Bytes for a thread in brackets; the same source has no spill for the other architectures and dtypes.
 SPILT = {
     ("attention_dkv_kernel", "sm_120"),  # (48 to 72)
     ("augment_kernel", "sm_80"),  # (32: a table of sinf and cosf, which a rotation takes once an image)
@@ -20,6 +20,9 @@ SPILT = {
     ("augment_kernel", "sm_120"),
     ("channel_moments_kernel", "sm_120"),  # (8, float64 alone)
     ("matmul_sm90_combine_kernel", "sm_120"),  # where it never runs: the family is sm_90a's
+    ("rnn_sequence_backward_kernel", "sm_80"),  # (120 in float64, 16 in float32; the wide tile)
+    ("rnn_sequence_backward_kernel", "sm_90a"),  # (64, float64 alone)
+    ("rnn_sequence_kernel", "sm_80"),  # (8, float64 alone)
 }
 
 

@@ -284,4 +284,19 @@ void bar_arrive(int id, int threads) {
     barrier(id, threads, false);
 }
 
+// ---- a counter that blocks share --------------------------------------------------------------------------------
+// One OS thread runs all: what is left is to tell a race detector what orders what.
+
+void add_release(uint32_t* p, uint32_t value) {
+    check_aligned("red.release", p, 4);
+    sync_release(p);
+    *p += value;
+}
+uint32_t load_acquire(const uint32_t* p) {
+    check_aligned("ld.acquire", p, 4);
+    const uint32_t value = *p;
+    sync_acquire(p);
+    return value;
+}
+
 }  // namespace ptx

@@ -47,4 +47,7 @@ float ex2_approx_ftz(float x);
 void bar_sync(int id, int threads);
 void bar_arrive(int id, int threads);
 
+void add_release(uint32_t* p, uint32_t value);
+uint32_t load_acquire(const uint32_t* p);
+
 }  // namespace ptx

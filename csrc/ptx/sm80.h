@@ -141,6 +141,19 @@ FASTNET_PTX float ex2_approx_ftz(float x) {
 FASTNET_PTX void bar_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" :: "r"(id), "r"(threads) : "memory"); }
 FASTNET_PTX void bar_arrive(int id, int threads) { asm volatile("bar.arrive %0, %1;" :: "r"(id), "r"(threads) : "memory"); }
 
+// ---- a counter that blocks share --------------------------------------------------------------------------------
+// At the scope of the device. add_release: what this thread has written, or has seen of others' writes, comes before the
+// sum; a thread whose load_acquire sees that sum sees all of it. Barriers of the block carry both to its other threads.
+
+FASTNET_PTX void add_release(uint32_t* p, uint32_t value) {
+    asm volatile("red.release.gpu.add.u32 [%0], %1;" :: "l"(p), "r"(value) : "memory");
+}
+FASTNET_PTX uint32_t load_acquire(const uint32_t* p) {
+    uint32_t value;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(p) : "memory");
+    return value;
+}
+
 }  // namespace ptx
 
 #undef FASTNET_PTX

@@ -1,8 +1,8 @@
 // Recurrent steps, element by element: a thread has one element of the state and its gates, which lie `hidden` apart.
 // Neighbouring threads take neighbouring elements of every array.
-#include "../device/activation.cuh"
 #include "../device/convert.cuh"
 #include "rnn.h"
+#include "rnn_cell.cuh"
 
 namespace {
 
@@ -16,15 +16,6 @@ __device__ __forceinline__ void elements(const RnnShape& shape, int count, F f) 
     }
 }
 
-template <class T, class A>
-__device__ __forceinline__ A sigmoid_of(T x) {
-    return activate(Activation::sigmoid, convert<A>(x), A(0));
-}
-template <class T, class A>
-__device__ __forceinline__ A tanh_of(T x) {
-    return activate(Activation::tanh, convert<A>(x), A(0));
-}
-
 template <class T>
 __global__ void __launch_bounds__(kRnnThreads) lstm_cell_kernel(const __grid_constant__ LstmCell a) {
     using A = accumulator_t<T>;
@@ -32,13 +23,12 @@ __global__ void __launch_bounds__(kRnnThreads) lstm_cell_kernel(const __grid_con
     const T* const gates = static_cast<const T*>(a.gates);
     T* const activated = static_cast<T*>(a.activated);
     elements(a.shape, 4, [&](int64_t i, int64_t gate) {
-        const A in = sigmoid_of<T, A>(gates[gate]), forget = sigmoid_of<T, A>(gates[gate + hidden]);
-        const A cell = tanh_of<T, A>(gates[gate + 2 * hidden]), out = sigmoid_of<T, A>(gates[gate + 3 * hidden]);
-        const A c = forget * static_cast<const A*>(a.c_before)[i] + in * cell;
-        static_cast<A*>(a.c)[i] = c;
-        static_cast<T*>(a.h)[i] = convert<T>(out * tanh_of<A, A>(c));
-        activated[gate] = convert<T>(in), activated[gate + hidden] = convert<T>(forget);
-        activated[gate + 2 * hidden] = convert<T>(cell), activated[gate + 3 * hidden] = convert<T>(out);
+        const auto at = [&](int g) { return convert<A>(gates[gate + g * hidden]); };
+        const LstmElement<A> e = lstm_element(at(0), at(1), at(2), at(3), static_cast<const A*>(a.c_before)[i]);
+        static_cast<A*>(a.c)[i] = e.c;
+        static_cast<T*>(a.h)[i] = convert<T>(e.h);
+        activated[gate] = convert<T>(e.in), activated[gate + hidden] = convert<T>(e.forget);
+        activated[gate + 2 * hidden] = convert<T>(e.cell), activated[gate + 3 * hidden] = convert<T>(e.out);
     });
 }
 
@@ -49,16 +39,14 @@ __global__ void __launch_bounds__(kRnnThreads) lstm_cell_backward_kernel(const _
     const T* const activated = static_cast<const T*>(a.activated);
     T* const of_gates = static_cast<T*>(a.of_gates);
     elements(a.shape, 4, [&](int64_t i, int64_t gate) {
-        const A in = convert<A>(activated[gate]), forget = convert<A>(activated[gate + hidden]);
-        const A cell = convert<A>(activated[gate + 2 * hidden]), out = convert<A>(activated[gate + 3 * hidden]);
-        const A of_h = convert<A>(static_cast<const T*>(a.of_h)[i]),
-                squashed = tanh_of<A, A>(static_cast<const A*>(a.c)[i]);
-        const A of_c = static_cast<const A*>(a.of_c)[i] + of_h * out * (1 - squashed * squashed);
-        static_cast<A*>(a.of_c_before)[i] = of_c * forget;
-        of_gates[gate] = convert<T>(of_c * cell * in * (1 - in));
-        of_gates[gate + hidden] = convert<T>(of_c * static_cast<const A*>(a.c_before)[i] * forget * (1 - forget));
-        of_gates[gate + 2 * hidden] = convert<T>(of_c * in * (1 - cell * cell));
-        of_gates[gate + 3 * hidden] = convert<T>(of_h * squashed * out * (1 - out));
+        const auto at = [&](int g) { return convert<A>(activated[gate + g * hidden]); };
+        const LstmElement<A> e{at(0), at(1), at(2), at(3), static_cast<const A*>(a.c)[i], A(0)};
+        const LstmGradient<A> d =
+            lstm_gradient(e, static_cast<const A*>(a.c_before)[i], convert<A>(static_cast<const T*>(a.of_h)[i]),
+                          static_cast<const A*>(a.of_c)[i]);
+        static_cast<A*>(a.of_c_before)[i] = d.c_before;
+        of_gates[gate] = convert<T>(d.in), of_gates[gate + hidden] = convert<T>(d.forget);
+        of_gates[gate + 2 * hidden] = convert<T>(d.cell), of_gates[gate + 3 * hidden] = convert<T>(d.out);
     });
 }
 
@@ -70,14 +58,13 @@ __global__ void __launch_bounds__(kRnnThreads) gru_cell_kernel(const __grid_cons
     T* const saved = static_cast<T*>(a.saved);
     elements(a.shape, 3, [&](int64_t i, int64_t gate) {
         const auto sum = [&](int64_t at) { return convert<A>(x[at]) + convert<A>(h[at]); };
-        const A reset = sigmoid_of<A, A>(sum(gate)), update = sigmoid_of<A, A>(sum(gate + hidden));
         const T of_state = h[gate + 2 * hidden];
-        const A fresh = tanh_of<A, A>(convert<A>(x[gate + 2 * hidden]) + reset * convert<A>(of_state));
-        const A before = convert<A>(static_cast<const T*>(a.h_before)[i]);
-        static_cast<T*>(a.h)[i] = convert<T>((1 - update) * fresh + update * before);
+        const GruElement<A> e = gru_element(sum(gate), sum(gate + hidden), convert<A>(x[gate + 2 * hidden]),
+                                            convert<A>(of_state), convert<A>(static_cast<const T*>(a.h_before)[i]));
+        static_cast<T*>(a.h)[i] = convert<T>(e.h);
         const int64_t four = gate + gate / (3 * hidden) * hidden;
-        saved[four] = convert<T>(reset), saved[four + hidden] = convert<T>(update);
-        saved[four + 2 * hidden] = convert<T>(fresh), saved[four + 3 * hidden] = of_state;
+        saved[four] = convert<T>(e.reset), saved[four + hidden] = convert<T>(e.update);
+        saved[four + 2 * hidden] = convert<T>(e.fresh), saved[four + 3 * hidden] = of_state;
     });
 }
 
@@ -89,18 +76,15 @@ __global__ void __launch_bounds__(kRnnThreads) gru_cell_backward_kernel(const __
     T *const of_x = static_cast<T*>(a.of_gates_x), *const of_h = static_cast<T*>(a.of_gates_h);
     elements(a.shape, 3, [&](int64_t i, int64_t gate) {
         const int64_t four = gate + gate / (3 * hidden) * hidden;
-        const A reset = convert<A>(saved[four]), update = convert<A>(saved[four + hidden]);
-        const A fresh = convert<A>(saved[four + 2 * hidden]), of_state = convert<A>(saved[four + 3 * hidden]);
-        const A g = convert<A>(static_cast<const T*>(a.of_h)[i]),
-                before = convert<A>(static_cast<const T*>(a.h_before)[i]);
-        const A of_fresh = g * (1 - update) * (1 - fresh * fresh);
-        const A of_reset = of_fresh * of_state * reset * (1 - reset),
-                of_update = g * (before - fresh) * update * (1 - update);
-        of_x[gate] = of_h[gate] = convert<T>(of_reset);
-        of_x[gate + hidden] = of_h[gate + hidden] = convert<T>(of_update);
-        of_x[gate + 2 * hidden] = convert<T>(of_fresh);
-        of_h[gate + 2 * hidden] = convert<T>(of_fresh * reset);
-        static_cast<T*>(a.of_h_before)[i] = convert<T>(g * update);
+        const auto at = [&](int g) { return convert<A>(saved[four + g * hidden]); };
+        const GruGradient<A> d = gru_gradient(GruElement<A>{at(0), at(1), at(2), at(3), A(0)},
+                                              convert<A>(static_cast<const T*>(a.h_before)[i]),
+                                              convert<A>(static_cast<const T*>(a.of_h)[i]));
+        of_x[gate] = of_h[gate] = convert<T>(d.reset);
+        of_x[gate + hidden] = of_h[gate + hidden] = convert<T>(d.update);
+        of_x[gate + 2 * hidden] = convert<T>(d.fresh);
+        of_h[gate + 2 * hidden] = convert<T>(d.of_state);
+        static_cast<T*>(a.of_h_before)[i] = convert<T>(d.before);
     });
 }
 
@@ -109,7 +93,7 @@ __global__ void __launch_bounds__(kRnnThreads) rnn_cell_backward_kernel(const __
     using A = accumulator_t<T>;
     elements(a.shape, 1, [&](int64_t i, int64_t) {
         const A g = convert<A>(static_cast<const T*>(a.of_h)[i]), h = convert<A>(static_cast<const T*>(a.h)[i]);
-        static_cast<T*>(a.of_gates)[i] = convert<T>(a.relu ? (h > 0 ? g : A(0)) : g * (1 - h * h));
+        static_cast<T*>(a.of_gates)[i] = convert<T>(rnn_gradient(a.relu, h, g));
     });
 }
 

@@ -39,6 +39,14 @@ from fastnet.kernels.rnn import (
     lstm_cell_backward,
     rnn_cell_backward,
 )
+from fastnet.kernels.rnn_sequence import (
+    gru_sequence,
+    gru_sequence_backward,
+    lstm_sequence,
+    lstm_sequence_backward,
+    rnn_sequence,
+    rnn_sequence_backward,
+)
 from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
@@ -75,12 +83,16 @@ __all__ = [
     "group_norm_backward",
     "gru_cell",
     "gru_cell_backward",
+    "gru_sequence",
+    "gru_sequence_backward",
     "layer_norm",
     "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "lstm_cell",
     "lstm_cell_backward",
+    "lstm_sequence",
+    "lstm_sequence_backward",
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
@@ -91,6 +103,8 @@ __all__ = [
     "rms_norm_backward",
     "rmsprop_step",
     "rnn_cell_backward",
+    "rnn_sequence",
+    "rnn_sequence_backward",
     "scale_gradients",
     "sgd_step",
     "softmax",

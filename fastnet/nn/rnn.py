@@ -16,7 +16,7 @@ from fastnet.nn.utils.rnn import PackedSequence
 from fastnet.ops.creation import empty, zeros
 from fastnet.ops.indexing import index_select
 from fastnet.ops.pointwise import relu, tanh
-from fastnet.ops.rnn import GruCell, GruSequence, LstmCell, LstmSequence, RnnSequence
+from fastnet.ops.rnn import GruCell, GruSequence, LstmCell, LstmSequence, ProjectedLstmSequence, RnnSequence
 from fastnet.ops.shape import cat, stack
 
 
@@ -113,9 +113,18 @@ class RNNBase(Module):
     def flatten_parameters(self) -> None:
         """For compatibility: parameters need not lie side by side."""
 
-    def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
-        """The rows of all steps and the last states of one layer in one direction."""
+    def _layer(self, x: Tensor, states: tuple[Tensor, ...], layer: int, sizes: list[int]) -> tuple[Tensor, ...]:
+        """The rows of all steps and the last states of a layer in all directions; states (directions, batch, size)."""
         raise NotImplementedError
+
+    def _recurrences(self, x: Tensor, layer: int) -> list[Any]:
+        """Products with the input, recurrent weight and bias of one direction after the other."""
+        get = self._parameter
+        result: list[Any] = []
+        for suffix in self._suffixes(layer):
+            products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
+            result += [products, get("weight_hh", suffix), get("bias_hh", suffix)]
+        return result
 
     def _start(self, batch: int, like: Tensor) -> tuple[Tensor, ...]:
         """Initial states of zeros."""
@@ -164,54 +173,52 @@ class RNNBase(Module):
             input: (T, N, input_size), (N, T, input_size) with ``batch_first``, (T, input_size), or a PackedSequence.
             hx: initial state (layers * directions, N, size), or a tuple of them; None for zeros.
         """
-        packed = isinstance(input, PackedSequence)
-        if packed:
-            data, sizes_of, sorted_indices, unsorted_indices = input
-            sizes = sizes_of.tolist()
-            batch, batched = sizes[0], True
+        if isinstance(input, PackedSequence):
+            data, batch_sizes, sorted_indices, unsorted_indices = input
             self._check_input(data)
-        else:
-            if input.dim() not in (2, 3):
-                raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-            self._check_input(input)
-            batched = input.dim() == 3
-            x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
-            if self.batch_first:
-                x = x.transpose(0, 1)
-            steps, batch = x.shape[:2]
-            if steps == 0:
-                raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-            data, sizes = x.reshape(steps * batch, self.input_size), [batch] * steps
-            sorted_indices = unsorted_indices = None
-        states = self._start(batch, data) if hx is None else self._checked_states(hx, batch, batched)
-        if _autocast.active:
-            data, *states = (_autocast.lowered(x) for x in (data, *states))
-        if hx is not None and sorted_indices is not None:
-            states = tuple(index_select(s, 1, sorted_indices) for s in states)
-
-        last: list[tuple[Tensor, ...]] = []
-        for layer in range(self.num_layers):
-            directions = []
-            for d, suffix in enumerate(self._suffixes(layer)):
-                place = layer * self._directions + d
-                out, *ends = self._direction(data, tuple(s[place] for s in states), suffix, sizes)
-                directions.append(out)
-                last.append(tuple(ends))
-            data = directions[0] if len(directions) == 1 else cat(directions, -1)
-            if self.dropout and self.training and layer < self.num_layers - 1:
-                data = F.dropout(data, self.dropout)
-        finals = [stack(list(s), 0) for s in zip(*last, strict=True)]
-        if unsorted_indices is not None:
-            finals = [index_select(s, 1, unsorted_indices) for s in finals]
-        if not batched:
-            finals = [s.squeeze(1) for s in finals]
-        result: Any = finals[0] if len(finals) == 1 else tuple(finals)
-        if packed:
-            return PackedSequence(data, sizes_of, sorted_indices, unsorted_indices), result
+            sizes = batch_sizes.tolist()
+            states = None if hx is None else self._checked_states(hx, sizes[0], True)
+            if states is not None and sorted_indices is not None:
+                states = tuple(index_select(s, 1, sorted_indices) for s in states)
+            data, finals = self._layers(data, states, sizes)
+            if unsorted_indices is not None:
+                finals = [index_select(s, 1, unsorted_indices) for s in finals]
+            packed = PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
+            return packed, finals[0] if len(finals) == 1 else tuple(finals)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        self._check_input(input)
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
+        if self.batch_first:
+            x = x.transpose(0, 1)
+        steps, batch = x.shape[:2]
+        if steps == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        states = None if hx is None else self._checked_states(hx, batch, batched)
+        data, finals = self._layers(x.reshape(steps * batch, self.input_size), states, [batch] * steps)
         out = data.reshape(steps, batch, data.shape[-1])
         if self.batch_first:
             out = out.transpose(0, 1)
-        return (out if batched else out.squeeze(0 if self.batch_first else 1)), result
+        if not batched:
+            out, finals = out.squeeze(0 if self.batch_first else 1), [s.squeeze(1) for s in finals]
+        return out, finals[0] if len(finals) == 1 else tuple(finals)
+
+    def _layers(self, data: Tensor, states: tuple[Tensor, ...] | None, sizes: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """The last layer's rows of all steps, and every layer's last states, one after another."""
+        if states is None:
+            states = self._start(sizes[0], data)
+        if _autocast.active:
+            data, *lowered = (_autocast.lowered(x) for x in (data, *states))
+            states = tuple(lowered)
+        last: list[list[Tensor]] = []
+        for layer in range(self.num_layers):
+            place = slice(layer * self._directions, (layer + 1) * self._directions)
+            data, *ends = self._layer(data, tuple(s[place] for s in states), layer, sizes)
+            last.append(ends)
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                data = F.dropout(data, self.dropout)
+        return data, last[0] if len(last) == 1 else [cat(list(s), 0) for s in zip(*last, strict=True)]
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
@@ -260,18 +267,8 @@ class RNN(RNNBase):
         super().__init__(f"RNN_{nonlinearity.upper()}", *args, **kwargs)
         self.nonlinearity = nonlinearity
 
-    def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
-        get = self._parameter
-        products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
-        return RnnSequence.apply(
-            products,
-            state[0],
-            get("weight_hh", suffix),
-            get("bias_hh", suffix),
-            sizes,
-            suffix.endswith("reverse"),
-            self.nonlinearity,
-        )
+    def _layer(self, x: Tensor, states: tuple[Tensor, ...], layer: int, sizes: list[int]) -> tuple[Tensor, ...]:
+        return RnnSequence.apply(states[0], sizes, self.nonlinearity, *self._recurrences(x, layer))
 
 
 class LSTM(RNNBase):
@@ -298,18 +295,18 @@ class LSTM(RNNBase):
     def _state_sizes(self) -> tuple[tuple[str, int], ...]:
         return (("hidden[0]", self._width), ("hidden[1]", self.hidden_size))
 
-    def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
-        get = self._parameter
-        products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
-        return LstmSequence.apply(
-            products,
-            *state,
-            get("weight_hh", suffix),
-            get("bias_hh", suffix),
-            get("weight_hr", suffix),
-            sizes,
-            suffix.endswith("reverse"),
-        )
+    def _layer(self, x: Tensor, states: tuple[Tensor, ...], layer: int, sizes: list[int]) -> tuple[Tensor, ...]:
+        recurrences = self._recurrences(x, layer)
+        if not self.proj_size:
+            return LstmSequence.apply(*states, sizes, *recurrences)
+        directions = []
+        for d, suffix in enumerate(self._suffixes(layer)):
+            products, weight, bias = recurrences[3 * d : 3 * d + 3]
+            projection = self._parameter("weight_hr", suffix)
+            state = (s[d] for s in states)
+            directions.append(ProjectedLstmSequence.apply(products, *state, weight, bias, projection, sizes, d == 1))
+        outs, *ends = zip(*directions, strict=True)
+        return cat(list(outs), -1), *(stack(list(s), 0) for s in ends)
 
 
 class GRU(RNNBase):
@@ -326,17 +323,8 @@ class GRU(RNNBase):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__("GRU", *args, **kwargs)
 
-    def _direction(self, x: Tensor, state: tuple[Tensor, ...], suffix: str, sizes: list[int]) -> tuple[Tensor, ...]:
-        get = self._parameter
-        products = F.linear(x, get("weight_ih", suffix), get("bias_ih", suffix))
-        return GruSequence.apply(
-            products,
-            state[0],
-            get("weight_hh", suffix),
-            get("bias_hh", suffix),
-            sizes,
-            suffix.endswith("reverse"),
-        )
+    def _layer(self, x: Tensor, states: tuple[Tensor, ...], layer: int, sizes: list[int]) -> tuple[Tensor, ...]:
+        return GruSequence.apply(states[0], sizes, *self._recurrences(x, layer))
 
 
 class RNNCellBase(Module):

@@ -66,6 +66,10 @@ def _pool(result: Any, x: Any, /, *_: Any, **__: Any) -> int:
     return max((result[0] if isinstance(result, tuple) else result).size, x.size)
 
 
+def _sequence(states: Any, weight: Any, formulas: int) -> int:
+    return 2 * states.shape[0] * sum(w.size for w in weight) + formulas * states.size
+
+
 # Operations of each function, exponentials and the like as one. Matrix products decide; the others are for
 # completeness.
 OPERATIONS: dict[str, Callable[..., int]] = {
@@ -111,6 +115,13 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "gru_cell_backward": lambda result, of_h, *_, **__: 20 * of_h.size,
     "lstm_cell": lambda result, gates, c, **_: 16 * c.size,
     "lstm_cell_backward": lambda result, of_h, *_, **__: 24 * of_h.size,
+    # A step's products with the weights, and its formulas for each state.
+    "gru_sequence": lambda result, x, h0, weight, *_, **__: _sequence(result[0], weight, 16),
+    "gru_sequence_backward": lambda result, of_out, *rest, **__: _sequence(of_out, rest[4], 20),
+    "lstm_sequence": lambda result, x, h0, c0, weight, *_, **__: _sequence(result[0], weight, 16),
+    "lstm_sequence_backward": lambda result, of_out, *rest, **__: _sequence(of_out, rest[5], 24),
+    "rnn_sequence": lambda result, x, h0, weight, *_, **__: _sequence(result[0], weight, 3),
+    "rnn_sequence_backward": lambda result, of_out, *rest, **__: _sequence(of_out, rest[2], 3),
     "rnn_cell_backward": lambda result, of_h, *_, **__: 3 * of_h.size,
     "rms_norm": _per_element(5),
     "rms_norm_backward": _per_element(14),

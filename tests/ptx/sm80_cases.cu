@@ -269,4 +269,37 @@ void named_barrier() {
 }
 const Test named_barrier_test("named_barrier", named_barrier);
 
+// ---- a counter that blocks share ------------------------------------------------------------------------------------
+
+// Each of the grid's blocks writes its 32 values and adds to the counter; when all have, it reads the next block's. Rounds
+// write to rows of their own.
+__global__ void counter_kernel(uint32_t* arrived, int* values, int* out, int rounds) {
+    const int blocks = int(gridDim.x), block = int(blockIdx.x), t = int(threadIdx.x);
+    for (int round = 0; round < rounds; ++round) {
+        values[(round * blocks + block) * 32 + t] = 1000 * round + 32 * block + t;
+        __syncthreads();
+        if (t == 0) {
+            ptx::add_release(arrived, 2);
+            while (ptx::load_acquire(arrived) < uint32_t(2 * blocks * (round + 1))) gpu::yield();
+        }
+        __syncthreads();
+        out[(round * blocks + block) * 32 + t] = values[(round * blocks + (block + 1) % blocks) * 32 + 31 - t];
+    }
+}
+
+void counter() {
+    const int blocks = 4, rounds = 3;
+    std::vector<int> want;
+    for (int round = 0; round < rounds; ++round)
+        for (int block = 0; block < blocks; ++block)
+            for (int t = 0; t < 32; ++t) want.push_back(1000 * round + 32 * ((block + 1) % blocks) + 31 - t);
+    Array<uint32_t> arrived(std::vector<uint32_t>(1));
+    Array<int> values(std::vector<int>(want.size(), -1)), out(std::vector<int>(want.size()));
+    gpu::launch_resident<counter_kernel>(dim3(blocks), dim3(32), 0, kNoStream, arrived.data(), values.data(), out.data(),
+                                         rounds);
+    expect_equal(out.read(), want, "value");
+    expect_equal(arrived.read(), {uint32_t(2 * blocks * rounds)}, "counter");
+}
+const Test counter_test("add_release_load_acquire", counter);
+
 }  // namespace

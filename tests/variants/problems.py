@@ -346,6 +346,58 @@ def aligned_step(name: str, rng: np.random.Generator, dtype: Any) -> Call:
     return step_inputs(name, rng, dtype, 32, 128), {}
 
 
+SEQUENCES = {"rnn_sequence": 1, "lstm_sequence": 4, "gru_sequence": 3}  # and their gates
+
+
+def sequence_inputs(
+    name: str, rng: np.random.Generator, dtype: Any, sizes: list[int], hidden: int, directions: int, bias: bool = True
+) -> tuple:
+    """What a recurrent sequence, or its gradient, takes, in order."""
+    sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+    gates, total, backward = SEQUENCES[name.removesuffix("_backward")], sum(sizes), name.endswith("_backward")
+
+    def each(*shape: int, kind: Any = dtype) -> list[np.ndarray]:
+        return [normal(rng, shape, kind) for _ in range(directions)]
+
+    def state(kind: Any = dtype) -> np.ndarray:
+        return normal(rng, (directions, sizes[0], hidden), kind)
+
+    x, weight, out = (
+        each(total, gates * hidden),
+        each(gates * hidden, hidden),
+        normal(rng, (total, directions * hidden), dtype),
+    )
+    if not backward:
+        cell = (state(sums),) if gates == 4 else ()
+        return x, state(), *cell, weight, each(gates * hidden) if bias else None, sizes
+    if gates == 4:
+        saved = each(total, 4 * hidden), each(total, hidden, kind=sums), state(sums)
+        return out, state(), state(sums), *saved, weight, sizes
+    saved = (each(total, 4 * hidden), out, state()) if gates == 3 else (out,)
+    return out, state(), *saved, weight, sizes
+
+
+def small_sequence(name: str, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    """One block, blocks that divide the batch, blocks that wait for one another; weights kept and streamed."""
+    config = extension_for(np.empty(0)).RnnSequenceConfig
+    for sizes, hidden, directions, how in [
+        ([1], 1, 1, None),
+        ([3, 2, 2, 1], 7, 2, None),
+        ([18, 17, 2], 9, 1, (True, 32, 1, 2)),
+        ([2, 2, 1], 17, 1, (True, 8, 2, 1)),
+        ([3, 3, 3], 40, 2, (False, 8, 2, 1)),
+        ([17, 17], 70, 1, (False, 32, 2, 2)),
+    ]:
+        inputs = sequence_inputs(name, rng, dtype, sizes, hidden, directions, bias=directions == 1)
+        inputs = tuple(misaligned(x) if isinstance(x, np.ndarray) else x for x in inputs)
+        yield inputs, {} if how is None else {"config": config(*how)}
+
+
+def aligned_sequence(name: str, how: tuple | None, rng: np.random.Generator, dtype: Any) -> Call:
+    inputs = sequence_inputs(name, rng, dtype, [32, 32, 16], 64, 1)
+    return inputs, {} if how is None else {"config": extension_for(np.empty(0)).RnnSequenceConfig(*how)}
+
+
 # ---- pointwise, dropout, random ------------------------------------------------------------------------------------
 
 
@@ -769,6 +821,7 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     **{name: partial(small_step, name) for name in STEPS},
     "add_norm": partial(small_add_norm, False),
     "add_norm_backward": partial(small_add_norm, True),
+    **{name + end: partial(small_sequence, name + end) for name in SEQUENCES for end in ("", "_backward")},
     "attention": partial(small_attention, False),
     "attention_backward": partial(small_attention, True),
     "attention_varlen": partial(small_attention_varlen, False),
@@ -812,6 +865,11 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{name: partial(aligned_step, name) for name in STEPS},
     "add_norm": partial(aligned_add_norm, False),
     "add_norm_backward": partial(aligned_add_norm, True),
+    **{name + end: partial(aligned_sequence, name + end, None) for name in SEQUENCES for end in ("", "_backward")},
+    **{
+        f"lstm_sequence{end}: streamed": partial(aligned_sequence, "lstm_sequence" + end, (False, 32, 2, 2))
+        for end in ("", "_backward")
+    },
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
     **{
