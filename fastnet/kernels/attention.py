@@ -118,7 +118,7 @@ def attention(
     """
     name = "attention"
     scale = check_attention(name, q, k, v, mask, causal, scale, dropout_p, state)
-    features = check_features(name, q, *q.shape[:2], window_size, softcap, alibi_slopes)
+    features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     ext = extension_for(q)
     draw = _draw(name, ext, dropout_p, state, offset)
     out = empty(q, (*q.shape[:3], v.shape[3]))
@@ -178,7 +178,7 @@ def attention_backward(
     """
     name = "attention_backward"
     scale = check_attention(name, q, k, v, mask, causal, scale, dropout_p, state)
-    features = check_features(name, q, *q.shape[:2], window_size, softcap, alibi_slopes)
+    features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     check_backward(name, grad, q, v, out, lse)
     check_mask_gradient(name, mask, mask_gradient)
     ext = extension_for(q)
@@ -263,10 +263,10 @@ def attention_varlen(
     """
     name = "attention_varlen"
     longest = check_packed(name, q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
-    operands = [as_heads(x) for x in (q, k, v)]
+    operands = as_heads(q), as_heads(k), as_heads(v)
     scale = check_attention(name, *operands, None, causal, scale, dropout_p, state)
     batch, heads = cu_seqlens_q.size - 1, q.shape[1]
-    features = check_features(name, q, batch, heads, window_size, softcap, alibi_slopes)
+    features = check_features(name, q, (batch, heads), window_size, softcap, alibi_slopes)
     ext = extension_for(q)
     draw = _draw(name, ext, dropout_p, state, offset)
     out = _zeros(q, (len(q), heads, v.shape[2]))
@@ -327,11 +327,11 @@ def attention_varlen_backward(
     """
     name = "attention_varlen_backward"
     longest = check_packed(name, q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
-    operands = [as_heads(x) for x in (q, k, v)]
+    operands = as_heads(q), as_heads(k), as_heads(v)
     scale = check_attention(name, *operands, None, causal, scale, dropout_p, state)
     check_packed_backward(name, grad, q, v, out, lse)
     batch, heads = cu_seqlens_q.size - 1, q.shape[1]
-    features = check_features(name, q, batch, heads, window_size, softcap, alibi_slopes)
+    features = check_features(name, q, (batch, heads), window_size, softcap, alibi_slopes)
     ext = extension_for(q)
     draw = _draw(name, ext, dropout_p, state, offset)
     dq, dk, dv = (_zeros(x, x.shape) for x in (q, k, v))
@@ -421,7 +421,7 @@ def attention_with_kvcache(
     name = "attention_with_kvcache"
     scale = check_attention(name, q, k_cache, v_cache, None, causal, scale, 0.0, None)
     check_cache(name, q, k_cache, v_cache, cache_seqlens, k, v)
-    features = check_features(name, q, *q.shape[:2], window_size, softcap, alibi_slopes)
+    features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     ext = extension_for(q)
     batch, heads, queries, _ = q.shape
     sums, dv = accumulator(q), v_cache.shape[3]

@@ -6,30 +6,11 @@ from collections.abc import Sequence
 
 from fastnet import nn
 from fastnet._tensor import Tensor
-from fastnet.nn import functional as F
 
 
 def _convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Conv2d:
     """Without bias, as batch norm follows; padded so that stride 1 keeps the size."""
     return nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
-
-
-def _normalised(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """relu(norm(x) + residual) in the passes over memory of norm alone."""
-    if norm.training and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    return F.batch_norm_activation(
-        x,
-        norm.running_mean,
-        norm.running_var,
-        norm.weight,
-        norm.bias,
-        norm.training,
-        norm.momentum,
-        norm.eps,
-        activation="relu",
-        residual=residual,
-    )
 
 
 class BasicBlock(nn.Module):
@@ -55,8 +36,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = _normalised(self.bn1, self.conv1(x))
-        return _normalised(self.bn2, self.conv2(out), shortcut)
+        out = self.bn1.fused(self.conv1(x), "relu")
+        return self.bn2.fused(self.conv2(out), "relu", shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -81,9 +62,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = _normalised(self.bn1, self.conv1(x))
-        out = _normalised(self.bn2, self.conv2(out))
-        return _normalised(self.bn3, self.conv3(out), shortcut)
+        out = self.bn1.fused(self.conv1(x), "relu")
+        out = self.bn2.fused(self.conv2(out), "relu")
+        return self.bn3.fused(self.conv3(out), "relu", shortcut)
 
 
 class ResNet(nn.Module):
@@ -145,7 +126,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(_normalised(self.bn1, self.conv1(x)))
+        x = self.maxpool(self.bn1.fused(self.conv1(x), "relu"))
         for name in self._stages:
             x = getattr(self, name)(x)
         return self.fc(self.avgpool(x).flatten(1))

@@ -74,6 +74,10 @@ class _RunningNorm(Module):
 
 class _BatchNorm(_RunningNorm):
     def forward(self, input: Tensor) -> Tensor:
+        return self.fused(input)
+
+    def fused(self, input: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
+        """``activation(forward(input) + residual)`` in the passes over memory of ``forward`` alone."""
         self._check_input_dim(input)
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
@@ -82,7 +86,7 @@ class _BatchNorm(_RunningNorm):
                 momentum = 1.0 / float(self.num_batches_tracked)
         use_batch = self.training or (self.running_mean is None and self.running_var is None)
         keep = not self.training or self.track_running_stats
-        return F.batch_norm(
+        return F.batch_norm_activation(
             input,
             self.running_mean if keep else None,
             self.running_var if keep else None,
@@ -91,6 +95,8 @@ class _BatchNorm(_RunningNorm):
             use_batch,
             momentum,
             self.eps,
+            activation=activation,
+            residual=residual,
         )
 
 

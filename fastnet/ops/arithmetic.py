@@ -635,7 +635,7 @@ class ClampBetween(ArrayFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        x, low, high = ctx.saved
+        x, low, high = sources = ctx.saved
         under = x < low if low is not None else None
         over = x > high if high is not None else None
         if low is not None and high is not None:
@@ -648,7 +648,7 @@ class ClampBetween(ArrayFunction):
         need = ctx.needs_input_grad
         return tuple(
             unbroadcast(grad * chosen, source.shape) if wanted else None
-            for wanted, chosen, source in zip(need, (kept, under, over), (x, low, high), strict=True)
+            for wanted, chosen, source in zip(need, (kept, under, over), sources, strict=True)
         )
 
 

@@ -276,6 +276,7 @@ def attention_with_kvcache(
     for argument, x in given.items():
         if x is not None or argument in ("query", "k_cache", "v_cache"):
             check_tensor(name, x, argument)
+            assert x is not None
             if is_grad_enabled() and x.requires_grad:
                 raise RuntimeError(f"{name}: {argument} requires a gradient, which a step of decoding does not have")
     check_floating(name, query)

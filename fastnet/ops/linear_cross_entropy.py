@@ -150,7 +150,7 @@ def linear_cross_entropy(
     single = input.dim() == 1
     rows = input.reshape(1, -1) if single else input
     if chunk_rows is None:
-        chunk_rows = rows_at_once(*rows.shape, classes)
+        chunk_rows = rows_at_once(rows.shape[0], rows.shape[1], classes)
     elif isinstance(chunk_rows, bool) or not isinstance(chunk_rows, (int, np.integer)) or chunk_rows < 1:
         raise ValueError(f"{name}: chunk_rows is {chunk_rows!r}, expected at least one row")
     out = LinearCrossEntropy.apply(

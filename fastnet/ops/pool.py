@@ -20,7 +20,8 @@ class MaxPool2d(ArrayFunction):
     @staticmethod
     def forward(ctx: Any, x: Any, options: dict[str, Any], disjoint: bool, return_indices: bool) -> Any:
         ctx.image, ctx.options = x.shape[2:], options
-        run, indices = implementation(x), None
+        run: Any = implementation(x)
+        indices: Any = None
         if return_indices or (ctx.needs_input_grad[0] and not disjoint):
             out, indices = run.max_pool2d(x, with_indices=True, **options)
             ctx.save(None, indices)

@@ -351,7 +351,8 @@ def histogram(
     if isinstance(bins, Tensor):
         edges = bins._data
     else:
-        low, high = _range("histogram", x, *(range or (0, 0)), 0.5)
+        low, high = range or (0, 0)
+        low, high = _range("histogram", x, low, high, 0.5)
         edges = xp.linspace(low, high, bins + 1).astype(x.dtype)
     hist, _ = xp.histogram(x, edges, weights=None if weight is None else weight._data.reshape(-1), density=density)
     return result("histogram", "hist bin_edges")(Tensor._wrap(hist.astype(x.dtype)), Tensor._wrap(edges))

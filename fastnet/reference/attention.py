@@ -93,9 +93,10 @@ class Features:
 
 
 def check_features(
-    name: str, q: Any, batch: int, heads: int, window_size: Any, softcap: Any, alibi_slopes: Any
+    name: str, q: Any, shape: tuple[int, ...], window_size: Any, softcap: Any, alibi_slopes: Any
 ) -> Features:
-    """Features from arguments; ValueError or TypeError for those that do not fit."""
+    """Features from arguments, for (batch, heads); ValueError or TypeError for those that do not fit."""
+    batch, heads = shape
     if not isinstance(window_size, (tuple, list)) or any(
         isinstance(w, bool) or not isinstance(w, (int, np.integer)) for w in window_size
     ):
@@ -258,7 +259,7 @@ def attention(
     """
     name = "attention"
     scale = check_attention(name, q, k, v, mask, causal, scale, dropout_p, state)
-    features = check_features(name, q, *q.shape[:2], window_size, softcap, alibi_slopes)
+    features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     keep = _keep((*q.shape[:3], k.shape[2]), accumulator(q), dropout_p, state, offset)
     return _attend(q, k, v, keep, mask, causal, scale, features)
 
@@ -286,7 +287,7 @@ def attention_backward(
     """Gradients of q, k, v and an additive mask; as ``fastnet.kernels.attention_backward``."""
     name = "attention_backward"
     scale = check_attention(name, q, k, v, mask, causal, scale, dropout_p, state)
-    features = check_features(name, q, *q.shape[:2], window_size, softcap, alibi_slopes)
+    features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     check_backward(name, grad, q, v, out, lse)
     check_mask_gradient(name, mask, mask_gradient)
     keep = _keep((*q.shape[:3], k.shape[2]), accumulator(q), dropout_p, state, offset)
@@ -336,7 +337,7 @@ def attention_varlen(
     q4, k4, v4 = (as_heads(x) for x in (q, k, v))
     scale = check_attention(name, q4, k4, v4, None, causal, scale, dropout_p, state)
     batch, heads, xp = cu_seqlens_q.size - 1, q.shape[1], namespace(q)
-    features = check_features(name, q, batch, heads, window_size, softcap, alibi_slopes)
+    features = check_features(name, q, (batch, heads), window_size, softcap, alibi_slopes)
     keep = _keep((batch, heads, *longest), accumulator(q), dropout_p, state, offset)
     out = xp.zeros((len(q), heads, v.shape[2]), q.dtype)
     lse = xp.full((heads, len(q)), -np.inf, accumulator(q))
@@ -377,7 +378,7 @@ def attention_varlen_backward(
     q4, k4, v4, grad4, out4 = (as_heads(x) for x in (q, k, v, grad, out))
     scale = check_attention(name, q4, k4, v4, None, causal, scale, dropout_p, state)
     batch, heads, xp = cu_seqlens_q.size - 1, q.shape[1], namespace(q)
-    features = check_features(name, q, batch, heads, window_size, softcap, alibi_slopes)
+    features = check_features(name, q, (batch, heads), window_size, softcap, alibi_slopes)
     keep = _keep((batch, heads, *longest), accumulator(q), dropout_p, state, offset)
     dq, dk, dv = (xp.zeros(x.shape, x.dtype) for x in (q, k, v))
     for i, at_q, at_k in _sequences(name, q, k, cu_seqlens_q, cu_seqlens_k, longest):
@@ -407,7 +408,7 @@ def check_cache(name: str, q: Any, k_cache: Any, v_cache: Any, cache_seqlens: An
     for argument, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if isinstance(cache, np.ndarray) and not cache.flags.writeable:
             raise ValueError(f"{name}: {argument} is read-only, expected an array to write to")
-    if k is None and v is None:
+    if all(x is None for x in (k, v)):
         return
     for argument, x, cache in (("k", k, k_cache), ("v", v, v_cache)):
         check_array(name, argument, x, dtypes=(q.dtype.name,), ndim=4, like=q)
@@ -439,7 +440,7 @@ def attention_with_kvcache(
     name = "attention_with_kvcache"
     scale = check_attention(name, q, k_cache, v_cache, None, causal, scale, 0.0, None)
     check_cache(name, q, k_cache, v_cache, cache_seqlens, k, v)
-    features = check_features(name, q, *q.shape[:2], window_size, softcap, alibi_slopes)
+    features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     lengths, added, xp = cache_seqlens.tolist(), 0 if k is None else k.shape[2], namespace(q)
     if any(not 0 <= held <= k_cache.shape[2] - added for held in lengths):
         raise IndexError(f"{name}: {NO_ROOM}")
@@ -447,7 +448,7 @@ def attention_with_kvcache(
     lse = xp.full(q.shape[:3], -np.inf, accumulator(q))
     for i, held in enumerate(lengths):
         one, end = slice(i, i + 1), held + added
-        if added:
+        if k is not None:
             k_cache[i, :, held:end], v_cache[i, :, held:end] = k[i], v[i]
         out[one], lse[one] = _attend(
             q[one], k_cache[one, :, :end], v_cache[one, :, :end], None, None, causal, scale, features.part(i)
