@@ -259,6 +259,8 @@ def script(text):
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
         start_new_session=True,
+        # Who runs the tests in the background ignores SIGINT, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
