@@ -352,29 +352,35 @@ SEQUENCES = {"rnn_sequence": 1, "lstm_sequence": 4, "gru_sequence": 3}  # and th
 def sequence_inputs(
     name: str, rng: np.random.Generator, dtype: Any, sizes: list[int], hidden: int, directions: int, bias: bool = True
 ) -> tuple:
-    """What a recurrent sequence, or its gradient, takes, in order."""
+    """What a recurrent sequence, or its gradient, takes, in order. Weights keep the size of what they multiply, and
+    activations lie in (-1, 1), or errors would grow from step to step."""
     sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
     gates, total, backward = SEQUENCES[name.removesuffix("_backward")], sum(sizes), name.endswith("_backward")
 
     def each(*shape: int, kind: Any = dtype) -> list[np.ndarray]:
         return [normal(rng, shape, kind) for _ in range(directions)]
 
+    def activated(*arrays: np.ndarray) -> list[np.ndarray]:
+        for a in arrays:
+            a[...] = np.tanh(a.astype(sums))
+        return list(arrays)
+
     def state(kind: Any = dtype) -> np.ndarray:
         return normal(rng, (directions, sizes[0], hidden), kind)
 
-    x, weight, out = (
-        each(total, gates * hidden),
-        each(gates * hidden, hidden),
-        normal(rng, (total, directions * hidden), dtype),
-    )
+    x, weight = each(total, gates * hidden), each(gates * hidden, hidden)
+    for w in weight:
+        w[...] = w.astype(sums) / np.sqrt(hidden)
     if not backward:
         cell = (state(sums),) if gates == 4 else ()
         return x, state(), *cell, weight, each(gates * hidden) if bias else None, sizes
+    grad, out = (normal(rng, (total, directions * hidden), dtype) for _ in range(2))
+    activated(out)
     if gates == 4:
-        saved = each(total, 4 * hidden), each(total, hidden, kind=sums), state(sums)
-        return out, state(), state(sums), *saved, weight, sizes
-    saved = (each(total, 4 * hidden), out, state()) if gates == 3 else (out,)
-    return out, state(), *saved, weight, sizes
+        saved = activated(*each(total, 4 * hidden)), each(total, hidden, kind=sums), state(sums)
+        return grad, state(), state(sums), *saved, weight, sizes
+    saved = (activated(*each(total, 4 * hidden)), out, state()) if gates == 3 else (out,)
+    return grad, state(), *saved, weight, sizes
 
 
 def small_sequence(name: str, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
