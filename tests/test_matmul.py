@@ -146,6 +146,27 @@ def test_vectors_and_batches(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=name)
+def test_row_sums(dtype):
+    """The gradient of a bias beside its weight's: sums of a's rows, in the same launch."""
+    rng = np.random.default_rng(11)
+    for i, (tile, k) in enumerate((t, k) for t in TILES if dtype in TILES[t] for k in (0, 5, 150)):
+        m, n, used = tile + 5, tile + 3, general(tile)
+        for transposed in (True, False):
+            a, b = draw(rng, (k, m) if transposed else (m, k), dtype), draw(rng, (k, n), dtype)
+            a = a.T if transposed else a
+            with kernels.use("emulated", **schedule(2 * i + transposed)), kernels.trace() as ran:
+                got, sums = kernels.matmul(a, b, config=used, row_sums=True)
+                assert (got == kernels.matmul(a, b, config=used)).all()
+            assert ran.names == ["matmul", "matmul"]
+            wide = a.astype(np.float64)
+            # Eight terms one after the other, eights with compensation; then the result is rounded.
+            eps, tiny = epsilon(accumulator(dtype)), 2.0**-25 * (dtype == np.float16)
+            limit = (13 * 1.01 * eps + epsilon(dtype)) * np.abs(wide).sum(1) + tiny
+            assert sums.dtype == dtype
+            assert_close(sums, wide.sum(1), limit, f"{tile} {k} {transposed}")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=name)
 def test_nan_and_infinity(dtype):
     """As IEEE says, and only where the product is concerned: nothing leaks from a tile's padding."""
     rng = np.random.default_rng(5)

@@ -78,13 +78,19 @@ __device__ __forceinline__ void fold_into(Sum& total, Sum& sum) {
     sum = fabs(lost) < Sum(INFINITY) ? lost : Sum(0);
 }
 
+struct SeesNothing {
+    template <class Sum> __device__ __forceinline__ void operator()(const Sum*) const {}
+};
+
 // The tile of products in shared memory: (kRows, kColumns), complete and visible to the block when this returns. The
 // caller has a barrier between reading it and the next call.
 // fetch_a(step), fetch_b(step): this thread's Quad of a step, from 0 to `steps` in order, each once; its place is
 // quad_place(threadIdx.x, along_k). `fold`: terms after which a running sum is added to its total.
-template <class Tile, class Sum, class FetchA, class FetchB>
-__device__ __forceinline__ const Sum* block_product(unsigned char* shared, int64_t steps, int fold, bool a_along_k,
-                                                    bool b_along_k, FetchA&& fetch_a, FetchB&& fetch_b) {
+// see_a(stage): sees a's part of each step, (kProductStep, kRows + kProductPad), beside the products.
+template <class Tile, class Sum, class FetchA, class FetchB, class SeeA = SeesNothing>
+__device__ __forceinline__ const Sum*
+block_product(unsigned char* shared, int64_t steps, int fold, bool a_along_k, bool b_along_k, FetchA&& fetch_a,
+              FetchB&& fetch_b, SeeA&& see_a = {}) {
     constexpr int kRows = Tile::kRows, kColumns = Tile::kColumns;
     constexpr int kThreadRows = Tile::kThreadRows, kThreadColumns = Tile::kThreadColumns;
     constexpr int kThreadsAcross = kColumns / kThreadColumns, kStageA = Tile::kStageA, kStage = Tile::kStage;
@@ -145,6 +151,7 @@ __device__ __forceinline__ const Sum* block_product(unsigned char* shared, int64
                 for (int c = 0; c < kThreadColumns; ++c)
                     sums[r][c] += fa[r / kQuad].v[r % kQuad] * fb[c / kQuad].v[c % kQuad];
         }
+        see_a(stage);
         if constexpr (kFolds) {
             until_fold -= kProductStep;
             if (until_fold <= 0 && more) {

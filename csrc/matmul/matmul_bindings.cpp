@@ -72,7 +72,6 @@ void register_matmul(py::module_& m) {
         .def_readonly("cluster", &MatmulConfig::cluster)
         .def_readonly("fold", &MatmulConfig::fold)
         .def_readonly("max_blocks", &MatmulConfig::max_blocks)
-        .def_property_readonly("sums_rows", &matmul_sums_rows)
         .def("__repr__", &MatmulConfig::to_string);
     // What dispatch sees of a product. Made by matmul_problem() from arrays, or here for one that nobody holds.
     py::class_<MatmulProblem>(m, "MatmulProblem", py::module_local())

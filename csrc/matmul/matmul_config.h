@@ -88,9 +88,6 @@ void matmul_check(const MatmulConfig& config, const MatmulProblem& problem, cons
 // Bytes of shared memory a block takes.
 int matmul_shared_bytes(const MatmulConfig& config, const MatmulProblem& problem);
 
-// Whether the config's kernels sum a's rows in passing.
-constexpr bool matmul_sums_rows(const MatmulConfig& config) { return config.family != MatmulFamily::general; }
-
 // Bytes of workspace, uninitialised and 256-byte aligned, that a launch needs: partial sums of a split k.
 int64_t matmul_workspace_bytes(const MatmulConfig& config, const MatmulProblem& problem);
 

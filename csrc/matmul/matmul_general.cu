@@ -61,11 +61,24 @@ matmul_kernel(MatmulArguments arguments, Operand<T> a, Operand<T> b, int64_t bat
             a.data = a_data + at.a;
             b.data = b_data + at.b;
         }
+        // The blocks of the first column of tiles sum a's rows as well, a thread each.
+        const bool sums_row = arguments.row_sums && column0 == 0 && int(threadIdx.x) < kRows;
+        Sum row_total{}, row_rest{};     // and what additions lost
         const Sum* const results = block_product<Tile, Sum>(
             shared, steps, fold, a.along_k, b.along_k,
             [&](int64_t step) { return fetch(a, row0 + a_place.outer, step * kProductStep + a_place.k); },
-            [&](int64_t step) { return fetch(b, column0 + b_place.outer, step * kProductStep + b_place.k); });
+            [&](int64_t step) { return fetch(b, column0 + b_place.outer, step * kProductStep + b_place.k); },
+            [&](const Sum* stage) {
+                if constexpr (std::is_floating_point_v<Sum>)
+                    if (sums_row) {
+#pragma unroll
+                        for (int i = 0; i < kProductStep; ++i) row_rest += stage[i * (kRows + kProductPad) + threadIdx.x];
+                        fold_into(row_total, row_rest);
+                    }
+            });
         const MatmulOffsets at = matmul_offsets(arguments, product);
+        if (const int64_t row = row0 + threadIdx.x; sums_row && row < m)
+            static_cast<T*>(arguments.row_sums)[product * m + row] = convert<T>(row_total + row_rest);
 #pragma unroll 1
         for (int i = threadIdx.x; i < kRows * kColumns; i += Tile::kThreads) {
             const int64_t row = row0 + i / kColumns, column = column0 + i % kColumns;

@@ -9,9 +9,9 @@
 //
 // Registers a thread, by ptxas 13.0 (float32, 16-bit, float64, int32, int64), and no local memory:
 //            sm_80                     sm_90a                    sm_120
-//   small    123, 165, 186, 107, 128   127, 177, 190, 111, 138   141, 141, 176, 121, 152
-//   medium   155, 198, 200, 124, 166   161, 209, 204, 127, 182   165, 167, 230, 130, 216
-//   large    156, 157                  165, 167                  184, 182
+//   small    127, 167, 190, 109, 128   135, 181, 192, 111, 138   139, 139, 178, 123, 154
+//   medium   159, 202, 206, 126, 164   167, 213, 208, 128, 184   167, 168, 226, 131, 220
+//   large    163, 168                  168, 175                  186, 186
 struct MatmulTileShape { int rows, columns, thread_rows, thread_columns; };
 
 enum class MatmulTile { small, medium, large };

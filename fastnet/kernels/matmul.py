@@ -117,7 +117,7 @@ def matmul(
             config = ext.matmul_config(problem)
         else:
             ext.matmul_check(config, problem)
-        if row_sums and config.sums_rows:
+        if row_sums:
             sums = empty(a, a.shape[:1])
         workspace = ext.matmul_workspace_bytes(config, problem)
         record("matmul", a, b, config=config)
@@ -138,7 +138,7 @@ def matmul(
             config,
             stream_of(a),
         )
-    if row_sums and sums is None:
+    elif row_sums:
         sums = column_sum(a.T)
     results = [x for x, wanted in ((out, True), (preactivation, keep_preactivation), (sums, row_sums)) if wanted]
     return out if len(results) == 1 else tuple(results)

@@ -55,9 +55,11 @@ def small_matmul(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
         yield (a, b), {}
         yield (misaligned(a), normal(rng, (n, k), dtype).T), {"bias": normal(rng, (n,), dtype), "activation": "gelu"}
     yield (normal(rng, (2, 1, 9, 11), dtype), normal(rng, (3, 11, 6), dtype)), {}
+    config = extension_for(np.empty(0)).MatmulConfig
+    a, b = normal(rng, (40, 70), dtype).T, normal(rng, (40, 36), dtype)
+    yield (a, b), {"row_sums": True, "config": config("general", 32, 32)}
     if np.dtype(dtype) == np.float64:
         return
-    config = extension_for(np.empty(0)).MatmulConfig
     for number, (tile, how) in enumerate(
         [
             ((64, 64), {"stages": 2, "max_blocks": 2}),
