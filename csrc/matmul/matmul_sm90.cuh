@@ -516,6 +516,7 @@ matmul_sm90_kernel(const __grid_constant__ MatmulArguments x, const __grid_const
 template <class T>
 __global__ void __launch_bounds__(256)
 matmul_sm90_combine_kernel(MatmulArguments x, MatmulSm90Work w, int rows, int columns, MatmulRuns runs) {
+#ifdef FASTNET_SM90A
     const int tile = int(blockIdx.x) / (rows / 16), unit = tile / w.cluster, rank = tile % w.cluster;
     int first = 0, last = w.split - 1;
     if (w.stream_clusters) {
@@ -550,6 +551,7 @@ matmul_sm90_combine_kernel(MatmulArguments x, MatmulSm90Work w, int rows, int co
     else
         for (int i = int(threadIdx.x); i < 16 * columns; i += 256)
             sum(std::integral_constant<int, 1>(), row0 + i / columns, i % columns);
+#endif
 }
 
 // ---- launch ----------------------------------------------------------------------------------------------------------
