@@ -19,9 +19,7 @@ SPILT = {
     ("augment_kernel", "sm_90a"),
     ("augment_kernel", "sm_120"),
     ("channel_moments_kernel", "sm_120"),  # (8, float64 alone)
-    ("rnn_sequence_backward_kernel", "sm_80"),  # (120 in float64, 16 in float32; the wide tile)
-    ("rnn_sequence_backward_kernel", "sm_90a"),  # (64, float64 alone)
-    ("rnn_sequence_kernel", "sm_80"),  # (8, float64 alone)
+    ("rnn_sequence_backward_kernel", "sm_80"),  # (20, float64 alone)
 }
 
 

@@ -18,6 +18,7 @@ ADDRESS = {
 THREAD = {
     "exchange": ("exchange_unsynchronised", "data race"),
     "distinct": ("race", "data race"),
+    "counter": ("counter_unordered", "data race"),
 }
 
 

@@ -120,7 +120,7 @@ __device__ __forceinline__ void multiply_chunk(const typename Tile::T* rows, con
         }
     } else {
         const T *const row = rows + lane / 8 * Tile::kPitch, *const column = columns + lane % 8 * column_pitch;
-#pragma unroll 4
+#pragma unroll 1  // further ones would spill
         for (int k = 0; k < Tile::kChunk; k += Tile::kVector) {
             typename Tile::Terms r[4], c[Tile::kGroups];
 #pragma unroll
@@ -139,7 +139,7 @@ __device__ __forceinline__ void multiply_chunk(const typename Tile::T* rows, con
 }
 
 // Each warp's part of the products of a tile of rows with a tile of columns: it takes every eighth chunk of terms, adds each
-// chunk's sums to totals, and leaves those in its part of shared memory, (16, kSumPitch), for sum_at after a __syncthreads.
+// chunk's sums to totals (float64 sums on), and leaves those in its part of shared memory, (16, kSumPitch), for sum_at after a __syncthreads.
 // rows: the vectors that this lane fetches of them; null: zeros. kept: this tile's columns whole, (kColumns, kept_pitch),
 // or null: the weights are read into `stage`, this warp's.
 template <class Tile>
@@ -180,12 +180,18 @@ multiply_tile(unsigned char* part, typename Tile::T* stage, const typename Tile:
                 if (lane + 32 * i < Weights::kCount) weights.put(stage, Tile::kPitch, lane + 32 * i, next_columns[i]);
         __syncwarp();
         if (chunk + kSequenceWarps < chunks) fetch(chunk + kSequenceWarps);
-        typename Tile::Sums sums = {};
-        multiply_chunk<Tile>(e, kept ? kept + chunk * Tile::kChunk : stage, kept ? kept_pitch : Tile::kPitch, sums);
+        const typename Tile::T* const w = kept ? kept + chunk * Tile::kChunk : stage;
+        const int64_t pitch = kept ? kept_pitch : Tile::kPitch;
+        if constexpr (std::is_same_v<Sum, double>) {  // a second set of sums would not fit the registers, nor be needed
+            multiply_chunk<Tile>(e, w, pitch, totals);
+        } else {
+            typename Tile::Sums sums = {};
+            multiply_chunk<Tile>(e, w, pitch, sums);
 #pragma unroll
-        for (int g = 0; g < Tile::kGroups; ++g)
+            for (int g = 0; g < Tile::kGroups; ++g)
 #pragma unroll
-            for (int v = 0; v < 4; ++v) totals[g][v] += sums[g][v];
+                for (int v = 0; v < 4; ++v) totals[g][v] += sums[g][v];
+        }
     }
     __syncwarp();
     auto* const sums = reinterpret_cast<Sum*>(part);

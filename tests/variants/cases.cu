@@ -1,6 +1,7 @@
 // Kernels with one planted mistake each, and the same kernels without it: what every sanitizer must and must not report.
 // usage: cases NAME, prints "done" when the kernel ran to its end.
 #include "gpu.h"
+#include "ptx/sm80.h"
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -40,6 +41,22 @@ __global__ void exchange_kernel(float* out) {
 // Two blocks add to one element without an atomic.
 __global__ void global_race_kernel(float* out, int stride) { out[threadIdx.x * stride] += 1; }
 
+// Resident blocks exchange values through global memory and tell one another by a counter. An atomic sum alone orders
+// nothing but itself.
+template <bool kOrdered>
+__global__ void counter_kernel(uint32_t* arrived, float* value, float* out) {
+    const unsigned blocks = gridDim.x, at = blockIdx.x * blockDim.x + threadIdx.x;
+    value[at] = float(at);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        if (kOrdered) ptx::add_release(arrived, 1);
+        else atomicAdd(arrived, 1u);
+        while ((kOrdered ? ptx::load_acquire(arrived) : atomicAdd(arrived, 0u)) < blocks) gpu::yield();
+    }
+    __syncthreads();
+    out[at] = value[(at + blockDim.x) % (blocks * blockDim.x)];
+}
+
 // A column of a 32 x (32 + padding) tile: every lane in one bank without padding.
 __global__ void column_kernel(float* out, int row) {
     GPU_SHARED(shared);
@@ -76,7 +93,13 @@ void run(const std::string& name) {
         gpu::launch<exchange_kernel<false>>(dim3(1), dim3(64), 64 * 4, none, out);
     else if (name == "distinct") gpu::launch<global_race_kernel>(dim3(1), dim3(64), 0, none, out, 1);
     else if (name == "race") gpu::launch<global_race_kernel>(dim3(1), dim3(64), 0, none, out, 0);
-    else if (name == "column") gpu::launch<column_kernel>(dim3(1), dim3(32), 32 * 33 * 4, none, out, 33);
+    else if (name == "counter" || name == "counter_unordered") {
+        auto* arrived = reinterpret_cast<uint32_t*>(out);
+        *arrived = 0;
+        if (name == "counter")
+            gpu::launch_resident<counter_kernel<true>>(dim3(3), dim3(32), 0, none, arrived, in, in + 96);
+        else gpu::launch_resident<counter_kernel<false>>(dim3(3), dim3(32), 0, none, arrived, in, in + 96);
+    } else if (name == "column") gpu::launch<column_kernel>(dim3(1), dim3(32), 32 * 33 * 4, none, out, 33);
     else if (name == "column_conflict") gpu::launch<column_kernel>(dim3(1), dim3(32), 32 * 33 * 4, none, out, 32);
     else if (name == "coalesced") gpu::launch<strided_kernel>(dim3(1), dim3(32), 0, none, in, out, 1);
     else if (name == "uncoalesced") gpu::launch<strided_kernel>(dim3(1), dim3(32), 0, none, in, out, 8);
