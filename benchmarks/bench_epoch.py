@@ -1,5 +1,6 @@
-"""A training epoch of a fully connected network on the CPU: loader, forward, backward and optimizer, by fastnet's array
-code and by PyTorch, each with its own default number of threads."""
+"""A training epoch on the CPU: loader, forward, backward and optimizer, by fastnet's array code and by PyTorch, each
+with its own default number of threads. A fully connected network, recurrent ones of series of differing lengths (as
+the rnn recipe) and of characters, the state carried from chunk to chunk (as the lstm recipe)."""
 
 from __future__ import annotations
 
@@ -38,6 +39,86 @@ def _epoch(lib: Any, x: np.ndarray, y: np.ndarray, sizes: Sequence[int], batch: 
     return epoch
 
 
+def _series_epoch(
+    lib: Any, series: list[np.ndarray], labels: np.ndarray, layer: str, hidden: int, batch: int
+) -> Callable:
+    size, classes = series[0].shape[1], int(labels.max()) + 1
+    recurrent, output = getattr(lib.nn, layer)(size, hidden), lib.nn.Linear(hidden, classes)
+    loss_of = lib.nn.CrossEntropyLoss()
+    optimizer = lib.optim.Adam([*recurrent.parameters(), *output.parameters()], lr=2e-3)
+    items = [(lib.from_numpy(x), lib.tensor(int(y))) for x, y in zip(series, labels, strict=True)]
+
+    def packed(batch: list) -> tuple:
+        x, y = zip(*batch, strict=True)
+        return lib.nn.utils.rnn.pack_sequence(list(x), enforce_sorted=False), lib.stack(list(y))
+
+    loader = lib.utils.data.DataLoader(items, batch, shuffle=True, collate_fn=packed)
+
+    def epoch() -> None:
+        for x, y in loader:
+            state = recurrent(x)[1]
+            loss = loss_of(output((state[0] if layer == "LSTM" else state)[-1]), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def _character_epoch(lib: Any, text: np.ndarray, layer: str, hidden: int, batch: int, length: int) -> Callable:
+    characters = int(text.max()) + 1
+    n = lib.nn
+    embedding, output = n.Embedding(characters, 48), n.Linear(hidden, characters)
+    recurrent = getattr(n, layer)(48, hidden, batch_first=True)
+    parameters = [p for module in (embedding, recurrent, output) for p in module.parameters()]
+    optimizer, loss_of = lib.optim.Adam(parameters, lr=4e-3), n.CrossEntropyLoss()
+    strips = lib.from_numpy(text[: len(text) // batch * batch].reshape(batch, -1))
+
+    def epoch() -> None:
+        state = None
+        for at in range(0, strips.shape[1] - length, length):
+            x, y = strips[:, at : at + length], strips[:, at + 1 : at + length + 1]
+            out, state = recurrent(embedding(x), state)
+            state = tuple(s.detach() for s in state) if layer == "LSTM" else state.detach()
+            loss = loss_of(output(out).reshape(-1, characters), y.reshape(-1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def _recurrent_case(name: str, shape: str, epoch_of: Callable[[Any], Callable], flops: int) -> Case:
+    found = [Implementation(OURS, epoch_of(fastnet), "host")]
+    torch = load_torch()
+    if not isinstance(torch, str):
+        import torch.utils.data
+
+        found.append(Implementation("PyTorch", epoch_of(torch), "host"))
+    return Case(name, shape, "float32", lambda source: (), found, flops=flops, ceiling="", host=True)
+
+
+def _recurrent_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(0)
+    series = [rng.standard_normal((int(t), 4), np.float32) for t in rng.integers(12, 41, 640)]
+    labels = rng.integers(0, 8, len(series))
+    steps, hidden = sum(map(len, series)), 64
+    text, wide, size = rng.integers(0, 90, 20_000), 192, 48
+    for layer, gates in (("RNN", 1), ("LSTM", 4), ("GRU", 3)):
+        yield _recurrent_case(
+            f"{layer.lower()} epoch",
+            f"series 640/16 12-40x4-{hidden}-8",
+            lambda lib, layer=layer: _series_epoch(lib, series, labels, layer, hidden, 16),
+            6 * steps * gates * hidden * (4 + hidden),
+        )
+        yield _recurrent_case(
+            f"{layer.lower()} epoch",
+            f"characters {len(text)}/32x{size} {size}-{wide}-90",
+            lambda lib, layer=layer: _character_epoch(lib, text, layer, wide, 32, size),
+            6 * len(text) * wide * (gates * (size + wide) + 90),
+        )
+
+
 def _case(name: str, rows: int, sizes: tuple[int, ...], batch: int, dropout: float) -> Case:
     rng = np.random.default_rng(0)
     x, y = rng.random((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
@@ -54,6 +135,8 @@ def _case(name: str, rows: int, sizes: tuple[int, ...], batch: int, dropout: flo
 
 
 def cases(sets: list[str], dtypes: list[str], wanted: tuple[str, ...]) -> Iterator[Case]:
-    """On the CPU, whatever the sets and dtypes: the digits with the mlp recipe's network, and MNIST's sizes."""
+    """On the CPU, whatever the sets and dtypes: the digits with the mlp recipe's network, and MNIST's sizes; recurrent
+    networks."""
     yield _case("mlp epoch", 1257, (64, 128, 64, 10), 64, 0.2)
     yield _case("mlp epoch", 10_000, (784, 256, 128, 10), 128, 0.0)
+    yield from _recurrent_cases()

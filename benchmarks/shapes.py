@@ -142,6 +142,31 @@ STATES: dict[str, list[State]] = {
 }
 
 
+class Layer(NamedTuple):
+    """A recurrent layer, whose input is as wide as its state."""
+
+    batch: int
+    hidden: int
+    steps: int
+    directions: int
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.hidden} {self.steps} steps" + (" both ways" if self.directions == 2 else "")
+
+
+LAYERS: dict[str, list[Layer]] = {
+    "small": [Layer(3, 24, 5, 2), Layer(8, 40, 4, 1)],
+    "large": [
+        Layer(1, 1024, 256, 1),
+        Layer(16, 128, 2048, 1),
+        Layer(16, 768, 1024, 1),
+        Layer(64, 512, 256, 2),
+        Layer(64, 1024, 256, 1),
+        Layer(256, 2048, 32, 1),
+    ],
+}
+
+
 class Heads(NamedTuple):
     """Queries, keys and values of self-attention: (batch, heads, tokens, width)."""
 
@@ -201,6 +226,11 @@ def convolutions(sets: list[str]) -> list[Convolution]:
 def states(sets: list[str]) -> list[State]:
     """The recurrent states of some sets, each once."""
     return list(dict.fromkeys(s for name in sets for s in STATES.get(name, [])))
+
+
+def layers(sets: list[str]) -> list[Layer]:
+    """The recurrent layers of some sets, each once."""
+    return list(dict.fromkeys(x for name in sets for x in LAYERS.get(name, [])))
 
 
 def attention(sets: list[str]) -> list[Heads]:
