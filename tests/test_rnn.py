@@ -111,6 +111,21 @@ def test_steps_against_float64(dtype, how):
         assert len(ran) == 2
 
 
+@pytest.mark.parametrize("check", [check_lstm, check_gru, check_rnn], ids=lambda f: f.__name__.removeprefix("check_"))
+@by_name
+def test_random_steps(dtype, check, full):
+    """In every schedule; however many blocks there are."""
+    rng = np.random.default_rng(0)
+    for _ in range(51 if full else 2):
+        shape = (int(rng.integers(1, 71)), int(rng.integers(1, 301)))
+        check(reference, *shape, dtype, f"reference {shape}")
+        blocks = int(rng.integers(1, 9))
+        for how in SCHEDULES:
+            with kernels.use("emulated", **how):
+                config = extension_for(np.zeros(1)).RnnConfig(blocks=blocks)
+                check(kernels, *shape, dtype, f"emulated {shape} {config}", config)
+
+
 def test_extreme_gates():
     """Gates of +-1000 saturate without a warning or a NaN; a NaN stays one."""
     gates = np.array([[1000.0, -1000.0, 1000.0, 1000.0]], np.float32)
@@ -163,12 +178,12 @@ def test_bad_input(module):
 # ---- layers --------------------------------------------------------------------------------------------------------
 
 
-def run_layer(lib, layer, lengths, batch, size, seed=0):
+def run_layer(lib, layer, lengths, batch, size, seed=0, dtype=np.float32):
     """Output, last states, and the gradients of input, initial states and parameters."""
     rng = np.random.default_rng(seed)
 
     def leaf(shape):
-        return lib.tensor(rng.standard_normal(shape).astype(np.float32)).requires_grad_(True)
+        return lib.tensor(rng.standard_normal(shape).astype(dtype)).requires_grad_(True)
 
     steps = max(lengths)
     x = leaf((batch, steps, size) if layer.batch_first else (steps, batch, size))
@@ -184,7 +199,7 @@ def run_layer(lib, layer, lengths, batch, size, seed=0):
         out, found = lib.nn.utils.rnn.pad_packed_sequence(out, batch_first=layer.batch_first)
         assert found.tolist() == lengths
     last = list(last) if isinstance(last, tuple) else [last]
-    loss = sum((y * lib.tensor(rng.standard_normal(tuple(y.shape)).astype(np.float32))).sum() for y in [out, *last])
+    loss = sum((y * lib.tensor(rng.standard_normal(tuple(y.shape)).astype(dtype))).sum() for y in [out, *last])
     loss.backward()
     return [y.detach().numpy() for y in [out, *last]], [t.grad.numpy() for t in [x, *states, *layer.parameters()]]
 
@@ -217,6 +232,41 @@ def test_layers_equal_pytorch(name, options, lengths):
             for kind, g, w in zip(("values", "gradients"), got, want, strict=True):
                 for a, b in zip(g, w, strict=True):
                     np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5, err_msg=f"{mode} {more} {kind}")
+            ours.zero_grad()
+
+
+def random_layer(name, seed):
+    """Options of a layer, its lengths and its input's size; a third of the LSTMs project their states."""
+    rng = np.random.default_rng([seed, len(name)])
+    hidden, size, batch = (int(rng.integers(1, n)) for n in (49, 20, 20))
+    options = {"num_layers": int(rng.integers(1, 3)), "bias": bool(rng.random() < 0.8)}
+    options |= {"bidirectional": bool(rng.random() < 0.5), "batch_first": bool(rng.random() < 0.5)}
+    if name == "LSTM" and hidden > 1 and rng.random() < 1 / 3:
+        options["proj_size"] = int(rng.integers(1, hidden))
+    if name == "RNN" and rng.random() < 0.5:
+        options["nonlinearity"] = "relu"
+    lengths = rng.integers(1, 13, batch)
+    lengths[rng.random(batch) < 0.3] = 1
+    return (size, hidden), options, lengths.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_random_layers_equal_pytorch(name, full):
+    """Values and the gradients of everything, in float64: what the same sums in another order can differ by, after at
+    most a dozen steps, is a millionth of what is allowed."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for seed in range(200 if full else 3):
+        sizes, options, lengths = random_layer(name, seed)
+        theirs, ours = getattr(torch.nn, name)(*sizes, **options), getattr(fastnet.nn, name)(*sizes, **options)
+        ours.load_state_dict({k: fastnet.tensor(v.numpy()) for k, v in theirs.state_dict().items()})
+        want = run_layer(torch, theirs.double(), lengths, len(lengths), sizes[0], seed, np.float64)
+        for how in [None, *(SCHEDULES if full else [schedule(seed)])]:
+            with kernels.use("reference") if how is None else kernels.use("emulated", **how):
+                got = run_layer(fastnet, ours.double(), lengths, len(lengths), sizes[0], seed, np.float64)
+            for g, w in zip(itertools.chain(*got), itertools.chain(*want), strict=True):
+                bound = 1e-8 * max(1, np.abs(w).max())
+                np.testing.assert_allclose(g, w, rtol=0, atol=bound, err_msg=f"{how} {sizes} {options} {lengths}")
             ours.zero_grad()
 
 

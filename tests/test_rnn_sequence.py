@@ -15,6 +15,7 @@ import fastnet
 from fastnet import kernels, reference
 from fastnet.kernels._runtime import extension_for
 from fastnet.nn.utils import rnn as utils
+from fastnet.ops.rnn import _parameters
 from fastnet.reference.rnn_sequence import before_each_step, walk
 
 DTYPES = [np.float32, np.float64, np.float16, bfloat16]
@@ -287,9 +288,9 @@ def test_every_config_in_every_schedule(cell, how):
     check(p, kernels, how)
 
 
-def random_problem(cell, seed, largest):
-    """Hidden sizes, batches and lengths up to ``largest``, packed with ties and ones."""
-    rng = np.random.default_rng([seed, len(cell)])
+def random_problem(cell, dtype, seed, largest):
+    """Hidden sizes, batches and lengths up to ``largest``, packed with ties and ones, and what else to draw from."""
+    rng = np.random.default_rng([seed, len(cell), DTYPES.index(dtype)])
     hidden, batch, longest = (int(rng.integers(1, n + 1)) for n in largest)
     lengths = rng.integers(1, longest + 1, batch)
     kind = rng.integers(4)
@@ -299,26 +300,52 @@ def random_problem(cell, seed, largest):
         lengths[rng.random(batch) < 0.5] = 1
     elif kind == 2:
         lengths[rng.random(batch) < 0.5] = longest
-    dtype = DTYPES[seed % len(DTYPES)]
-    return Problem(cell, dtype, sizes_of(sorted(lengths, reverse=True)), hidden, int(rng.integers(1, 3)), seed), rng
+    sizes, directions = sizes_of(sorted(lengths, reverse=True)), int(rng.integers(1, 3))
+    return Problem(cell, dtype, sizes, hidden, directions, seed, bias=rng.random() < 0.8), rng
+
+
+def drawn_config(p, backward, form, rng):
+    """One of the configs of a form, or of the other where there is none: weights that fit no block."""
+    with kernels.use("emulated"):
+        found = list(all_configs(p, backward))
+    return rng.choice([c for c in found if c.persistent == (form == "persistent")] or found)
+
+
+def check_parameters(p, r, module, how):
+    """The gradients of the recurrent weights and biases are one product; sums in any order have at most as many
+    roundings as terms, twice as large where tensor cores cut off."""
+    hidden, bounds = p.hidden, Bounds(p, lambda terms: terms + 4)
+    for d in range(p.directions):
+        of_products = r["of_products" if p.cell == "gru" else "of_x"][d]
+        before = before_each_step(r["out"][:, d * hidden : (d + 1) * hidden], p.h0[d], p.sizes, d)
+        with kernels.use("emulated", **how):
+            of_weight, of_bias = _parameters(module, of_products, before, True)
+        want, error = bounds.product(double(of_products).T, double(before))
+        assert_close(of_weight, want, bounds.rounded(want, error), f"{p} direction {d} of weight")
+        ones = np.ones((len(before), 1))
+        want, error = bounds.product(double(of_products).T, ones)
+        assert_close(of_bias, want[:, 0], bounds.rounded(want, error)[:, 0], f"{p} direction {d} of bias")
 
 
 @by_cell
-def test_random_problems(cell, full):
-    for seed in range(200 if full else 4):
-        p, rng = random_problem(cell, seed, (300, 70, 40) if full else (60, 40, 10))
-        with kernels.use("emulated"):
-            forward, backward = (list(all_configs(p, b)) for b in (False, True))
+@by_name
+def test_random_problems(dtype, cell, full):
+    """What is chosen, weights kept and weights streamed, each in its turn; the same bits in every schedule."""
+    for seed in range(51 if full else 3):
+        p, rng = random_problem(cell, dtype, seed, (300, 70, 40) if full else (60, 40, 10))
+        form = ("chosen", "persistent", "streamed")[seed % 3]
         configs = {}
-        if seed % 2:  # else what is chosen
-            configs = {"config": rng.choice(forward), "backward_config": rng.choice(backward)}
-        results = []
-        for how in SCHEDULES if full else [schedule(seed)]:
-            with kernels.use("emulated", **how):
-                results.append(p.run(kernels, **configs))
-            assert same_bits(results[0], results[-1]), f"{p} {configs} {how}"
-        check(p, kernels, schedule(seed), **configs)
-        check(p, reference)
+        if form != "chosen":
+            configs["config"] = drawn_config(p, False, form, rng)
+            configs["backward_config"] = drawn_config(p, True, form, rng)
+        how = schedule(int(rng.integers(len(SCHEDULES))))
+        result = check(p, kernels, how, **configs)
+        check_parameters(p, result, kernels, how)
+        check_parameters(p, check(p, reference), reference, how)
+        for other in SCHEDULES if full else []:
+            if other != how:
+                with kernels.use("emulated", **other):
+                    assert same_bits(result, p.run(kernels, **configs)), f"{p} {configs} {other}"
 
 
 def test_both_directions_are_each_alone():
