@@ -17,7 +17,7 @@ from fastnet.ops.creation import empty, zeros
 from fastnet.ops.indexing import index_select
 from fastnet.ops.pointwise import relu, tanh
 from fastnet.ops.rnn import GruCell, GruSequence, LstmCell, LstmSequence, ProjectedLstmSequence, RnnSequence
-from fastnet.ops.shape import cat, stack
+from fastnet.ops.shape import cat
 
 
 class RNNBase(Module):
@@ -299,14 +299,9 @@ class LSTM(RNNBase):
         recurrences = self._recurrences(x, layer)
         if not self.proj_size:
             return LstmSequence.apply(*states, sizes, *recurrences)
-        directions = []
         for d, suffix in enumerate(self._suffixes(layer)):
-            products, weight, bias = recurrences[3 * d : 3 * d + 3]
-            projection = self._parameter("weight_hr", suffix)
-            state = (s[d] for s in states)
-            directions.append(ProjectedLstmSequence.apply(products, *state, weight, bias, projection, sizes, d == 1))
-        outs, *ends = zip(*directions, strict=True)
-        return cat(list(outs), -1), *(stack(list(s), 0) for s in ends)
+            recurrences.insert(4 * d + 3, self._parameter("weight_hr", suffix))
+        return ProjectedLstmSequence.apply(*states, sizes, *recurrences)
 
 
 class GRU(RNNBase):

@@ -8,13 +8,16 @@ gradients of its weights one more product. Projected states take a product and a
 What is kept for backward, beside inputs and outputs of the operation, in bytes for each row and direction (s: size of
 the dtype, 4 of float32; cell states are float32 for 16-bit dtypes):
 
-======  ==================  =============================================================
-layer   bytes               what
-======  ==================  =============================================================
-RNN     0                   the states are the layer's result
-LSTM    4 H s + H max(s, 4)  gates after their activations, cell states
-GRU     4 H s               gates after their activations, the new gate's product with h
-======  ==================  =============================================================
+==========  ===================  =============================================================
+layer       bytes                what
+==========  ===================  =============================================================
+RNN         0                    the states are the layer's result
+LSTM        4 H s + H max(s, 4)  gates after their activations, cell states
+projected   5 H s + H max(s, 4)  the same, and states before their projection
+GRU         4 H s                gates after their activations, the new gate's product with h
+==========  ===================  =============================================================
+
+That is no more than PyTorch keeps (``tests/test_rnn_sequence.py``, in float32 and bfloat16, packed or not).
 """
 
 from __future__ import annotations
@@ -130,71 +133,70 @@ class GruSequence(ArrayFunction):
 
 
 class ProjectedLstmSequence(ArrayFunction):
-    """LSTM whose state is projected, along a packed sequence in one direction, step by step; x: (total, 4 H), products
-    with the input, biases included; ``projection`` (R, H).
+    """LSTM whose state is projected, along a packed sequence, in one direction or both, step by step.
 
-    Kept for backward: activated gates (total, 4 H), cell states before and after each step (total, H), the states
-    before the projection (total, H), those before each step (total, R).
+    parameters: x (total, 4 H), the products with the input, the recurrent weight (4 H, R), its bias (4 H,) or None and
+    the projection (R, H), of each direction. h0 (directions, batch, R), c0 (directions, batch, H).
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Any,
-        h0: Any,
-        c0: Any,
-        weight: Any,
-        bias: Any,
-        projection: Any,
-        batch_sizes: Sequence[int],
-        reverse: bool,
-    ) -> Any:
-        xp, run, steps = namespace(x), implementation(x), walk(batch_sizes, int(reverse))
-        acc = accumulator(x)
-        h_state, c_state = _State(h0), _State(c0.astype(acc))
-        hidden, width, total = c0.shape[1], h0.shape[1], sum(batch_sizes)
-        out, before = xp.empty((total, width), x.dtype), xp.empty((total, width), x.dtype)
-        gates = xp.empty((total, 4 * hidden), x.dtype)
-        cells = xp.empty((total, hidden), acc)
-        cells_before = xp.empty_like(cells)
-        whole = xp.empty((total, hidden), x.dtype)
-        for n, rows in steps:
-            h, c = h_state.rows(n), c_state.rows(n)
-            before[rows], cells_before[rows] = h, c
-            products = run.matmul(h, weight.T, bias=bias, residual=x[rows])
-            h, c, activated = run.lstm_cell(products, c)
-            gates[rows], cells[rows], whole[rows] = activated, c, h
-            h = run.matmul(h, projection.T)
-            out[rows] = h
-            h_state.set(n, h)
-            c_state.set(n, c)
-        ctx.save(gates, cells, cells_before, before, weight, projection, whole)
-        ctx.steps, ctx.bias = steps, bias is not None
-        return out, h_state.value, c_state.value.astype(x.dtype, copy=False)
+    def forward(ctx: Any, h0: Any, c0: Any, batch_sizes: list[int], *parameters: Any) -> Any:
+        xp, run, acc = namespace(h0), implementation(h0), accumulator(h0)
+        projections, wide = parameters[3::4], c0.astype(acc, copy=False)
+        x, weight, bias = _directions([p for i, p in enumerate(parameters) if i % 4 != 3])
+        (directions, _, width), hidden, total = h0.shape, c0.shape[2], sum(batch_sizes)
+        out = xp.empty((total, directions * width), h0.dtype)
+        all_gates, all_cells, all_whole, ends = [], [], [], []
+        for d in range(directions):
+            h_state, c_state = _State(h0[d]), _State(wide[d])
+            gates, whole = (xp.empty((total, size), h0.dtype) for size in (4 * hidden, hidden))
+            cells = xp.empty((total, hidden), acc)
+            for n, rows in walk(batch_sizes, d):
+                products = run.matmul(
+                    h_state.rows(n), weight[d].T, bias=None if bias is None else bias[d], residual=x[d][rows]
+                )
+                h, c, activated = run.lstm_cell(products, c_state.rows(n))
+                gates[rows], cells[rows], whole[rows] = activated, c, h
+                h = run.matmul(h, projections[d].T)
+                out[rows, d * width : (d + 1) * width] = h
+                h_state.set(n, h)
+                c_state.set(n, c)
+            all_gates.append(gates)
+            all_cells.append(cells)
+            all_whole.append(whole)
+            ends.append((h_state.value, c_state.value))
+        ctx.save(all_gates, all_cells, all_whole, out, h0, wide, weight, projections)
+        ctx.batch_sizes, ctx.bias = batch_sizes, bias is not None
+        h_last, c_last = (xp.stack(s) for s in zip(*ends, strict=True))
+        return out, h_last, c_last.astype(h0.dtype, copy=False)
 
     @staticmethod
     def backward(ctx: Any, grad: Any, grad_h: Any, grad_c: Any) -> Any:
-        gates, cells, cells_before, before, weight, projection, whole = ctx.saved
-        xp, run = namespace(grad), implementation(grad)
-        h_state, c_state = _State(grad_h), _State(grad_c.astype(cells.dtype))
-        of_x, of_out = xp.empty_like(gates), xp.empty_like(grad)
-        for n, rows in reversed(ctx.steps):
-            of_h = grad[rows] + h_state.rows(n)
-            of_out[rows] = of_h
-            of_h = run.matmul(of_h, projection)
-            of_gates, of_c = run.lstm_cell_backward(of_h, c_state.rows(n), gates[rows], cells[rows], cells_before[rows])
-            of_x[rows] = of_gates
-            h_state.set(n, run.matmul(of_gates, weight))
-            c_state.set(n, of_c)
-        return (
-            of_x,
-            h_state.value,
-            c_state.value.astype(grad.dtype, copy=False),
-            *_parameters(run, of_x, before, ctx.bias),
-            run.matmul(of_out.T, whole),
-            None,
-            None,
-        )
+        all_gates, all_cells, all_whole, out, h0, c0, weight, projections = ctx.saved
+        xp, run, sizes = namespace(grad), implementation(grad), ctx.batch_sizes
+        width, wide = h0.shape[2], grad_c.astype(c0.dtype, copy=False)
+        ends: list[Any] = []
+        of_parameters: list[Any] = []
+        for d, (gates, cells, whole) in enumerate(zip(all_gates, all_cells, all_whole, strict=True)):
+            mine = slice(d * width, (d + 1) * width)
+            h_state, c_state = _State(grad_h[d]), _State(wide[d])
+            cells_before = before_each_step(cells, c0[d], sizes, d)
+            of_x, of_out = xp.empty_like(gates), xp.empty((len(out), width), out.dtype)
+            for n, rows in reversed(walk(sizes, d)):
+                of_h = grad[rows, mine] + h_state.rows(n)
+                of_out[rows] = of_h
+                of_h = run.matmul(of_h, projections[d])
+                of_gates, of_c = run.lstm_cell_backward(
+                    of_h, c_state.rows(n), gates[rows], cells[rows], cells_before[rows]
+                )
+                of_x[rows] = of_gates
+                h_state.set(n, run.matmul(of_gates, weight[d]))
+                c_state.set(n, of_c)
+            before = before_each_step(out[:, mine], h0[d], sizes, d)
+            of_parameters += [of_x, *_parameters(run, of_x, before, ctx.bias), run.matmul(of_out.T, whole)]
+            ends.append((h_state.value, c_state.value))
+        of_h0, of_c0 = (xp.stack(s) for s in zip(*ends, strict=True))
+        return of_h0, of_c0.astype(grad.dtype, copy=False), None, *of_parameters
 
 
 class LstmCell(ArrayFunction):
