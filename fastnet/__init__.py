@@ -209,6 +209,7 @@ _LAZY = {
     "cuda",
     "data",
     "distributions",
+    "fx",
     "jit",
     "linalg",
     "models",
@@ -224,16 +225,21 @@ _LAZY = {
 }
 
 
-_AMP = {"autocast", "get_autocast_dtype", "is_autocast_enabled"}
+_FROM = {
+    "autocast": "amp",
+    "fuse": "nn.fusion",
+    "get_autocast_dtype": "amp",
+    "is_autocast_enabled": "amp",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _AMP:
-        return getattr(importlib.import_module("fastnet.amp"), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f"fastnet.{_FROM[name]}"), name)
     if name in _LAZY:
         return importlib.import_module(f"fastnet.{name}")
     raise AttributeError(f"module 'fastnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_AMP})
+    return sorted({*globals(), *_LAZY, *_FROM})

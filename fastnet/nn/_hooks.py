@@ -133,3 +133,15 @@ class BackwardHooks:
 
         passed = _through(see, values, wanted)
         return passed if isinstance(result, tuple) else passed[0]
+
+
+def is_plain(module: Any, *types: type) -> bool:
+    """Whether the module is of one of these classes exactly and a call of it is their ``forward`` and nothing else: no
+    hooks, no parametrization, no forward of its own. Only then may a fused operation stand for it."""
+    return type(module) in types and not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )
