@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--plot", action=argparse.BooleanOptionalAction, default=True, help="draw the curves as PNG (default: yes)"
     )
+    train.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="do not train: raise the learning rate from step to step until the loss grows, draw that, suggest a rate",
+    )
     train.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     train.add_argument(
         "--kernels",
@@ -187,6 +192,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.recipe not in recipes.RECIPES:
         return _fail(f"there is no recipe {arguments.recipe!r}; there is {', '.join(recipes.RECIPES)}")
     recipe = recipes.RECIPES[arguments.recipe]
+    if arguments.find_lr and arguments.resume is not None:
+        return _fail("--find-lr looks at a run from its beginning: leave out --resume")
     takes = {f.name for f in fields(recipe.Options)}
     for name in _given(arguments):
         if name not in takes:
@@ -218,10 +225,12 @@ def _train(arguments: argparse.Namespace) -> int:
         options = _options(recipe, arguments, where, out)
     except (CheckpointError, OSError) as error:
         return _fail(f"--resume: {error}")
+    if arguments.find_lr:
+        return _find_rate(recipe, arguments, options, out)
     return _run_recipe(recipe, arguments, options, where, out)
 
 
-_OURS = ("command", "recipe", "out", "resume", "plot", "device", "kernels")  # the others are recipes'
+_OURS = ("command", "recipe", "out", "resume", "plot", "find_lr", "device", "kernels")  # the others are recipes'
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -322,6 +331,35 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where:
     written = sorted(p.name for p in out.iterdir() if before.get(p.name) != p.stat().st_mtime_ns)
     table.add_row("files", f"{out}: {', '.join(written)}")
     console.print(table)
+    return 0
+
+
+def _find_rate(recipe: Any, arguments: argparse.Namespace, options: Any, out: Path) -> int:
+    from rich.console import Console
+
+    from fastnet.train.rate_finder import find_for
+
+    console = Console()
+    options.progress = console.is_terminal
+    try:
+        found = find_for(lambda: recipe.run(options))
+    except (RuntimeError, TypeError) as error:
+        return _fail(f"--find-lr: {error}")
+    except (OSError, ValueError) as error:
+        if "data" not in arguments:
+            raise
+        return _fail(f"--data: {error}")
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    text = (
+        f"suggested learning rate: {found.suggestion:.2g} (the loss was least at {found.at_least:.2g}, grows beyond; "
+        f"the recipe's own rate is {recipe.Options().lr:g})"
+    )
+    print(f"{text}\ntrain with it: fastnet train {arguments.recipe} --lr {found.suggestion:.2g}")
+    if arguments.plot:
+        path = out / "learning_rates.png"
+        found.plot(path, f"{arguments.recipe}: learning-rate range test of {len(found.rates)} steps")
+        print(path)
     return 0
 
 

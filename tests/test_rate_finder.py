@@ -8,7 +8,8 @@ from training_runs import classifier, result
 
 import fastnet
 from fastnet import nn, optim
-from fastnet.train import Trainer, find_learning_rate
+from fastnet.cli import main
+from fastnet.train import Run, Trainer, find_learning_rate, rate_finder
 from fastnet.utils.data import DataLoader, TensorDataset
 
 
@@ -69,3 +70,39 @@ def test_groups_keep_their_ratios_and_a_bad_range_is_refused():
             find_learning_rate(trainer, loader, **bad)
     with pytest.raises(RuntimeError, match="no number"), np.errstate(all="ignore"):
         find_learning_rate(trainer, loader, lowest=1e30, highest=1e35)
+
+
+def test_a_bad_step_does_not_move_the_suggestion(monkeypatch):
+    """Losses that fall along a valley whose steepest place and least value are known, with single steps far off."""
+    trainer, loader = problem()
+    monkeypatch.setattr(Trainer, "train_step", lambda self, batches: (next(losses), []))
+    at = np.linspace(-5, 1, 150)  # logarithms of the rates to base 10
+    clean = 2.3 - 1.5 / (1 + np.exp(-6 * (at + 2.5))) + np.exp(5 * (at + 0.2))
+    spoilt = clean.copy()
+    spoilt[[30, 70, 71, 100]] += 6
+    for values in (clean, spoilt):
+        losses = iter(values)
+        found = find_learning_rate(trainer, loader)
+        assert -2.7 < np.log10(found.suggestion) < -2.3
+        assert np.log10(found.at_least) == pytest.approx(at[clean.argmin()], abs=0.2)
+    shallow = 2.3 - 0.5 * np.exp(-20 * (at + 0.5) ** 2) + np.where(at > -0.5, at + 0.5, 0)
+    losses = iter(shallow)
+    found = find_learning_rate(trainer, loader)
+    assert found.suggestion == pytest.approx(found.at_least / 3)
+
+
+def test_command_line(tmp_path, capsys):
+    assert main(["train", "mlp", "--find-lr", "--out", str(tmp_path)]) == 0
+    page = capsys.readouterr().out
+    rate = float(page.split("suggested learning rate: ")[1].split()[0])
+    assert 0.01 < rate < 0.3  # an accuracy above 90 % in ten epochs needs 0.01 at least; 0.5 diverges
+    assert f"fastnet train mlp --lr {rate:.2g}" in page
+    assert sorted(p.name for p in (tmp_path / "mlp").iterdir()) == ["learning_rates.png"]
+    assert (tmp_path / "mlp" / "learning_rates.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert Run.instead is None
+    assert main(["train", "gan", "--find-lr", "--out", str(tmp_path)]) == 2
+    assert "the losses of a game" in capsys.readouterr().err
+    assert main(["train", "mlp", "--find-lr", "--resume", "--out", str(tmp_path)]) == 2
+    assert "leave out --resume" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="without training"):
+        rate_finder.find_for(lambda: None)

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnet.kernels import _runtime
-from fastnet.train.run import Run
+from fastnet.train.run import Enough, Run
 from fastnet.utils import cost
 from fastnet.utils.cost import Calls
 
 WARM_UP = 2  # steps that are not looked at
-
-
-class _Enough(Exception):
-    """Ends the run."""
 
 
 @dataclass
@@ -107,7 +103,7 @@ def profile(run: Callable[[], Any], *, steps: int = 5, on_gpu: bool = False, dev
         if taken <= WARM_UP:
             return step()
         if taken > WARM_UP + steps:
-            raise _Enough
+            raise Enough
         began = time.perf_counter()
         with cost.count(events) as counted:
             result = step()
@@ -124,7 +120,7 @@ def profile(run: Callable[[], Any], *, steps: int = 5, on_gpu: bool = False, dev
     Run.profiler = profiler
     try:
         run()
-    except _Enough:
+    except Enough:
         pass
     finally:
         Run.profiler = None

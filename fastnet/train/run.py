@@ -27,6 +27,10 @@ from fastnet.utils import cost, energy
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
+class Enough(Exception):
+    """Ends a run of which no more is wanted: see ``Run.profiler`` and ``Run.instead``."""
+
+
 @dataclass
 class History:
     """What a run gave: one row an epoch, a loss a step, and what it cost. Rows are dataclasses with at least ``epoch``,
@@ -61,6 +65,7 @@ class Run:
 
     Row: type  # of one epoch
     profiler: Callable[[Callable[[], Any]], Any] | None = None  # set by fastnet.train.profiling: makes the steps
+    instead: Callable[[Run, Any], None] | None = None  # set by fastnet.train.rate_finder: takes the place of training
     totals_are: tuple[str, ...] = ()  # the names of what a step adds up over an epoch
 
     def __init__(
@@ -131,6 +136,8 @@ class Run:
             FloatingPointError: a loss or gradient became NaN or infinite; says at which step and in which layer.
             Interrupted: Ctrl-C or SIGTERM; the step was finished and a checkpoint written.
         """
+        if Run.instead is not None:
+            return Run.instead(self, loader)
         self._loader, place = loader, None
         if self.resume is not None:
             place = self._load(checkpoints.find(self.resume))
