@@ -30,6 +30,8 @@ from fastnet._printing import set_printoptions
 from fastnet._random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from fastnet._serialization import load, save
 from fastnet._settings import (
+    _assert,
+    _check,
     are_deterministic_algorithms_enabled,
     compile,
     get_num_threads,
@@ -188,8 +190,10 @@ for _alias, _name in {
 del linalg_inv
 # Functions that change their first argument: fastnet.relu_(x) is x.relu_().
 for _name in (
-    "abs acos asin atan ceil clamp clip cos cosh erf erfc exp exp2 expm1 fill floor frac log log10 log1p log2 logit "
-    "nan_to_num neg reciprocal relu round rsqrt sigmoid sin sinh sqrt square tan tanh trunc zero detach resize_as"
+    "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max "
+    "clamp_min clip cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd i0 index_put lcm ldexp log "
+    "log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu resize_as round rsqrt sigmoid sin sinc "
+    "sinh sqrt square tan tanh trunc xlogy zero"
 ).split():
     globals()[f"{_name}_"] = _checked(getattr(Tensor, f"{_name}_"))
 for _name in "adjoint conj detach get_device is_conj is_inference is_neg resolve_conj resolve_neg".split():
@@ -199,17 +203,23 @@ for _name in "adjoint conj detach get_device is_conj is_inference is_neg resolve
 FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, IntTensor, LongTensor, ByteTensor, BoolTensor = _creation.LEGACY
 newaxis = None
 version = _SimpleNamespace(__version__=__version__, cuda=None, hip=None, git_version=None)
-contiguous_format, preserve_format, channels_last = "contiguous_format", "preserve_format", "channels_last"
+contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 strided = "strided"
+memory_format = layout = str  # types of these names, for annotations
 
 # Loaded when first asked for: they bring libraries that a small script does not need.
 _LAZY = {
+    "accelerator",
     "amp",
     "backends",
+    "compiler",
     "cuda",
     "data",
+    "distributed",
     "distributions",
     "fx",
+    "hub",
     "jit",
     "linalg",
     "models",
@@ -220,6 +230,7 @@ _LAZY = {
     "reference",
     "signal",
     "special",
+    "testing",
     "train",
     "utils",
 }
@@ -228,7 +239,10 @@ _LAZY = {
 _FROM = {
     "autocast": "amp",
     "fuse": "nn.fusion",
+    "get_autocast_cpu_dtype": "amp",
     "get_autocast_dtype": "amp",
+    "get_autocast_gpu_dtype": "amp",
+    "is_autocast_cpu_enabled": "amp",
     "is_autocast_enabled": "amp",
 }
 

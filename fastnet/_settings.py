@@ -1,4 +1,4 @@
-"""Settings of the process that training scripts touch: threads, determinism, default types; ``compile``."""
+"""Settings of the process that training scripts touch: threads, determinism, default types; ``compile``; assertions."""
 
 from __future__ import annotations
 
@@ -70,3 +70,15 @@ def compile(model: Any = None, **options: Any) -> Any:
         decorate: Callable = lambda function: function  # noqa: E731  `@compile(...)`
         return decorate
     return model
+
+
+def _assert(condition: Any, message: str) -> None:
+    """torch._assert: raise AssertionError with the message unless the condition holds."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def _check(cond: bool, message: Callable[[], str] | None = None) -> None:
+    """torch._check: raise RuntimeError, with what ``message()`` says, unless the condition holds."""
+    if not cond:
+        raise RuntimeError("Expected cond to be True, but got False." if message is None else str(message()))

@@ -1,4 +1,4 @@
-"""fuse: the same results and gradients from fewer kernels; modules where something hangs on them are called as before."""
+"""fuse: the same results and gradients from fewer kernels; modules with something of their own are called as before."""
 
 from collections import OrderedDict
 

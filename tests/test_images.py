@@ -244,9 +244,25 @@ def test_download_of_a_wrong_file_keeps_nothing(tmp_path):
     with pytest.raises(OSError, match="none"):
         download((tmp_path / "none").as_uri(), tmp_path / "file", "0" * 64)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
-    for url, checksum in (("ftp://a/b", "0" * 64), ("https://a/b", "0" * 63), ("https://a/b", "g" * 64)):
+    for url, checksum in (
+        ("ftp://a/b", "0" * 64),
+        ("https://a/b", "0" * 65),
+        ("https://a/b", "0" * 7),
+        ("https://a/b", "g" * 64),
+    ):
         with pytest.raises(ValueError, match="expected"):
             download(url, tmp_path / "file", checksum)
+
+
+def test_download_by_the_first_digits_or_unchecked(tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"numbers")
+    right = hashlib.sha256(b"numbers").hexdigest()
+    assert download(source.as_uri(), tmp_path / "a", right[:8]).read_bytes() == b"numbers"
+    assert download(source.as_uri(), tmp_path / "b", None).read_bytes() == b"numbers"
+    for path in (tmp_path / "a", tmp_path / "c"):
+        with pytest.raises(ValueError, match="expected 00000000"):
+            download(source.as_uri(), path, "0" * 8)
 
 
 @pytest.mark.parametrize("recipe", ["cnn", "resnet", "gan"])

@@ -28,6 +28,16 @@ PATHS = [
     "from fastnet.nn.modules.lazy import LazyModuleMixin; from fastnet.nn.parameter import UninitializedParameter",
     "import fastnet as torch; torch.signal.windows.hann(4); torch.special.ndtr(torch.zeros(1))",
     "from fastnet import Tensor, nn; from typing import Optional; Optional[Tensor]",
+    "import fastnet.fx; f = fastnet.fx.wrap(lambda x: x); assert f(1) == 1; fastnet.fx.wrap('len')",
+    "import fastnet as torch; torch._assert(True, ''); torch._check(1 == 1, lambda: '')",
+    "import fastnet as torch; assert not torch.compiler.is_compiling(); torch.compiler.disable(len)",
+    "from fastnet.compiler import disable; f = disable(recursive=False)(len); assert f is len",
+    "import fastnet.distributed as dist; assert not dist.is_available() and not dist.is_initialized()",
+    "from fastnet.hub import load_state_dict_from_url; import fastnet.utils.model_zoo as m; m.load_url",
+    "import fastnet as torch; d = torch.accelerator.current_accelerator(); "
+    "assert (d is not None) == torch.accelerator.is_available() == torch.cuda.is_available()",
+    "import fastnet as torch; f: torch.memory_format = torch.channels_last; assert isinstance(f, torch.memory_format)",
+    "import fastnet as torch; assert torch.get_autocast_gpu_dtype() is torch.float16; torch.is_autocast_cpu_enabled()",
 ]
 
 
@@ -47,3 +57,18 @@ def test_data_parallel_is_the_module():
     assert wrapped(x).tolist() == layer(x).tolist()
     with pytest.raises(ValueError, match="device_ids"):
         fastnet.nn.DataParallel(layer, device_ids=[0, 1])
+
+
+def test_what_is_not_here_says_so():
+    import fastnet
+
+    with pytest.raises(AttributeError, match="one GPU"):
+        fastnet.distributed.init_process_group("nccl")
+    with pytest.raises(AssertionError, match="wrong size"):
+        fastnet._assert(False, "wrong size")
+    with pytest.raises(RuntimeError, match="Expected cond to be True"):
+        fastnet._check(False)
+    with pytest.raises(RuntimeError, match=r"^too long$"):
+        fastnet._check(False, lambda: "too long")
+    with pytest.raises(RuntimeError, match="Unsupported type"):
+        fastnet.fx.wrap(3)

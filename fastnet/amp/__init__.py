@@ -30,6 +30,21 @@ def is_autocast_enabled(device_type: str | None = None) -> bool:
     return _autocast.get("cuda" if device_type is None else device_type) is not None
 
 
+def get_autocast_gpu_dtype() -> _dtypes.dtype:
+    """``get_autocast_dtype("cuda")`` by its older name."""
+    return get_autocast_dtype("cuda")
+
+
+def get_autocast_cpu_dtype() -> _dtypes.dtype:
+    """``get_autocast_dtype("cpu")`` by its older name."""
+    return get_autocast_dtype("cpu")
+
+
+def is_autocast_cpu_enabled() -> bool:
+    """``is_autocast_enabled("cpu")`` by its older name."""
+    return is_autocast_enabled("cpu")
+
+
 def _check(device_type: Any) -> None:
     if not isinstance(device_type, str):
         raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")

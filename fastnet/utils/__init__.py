@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-_LAZY = {"checkpoint", "cost", "data", "dlpack", "info"}
+_LAZY = {"checkpoint", "cost", "data", "dlpack", "info", "model_zoo"}
 
 
 def __getattr__(name: str) -> Any:
