@@ -339,13 +339,26 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
     if (config.family == AttentionFamily::general)
         return check_attention_shared(function,
                                       attention_shared_bytes(p.d, p.dv, backward, dtype == DType::float64 ? 8 : 4));
-    if (!attention_sm80_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
+    if (config.family == AttentionFamily::sm90) {
+        if (!attention_sm90_has(dtype, p.d, p.dv, backward))
+            refuse("serves float16 and bfloat16, head dimensions up to 256, 128 backward");
+        if (p.mask_kind != AttentionMask::none || p.threshold != 0) refuse("serves neither masks nor dropout");
+        if (!device.has_sm90a()) refuse("needs a Hopper GPU");
+        if (config.stages < attention_sm90_min_stages(backward))
+            refuse("needs at least " + std::to_string(attention_sm90_min_stages(backward)) + " stages");
+        if (!attention_rows_by_tma(p.q, p.q_strides, p.batch, p.heads, p.queries, p.d) ||
+            !attention_rows_by_tma(p.k, p.k_strides, p.batch, p.key_heads, p.keys, p.d) ||
+            !attention_rows_by_tma(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv))
+            refuse("needs keys, and rows of neighbours that begin at multiples of 16 bytes");
+    } else if (!attention_sm80_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
     if (p.features.any()) refuse("serves no windows, caps on scores, ALiBi or packed sequences");
     if (device.major < 8) refuse("needs a GPU of compute capability 8.0 or later");
     const int64_t most_heads = p.batch * std::max(p.heads, p.key_heads);
     if (most_heads * tiles_of(std::max(p.queries, p.keys)) > std::numeric_limits<int>::max())
         refuse("counts in 32 bits, this problem has more tiles");
-    check_attention_shared(function, attention_sm80_shared_bytes(p.d, p.dv, backward, config.stages));
+    check_attention_shared(function, config.family == AttentionFamily::sm90
+                                         ? attention_sm90_shared_bytes(p.d, p.dv, backward, config.stages)
+                                         : attention_sm80_shared_bytes(p.d, p.dv, backward, config.stages));
 }
 
 void attention(const AttentionForward& a, DType dtype, const AttentionConfig& config, cudaStream_t stream) {
@@ -353,6 +366,14 @@ void attention(const AttentionForward& a, DType dtype, const AttentionConfig& co
     const int64_t tiles = p.batch * p.heads * tiles_of(p.queries);
     if (tiles == 0) return;
     attention_check(config, p, dtype, false, current_device());
+    if (config.family == AttentionFamily::sm90) {
+        // Results leave by TMA, too.
+        if (!attention_rows_by_tma(a.out, a.out_strides, p.batch, p.heads, p.queries, p.dv))
+            throw std::invalid_argument("attention: " + config.to_string() + " needs a head dimension of the values that "
+                                        "is a multiple of 8");
+        if (dtype == DType::float16) return attention_sm90_fp16(a, config, stream);
+        return attention_sm90_bf16(a, config, stream);
+    }
     if (config.family == AttentionFamily::sm80) {
         if (dtype == DType::float16) return attention_sm80_fp16(a, config, stream);
         return attention_sm80_bf16(a, config, stream);
@@ -370,12 +391,20 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
     const int64_t query_tiles = p.batch * p.heads * tiles_of(p.queries);
     const int64_t key_tiles = p.batch * p.key_heads * tiles_of(p.keys);
     attention_check(config, p, dtype, true, current_device());
+    if (config.family == AttentionFamily::sm90 &&
+        !(attention_rows_by_tma(a.grad, a.grad_strides, p.batch, p.heads, p.queries, p.dv) &&
+          attention_rows_by_tma(a.dq, a.dq_strides, p.batch, p.heads, p.queries, p.d) &&
+          attention_rows_by_tma(a.dk, a.dk_strides, p.batch, p.key_heads, p.keys, p.d) &&
+          attention_rows_by_tma(a.dv, a.dv_strides, p.batch, p.key_heads, p.keys, p.dv) &&
+          reinterpret_cast<uintptr_t>(a.lse) % 16 == 0 && reinterpret_cast<uintptr_t>(a.delta) % 16 == 0))
+        throw std::invalid_argument("attention_backward: " + config.to_string() +
+                                    " needs rows, of gradients too, that begin at multiples of 16 bytes");
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         if (rows)
             gpu::launch<attention_delta_kernel<T>>(dim3(blocks_for((rows + 3) / 4, config)), dim3(kThreads), 0, stream,
                                                    a);
-        if (config.family == AttentionFamily::sm80) return;
+        if (config.family != AttentionFamily::general) return;
         const int64_t shared = attention_shared_bytes(p.d, p.dv, true, sizeof(accumulator_t<T>));
         if (query_tiles)
             gpu::launch<attention_dq_kernel<T>>(dim3(blocks_for(query_tiles, config)), dim3(kThreads), unsigned(shared),
@@ -385,6 +414,10 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
                                                  stream, a);
     });
     if (config.family == AttentionFamily::general) return;
+    if (config.family == AttentionFamily::sm90) {
+        if (dtype == DType::float16) return attention_backward_sm90_fp16(a, config, stream);
+        return attention_backward_sm90_bf16(a, config, stream);
+    }
     if (dtype == DType::float16) return attention_backward_sm80_fp16(a, config, stream);
     attention_backward_sm80_bf16(a, config, stream);
 }

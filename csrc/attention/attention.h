@@ -14,6 +14,8 @@
 //   general: every dtype, head dimension and device.
 //   sm80: float16 and bfloat16, head dimensions up to 256, on tensor cores: probabilities and gradients of scores are
 //   rounded to 16 bits before the products that follow them, as FlashAttention does (Dao 2023).
+//   sm90: the same on wgmma, backward up to 128, where TMA can bring every operand and take every result
+//   (attention_rows_by_tma); no mask and no dropout.
 // Sums in float32 (float64 for float64), softmax online (Milakov and Gimelshein 2018; Dao et al. 2022), in an order that
 // depends on shapes and config alone; gradients likewise, without atomics.
 #pragma once
@@ -21,6 +23,18 @@
 #include "attention_config.h"
 
 struct AttentionStrides { int64_t batch, head, row, column; };
+
+// Whether TMA can bring the rows of (batch, heads, rows, columns) 16-bit elements: rows of neighbours that begin at
+// multiples of 16 bytes, none repeated or backwards.
+inline bool attention_rows_by_tma(const void* data, const AttentionStrides& s, int64_t batch, int64_t heads,
+                                  int64_t rows, int64_t columns) {
+    const auto apart = [](int64_t size, int64_t stride) {
+        return size == 1 || (stride > 0 && stride % 8 == 0 && stride < int64_t(1) << 39);
+    };
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (s.column == 1 || columns == 1) && columns > 0 && rows > 0 &&
+           rows <= std::numeric_limits<int32_t>::max() && apart(rows, s.row) && apart(heads, s.head) &&
+           apart(batch, s.batch);
+}
 
 // Which queries may attend to which keys beside the mask. top_left: key j <= query i. bottom_right: j <= i + keys - queries.
 enum class AttentionCausal { none, top_left, bottom_right };
@@ -94,9 +108,15 @@ void attention_backward(const AttentionBackward& arguments, DType dtype, const A
 void attention_check(const AttentionConfig& config, const AttentionProblem& problem, DType dtype, bool backward,
                      const DeviceProperties& device);
 
-// The sm80 family's launches, in attention_sm80_<type>.cu and attention_backward_sm80_<type>.cu; delta is there already.
+// The families' launches, in attention_<family>_<type>.cu and attention_backward_<family>_<type>.cu; delta is there already.
 void attention_sm80_fp16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
 void attention_sm80_bf16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
+void attention_sm90_fp16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
+void attention_sm90_bf16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
+void attention_backward_sm90_fp16(const AttentionBackward& arguments, const AttentionConfig& config,
+                                  cudaStream_t stream);
+void attention_backward_sm90_bf16(const AttentionBackward& arguments, const AttentionConfig& config,
+                                  cudaStream_t stream);
 void attention_backward_sm80_fp16(const AttentionBackward& arguments, const AttentionConfig& config,
                                   cudaStream_t stream);
 void attention_backward_sm80_bf16(const AttentionBackward& arguments, const AttentionConfig& config,

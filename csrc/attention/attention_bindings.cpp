@@ -18,7 +18,7 @@ AttentionCausal causal_from_name(const std::string& name) {
 AttentionFamily family_from_name(const std::string& name) {
     for (int i = 0; i < int(std::size(kAttentionFamilies)); ++i)
         if (name == kAttentionFamilies[i]) return AttentionFamily(i);
-    throw py::value_error("AttentionConfig: family is \"" + name + "\", expected general or sm80");
+    throw py::value_error("AttentionConfig: family is \"" + name + "\", expected general, sm80 or sm90");
 }
 
 // What dropout needs, as Python gives it.
@@ -91,12 +91,20 @@ void register_attention(py::module_& m) {
         .def("__repr__", &AttentionConfig::to_string);
     m.def(
         "attention_config",
-        [](int64_t d, int64_t dv, const std::string& dtype, bool backward, const std::string& device, bool features) {
-            return attention_config(d, dv, dtype_from_name(dtype), backward, features,
+        [](int64_t d, int64_t dv, const std::string& dtype, bool backward, const std::string& device, bool features,
+           bool tma) {
+            return attention_config(d, dv, dtype_from_name(dtype), backward, features, tma,
                                     device.empty() ? current_device() : known_device(device));
         },
         py::arg("d"), py::arg("dv"), py::arg("dtype"), py::arg("backward") = false, py::arg("device") = "",
-        py::arg("features") = false);
+        py::arg("features") = false, py::arg("tma") = true);
+    m.def(
+        "attention_rows_by_tma",
+        [](const ArrayView& x) {
+            const auto& n = x.shape;
+            return attention_rows_by_tma(x.data, strides_of(x), n[0], n[1], n[2], n[3]);
+        },
+        py::arg("x"));
     m.def("attention_shared_bytes", &attention_shared_bytes, py::arg("d"), py::arg("dv"), py::arg("backward"),
           py::arg("accumulator_bytes"));
     m.def(

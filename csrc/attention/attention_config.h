@@ -1,6 +1,7 @@
 // Which kernel serves which attention: a pure function of the problem and the device, printable, tested without a GPU.
 #pragma once
 #include "attention_sm80_config.h"
+#include "attention_sm90_config.h"
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -10,14 +11,15 @@
 // dimension decides about nothing else.
 constexpr int kAttentionThreads = 128, kAttentionTile = 32, kAttentionPitch = kAttentionTile + 1;
 
-// general: ordinary multiply-adds. sm80: mma.sync fed by cp.async and ldmatrix, on Ampere and all that came after.
-enum class AttentionFamily { general, sm80 };
-constexpr const char* kAttentionFamilies[] = {"general", "sm80"};
+// general: ordinary multiply-adds. sm80: mma.sync fed by cp.async and ldmatrix, on Ampere and all that came after. sm90:
+// wgmma fed by TMA, on Hopper.
+enum class AttentionFamily { general, sm80, sm90 };
+constexpr const char* kAttentionFamilies[] = {"general", "sm80", "sm90"};
 
 struct AttentionConfig {
     int max_blocks = std::numeric_limits<int>::max();  // blocks take further tiles in turn
     AttentionFamily family = AttentionFamily::general;
-    int stages = 2;  // of shared memory that copies fill ahead; the sm80 family's
+    int stages = 2;  // of shared memory that copies fill ahead; not the general family's
 
     std::string to_string() const {
         const std::string name = std::string("attention(") + kAttentionFamilies[int(family)];
@@ -35,10 +37,15 @@ constexpr int64_t attention_shared_bytes(int64_t d, int64_t dv, bool backward, i
     return attention_shared_elements(backward ? d + dv : dv) * accumulator_bytes;
 }
 
-// features: whether AttentionFeatures has any. Tensor cores where there are any for the dtype, with as many stages as are worth it and fit.
-inline AttentionConfig
-attention_config(int64_t d, int64_t dv, DType dtype, bool backward, bool features, const DeviceProperties& device) {
+// features: whether AttentionFeatures has any. tma: neither mask nor dropout, and attention_rows_by_tma of every operand.
+// Tensor cores where there are any for the dtype, with as many stages as are worth it and fit.
+inline AttentionConfig attention_config(int64_t d, int64_t dv, DType dtype, bool backward, bool features, bool tma,
+                                        const DeviceProperties& device) {
     AttentionConfig c;
+    if (device.has_sm90a() && tma && !features && attention_sm90_has(dtype, d, dv, backward)) {
+        c.family = AttentionFamily::sm90, c.stages = attention_sm90_stages(backward), c.max_blocks = device.sm_count;
+        return c;
+    }
     if (device.major < 8 || features || !attention_sm80_has(dtype, d, dv)) return c;
     for (int stages = attention_sm80_most_stages(d, dv, backward); stages >= 2; --stages)
         if (attention_sm80_shared_bytes(d, dv, backward, stages) <= device.shared_per_block) {

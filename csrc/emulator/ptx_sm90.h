@@ -94,6 +94,8 @@ void wgmma_wait_group() {
 }
 template <int kSize>
 void wgmma_registers(float (&)[kSize]) {}
+template <int kSize>
+void wgmma_registers(uint32_t (&)[kSize]) {}
 
 // What one lane asks for. The comparison is between the lanes of a warpgroup: all but d and a_registers agree.
 struct WgmmaRequest {

@@ -208,6 +208,13 @@ FASTNET_PTX void wgmma_registers(float (&d)[kSize]) {
     for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i]) :: "memory");
 }
 
+// The same of A's registers.
+template <int kSize>
+FASTNET_PTX void wgmma_registers(uint32_t (&a)[kSize]) {
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) asm volatile("" : "+r"(a[i]) :: "memory");
+}
+
 // Both operands in shared memory; kTrans: M- or N-major.
 #define FASTNET_WGMMA_SS(n8, n, i0, i1, i2, i3, i4, i5, i6) \
     if constexpr (kN == n) \

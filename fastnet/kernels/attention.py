@@ -55,11 +55,13 @@ def _features(features: Features, *packed: Any) -> tuple[Any, ...]:
     return *features.window, features.softcap, features.slopes, *(packed or (None, None, 0, 0, None))
 
 
-def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool) -> Any:
-    """featured: whether the problem has anything of AttentionFeatures."""
+def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool, tiles: tuple[Any, ...] = ()) -> Any:
+    """featured: whether the problem has anything of AttentionFeatures. tiles: every array that TMA would have to
+    bring or take, where the problem has neither mask nor dropout."""
     if config is None:
         backward = name.endswith("_backward")
-        return ext.attention_config(q.shape[3], v.shape[3], q.dtype.name, backward, features=featured)
+        tma = bool(tiles) and all(ext.attention_rows_by_tma(x) for x in tiles)
+        return ext.attention_config(q.shape[3], v.shape[3], q.dtype.name, backward, features=featured, tma=tma)
     if not isinstance(config, ext.AttentionConfig):
         raise TypeError(f"{name}: config is a {type(config).__name__}, expected an AttentionConfig of {ext.__name__}")
     return config
@@ -123,13 +125,15 @@ def attention(
     draw = _draw(name, ext, dropout_p, state, offset)
     out = empty(q, (*q.shape[:3], v.shape[3]))
     lse = empty(q, q.shape[:3], accumulator(q))
-    config = _config(ext, name, config, q, v, features.any())
+    operands = [addressable(x) for x in (q, k, v)]
+    plain = mask is None and dropout_p == 0
+    config = _config(ext, name, config, q, v, features.any(), (*operands, out) if plain else ())
     if lse.size:
         record(name, q, k, v, mask, config=config)
         ext.attention(
             out,
             lse,
-            *(addressable(x) for x in (q, k, v)),
+            *operands,
             _broadcast(mask, (*q.shape[:3], k.shape[2])),
             scale,
             causal,
@@ -186,7 +190,10 @@ def attention_backward(
     dq, dk, dv = (empty(x, x.shape) for x in (q, k, v))
     scores = (*q.shape[:3], k.shape[2])
     ds = empty(q, scores, accumulator(q)) if mask_gradient else None
-    config = _config(ext, name, config, q, v, features.any())
+    operands = [addressable(x) for x in (grad, q, k, v, out)]
+    lse = lse if lse.flags.c_contiguous else lse.copy()
+    tiles = (*operands[:4], dq, dk, dv, lse.reshape(1, 1, 1, -1)) if mask is None and dropout_p == 0 else ()
+    config = _config(ext, name, config, q, v, features.any(), tiles)
     if dq.size + dk.size + dv.size:
         record(name, grad, q, k, v, mask, config=config)
         ext.attention_backward(
@@ -195,8 +202,8 @@ def attention_backward(
             dv,
             ds,
             empty(q, q.shape[:3], accumulator(q)),
-            *(addressable(x) for x in (grad, q, k, v, out)),
-            lse if lse.flags.c_contiguous else lse.copy(),
+            *operands,
+            lse,
             _broadcast(mask, scores),
             scale,
             causal,

@@ -1,0 +1,272 @@
+// Forward attention on wgmma: a producer warpgroup brings tiles by TMA, two or three consumer warpgroups have 64 queries
+// each.
+//
+// A consumer issues the product of its queries and the next keys, then that of its probabilities and the values before
+// them, and finds the maxima and exponentials of the new scores while the second product goes on. Keys and values come
+// through one ring in that order: k0, k1, v0, k2, v1, .... Between warpgroups, turns keep the tensor cores with one of them
+// while the others are at their softmax.
+//
+// Blocks are as many as run at once, and take tiles in turn, those that see most keys first.
+#pragma once
+#include "attention_sm90.cuh"
+
+namespace attention_sm90 {
+
+// The tiles of queries and how their shared memory is divided.
+template <int kWidth, int kConsumers, int kColumns, bool kOwnStaging>
+struct ForwardTile {
+    static constexpr int kThreads = 128 * (kConsumers + 1), kRows = 64 * kConsumers;
+    static constexpr int kPart = 64 * kWidth * 2;           // a warpgroup's queries, or results
+    static constexpr int kStage = kColumns * kWidth * 2, kStageBox = kColumns * kRowBytes;
+    static constexpr int kRing = kRows * kWidth * 2 * (kOwnStaging ? 2 : 1);
+    static constexpr bool kTakesTurns = kWidth <= 128;      // beyond, its sums leave no room for a second tile of scores
+    static constexpr int kProducerRegisters = kConsumers == 2 ? 24 : 32, kRegisters = kConsumers == 2 ? 240 : 160;
+};
+
+// What comes of one row of queries in tiles: of a warpgroup's 64, this thread's two.
+template <int kWidth, int kColumns>
+struct OnlineSoftmax {
+    float high[2] = {-kInfinity<float>, -kInfinity<float>};  // maxima times log2(e)
+    float total[2] = {};                                     // of this thread's columns
+
+    // Scores become exponentials, and factor what the sums so far are to be multiplied by. unit: of scores, to be
+    // exponents of two.
+    __device__ __forceinline__ void step(float (&s)[kColumns / 2], float unit, float (&factor)[2]) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float top = -kInfinity<float>;  // fmaxf passes over NaN
+#pragma unroll
+            for (int v = half * 2; v < kColumns / 2; v += 4) top = fmaxf(top, fmaxf(s[v], s[v + 1]));
+            top = fmaxf(top, exchange(top, 1));
+            top = fmaxf(top, exchange(top, 2));
+            top = fmaxf(high[half], top * unit);
+            const float base = top == -kInfinity<float> ? 0.0f : top;  // nothing seen yet: all exponents are -inf
+            factor[half] = ptx::ex2_approx_ftz(high[half] - base);
+            high[half] = top;
+            float sum = 0;
+#pragma unroll
+            for (int v = half * 2; v < kColumns / 2; v += 4)
+#pragma unroll
+                for (int e = 0; e < 2; ++e) sum += s[v + e] = ptx::ex2_approx_ftz(fmaf(s[v + e], unit, -base));
+            total[half] = fmaf(total[half], factor[half], sum);
+        }
+    }
+};
+
+template <int kWidth>
+__device__ __forceinline__ void rescale_rows(float (&sums)[kWidth / 2], const float (&factor)[2]) {
+#pragma unroll
+    for (int v = 0; v < kWidth / 2; ++v) sums[v] *= factor[v / 2 % 2];
+}
+
+template <class T, int kWidth, int kConsumers, int kColumns, bool kOwnStaging>
+__global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
+attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_constant__ ptx::TensorMap map_q,
+                      const __grid_constant__ ptx::TensorMap map_k, const __grid_constant__ ptx::TensorMap map_v,
+                      const __grid_constant__ ptx::TensorMap map_out, const Order order, int stages) {
+#ifdef FASTNET_SM90A
+    using Mine = ForwardTile<kWidth, kConsumers, kColumns, kOwnStaging>;
+    GPU_SHARED(shared);  // (kConsumers, kPart) queries, again for results if kOwnStaging; (stages, kStage); mbarriers
+    const AttentionProblem& p = a.problem;
+    const Sequence sequence = reach_of(p, Sequence{0, 0, p.queries, 0, p.keys, 0, 0, 0});
+    const int group = int(p.heads / p.key_heads), tiles = order.tiles_down * order.heads;
+    auto* const barriers = reinterpret_cast<uint64_t*>(shared + Mine::kRing + stages * Mine::kStage);
+    Ring ring{barriers, barriers + stages, stages};
+    uint64_t *const queries_full = barriers + 2 * stages, *const queries_empty = queries_full + kConsumers;
+    if (threadIdx.x == 0) {
+        for (int c = 0; c < kConsumers; ++c)
+            ptx::mbarrier_init(&queries_full[c], 1), ptx::mbarrier_init(&queries_empty[c], 4);
+        ring.init(1, 4 * kConsumers);
+    }
+    __syncthreads();
+    // Tiles of keys that some query of a tile sees. The same on both sides.
+    const auto steps_of = [&](int row0) {
+        const int64_t end = sequence.key_end(min(int64_t(row0) + Mine::kRows, p.queries) - 1);
+        return int((end + kColumns - 1) / kColumns);
+    };
+    uint32_t phase = 0;  // of the barriers of queries
+
+    if (threadIdx.x < 128) {
+        ptx::setmaxnreg_dec<Mine::kProducerRegisters>();
+        if (threadIdx.x == 0) {
+#pragma unroll 1
+            for (int round = 0, t; (t = tile_of_turn(round)) < tiles; ++round) {
+                const auto [batch, head, row0] = place_of<Mine::kRows, true>(t, order, int(p.heads));
+                const int steps = steps_of(row0);
+#pragma unroll 1
+                for (int c = 0; c < kConsumers; ++c) {
+                    ptx::mbarrier_wait(&queries_empty[c], phase ^ 1);
+                    ptx::mbarrier_arrive_expect_tx(&queries_full[c], Mine::kPart);
+                    load_tile<kWidth, kPartBytes>(shared + c * Mine::kPart, &map_q, &queries_full[c], row0 + c * 64,
+                                                  head, batch);
+                }
+                phase ^= 1;
+#pragma unroll 1
+                for (int item = 0; item < 2 * steps; ++item) {
+                    // k0, k1, v0, k2, v1, ..., the last values
+                    const bool values = item == 2 * steps - 1 || (item > 0 && item % 2 == 0);
+                    const int step = values ? (item - 1) / 2 : (item + 1) / 2;
+                    ring.wait_empty();
+                    uint64_t* const full = &ring.full[ring.stage];
+                    ptx::mbarrier_arrive_expect_tx(full, Mine::kStage);
+                    load_tile<kWidth, Mine::kStageBox>(shared + Mine::kRing + ring.stage * Mine::kStage,
+                                                       values ? &map_v : &map_k, full, step * kColumns, head / group,
+                                                       batch);
+                    ring.advance();
+                }
+            }
+        }
+        __syncwarp();
+    } else {
+        ptx::setmaxnreg_inc<Mine::kRegisters>();
+        const int consumer = int(threadIdx.x) / 128 - 1, thread = int(threadIdx.x) % 128, lane = thread % 32;
+        unsigned char* const own = shared + consumer * Mine::kPart;
+        const uint64_t queries = rows_descriptor(own), keys = rows_descriptor(shared + Mine::kRing);
+        const uint64_t values = columns_descriptor<Mine::kStageBox>(shared + Mine::kRing);
+        const Turns<kConsumers> turns{consumer};
+        if constexpr (Mine::kTakesTurns) turns.begin();
+        const bool negative = !(p.scale > 0);  // the greatest product is then not the greatest score
+#pragma unroll 1
+        for (int round = 0, t; (t = tile_of_turn(round)) < tiles; ++round) {
+            const auto [batch, head, tile_row] = place_of<Mine::kRows, true>(t, order, int(p.heads));
+            const int steps = steps_of(tile_row), row0 = tile_row + consumer * 64;
+            const int all_see = int(sequence.key_end(row0));  // keys that every row sees
+            // This thread's first row; computed where it is asked for, not held in a register.
+            const auto row_here = [&] {
+                const int at = ptx::opaque(thread);
+                return row0 + at / 32 * 16 + at % 32 / 4;
+            };
+
+            OnlineSoftmax<kWidth, kColumns> softmax;
+            float out[kWidth / 2] = {};
+            uint32_t weights[kColumns / 16][4];  // probabilities, over their sums to be
+            // Scores become exponentials.
+            const auto softmax_of = [&](float (&scores)[kColumns / 2], int step, float (&factor)[2]) {
+                const int column0 = step * kColumns;
+                float unit = float(p.scale) * kLog2E;
+                if (negative) {
+#pragma unroll
+                    for (int v = 0; v < kColumns / 2; ++v) scores[v] *= unit;
+                    unit = 1;
+                }
+                if (column0 + kColumns > all_see) {
+                    const int row = row_here();
+                    const int seen[2] = {int(sequence.key_end(row)), int(sequence.key_end(row + 8))};
+#pragma unroll
+                    for (int v = 0; v < kColumns / 2; ++v)
+                        if (column0 + v / 4 * 8 + lane % 4 * 2 + v % 2 >= seen[v / 2 % 2])
+                            scores[v] = -kInfinity<float>;
+                }
+                softmax.step(scores, unit, factor);
+            };
+            const auto at = [&](int stage) { return uint64_t(stage) * (Mine::kStage / 16); };
+            ptx::mbarrier_wait(&queries_full[consumer], phase);
+            phase ^= 1;
+            if (steps > 0) {
+                float scores[kColumns / 2], factor[2];
+                int values_stage = -1;  // of the products that go on
+                const auto score = [&] {
+                    ring.wait_full();
+                    ptx::wgmma_registers(scores);
+                    ptx::wgmma_fence();
+                    row_products<T, kColumns, kWidth>(scores, queries, keys + at(ring.stage));
+                    ptx::wgmma_commit();
+                    ring.advance();
+                };
+                const auto add_values = [&] {
+                    values_stage = ring.stage;
+                    ring.wait_full();
+                    wgmma_registers(weights), ptx::wgmma_registers(out);
+                    ptx::wgmma_fence();
+                    add_products<T, kColumns, kWidth>(out, weights, values + at(values_stage));
+                    ptx::wgmma_commit();
+                    ring.advance();
+                };
+                // The products that go on end, and the softmax of what came after them is put to use.
+                const auto settle = [&] {
+                    ptx::wgmma_wait_group<0>();
+                    ptx::wgmma_registers(out);
+                    if (values_stage >= 0) ring.release(values_stage, 1);
+                    round_to<T, kColumns>(weights, scores);
+                    rescale_rows<kWidth>(out, factor);
+                };
+                int keys_stage = ring.stage;
+                score();
+                ptx::wgmma_wait_group<0>();
+                ptx::wgmma_registers(scores);
+                ring.release(keys_stage, 1);
+                softmax_of(scores, 0, factor);
+                // A round of the loop ends in a softmax, and the next begins with the wait: in one run of instructions the
+                // assembler would move the wait to before the softmax.
+#pragma unroll 1
+                for (int step = 1; step < steps; ++step) {
+                    settle();
+                    if constexpr (Mine::kTakesTurns) turns.take();
+                    keys_stage = ring.stage;
+                    score();
+                    add_values();
+                    if constexpr (Mine::kTakesTurns) turns.pass();
+                    ptx::wgmma_wait_group<1>();
+                    ptx::wgmma_registers(scores);
+                    ring.release(keys_stage, 1);
+                    softmax_of(scores, step, factor);
+                }
+                settle();
+                add_values();
+                ptx::wgmma_wait_group<0>();
+                ptx::wgmma_registers(out);
+                ring.release(values_stage, 1);
+            }
+            if (kOwnStaging && lane == 0) ptx::mbarrier_arrive(&queries_empty[consumer]);
+
+            const int row = row_here();
+            float factor[2];
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const float sum = warp_reduce(softmax.total[half], 4, Add());
+                factor[half] = sum == 0 ? 0.0f : 1 / sum;
+                if (lane % 4 == 0 && row + half * 8 < p.queries)
+                    static_cast<float*>(a.lse)[(int64_t(batch) * p.heads + head) * p.queries + row + half * 8] =
+                        sum == 0 ? -kInfinity<float> : fmaf(softmax.high[half], kLn2, logarithm(sum));
+            }
+            store_rows<T, kWidth>(&map_out, out, factor, own + (kOwnStaging ? kConsumers * Mine::kPart : 0), thread,
+                                  consumer + 1, row0, int(p.queries), int(p.dv), head, batch);
+            if (!kOwnStaging) {
+                if (thread == 0) ptx::tma_store_wait_read<0>();
+                if (lane == 0) ptx::mbarrier_arrive(&queries_empty[consumer]);
+            }
+        }
+        if constexpr (Mine::kTakesTurns) turns.end();
+        if (thread == 0) ptx::tma_store_wait_read<0>();
+        __syncwarp();
+    }
+#endif
+}
+
+template <class T, int kIndex>
+void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream_t stream) {
+    constexpr AttentionSm90Tile kTile = kAttentionSm90Forward[kIndex];
+    const AttentionProblem& p = a.problem;
+    const int64_t heads = p.batch * p.heads, tiles_down = (p.queries + kTile.rows() - 1) / kTile.rows();
+    const int64_t together = attention_sm90_heads_together(p.keys, p.d, p.dv, p.heads / p.key_heads,
+                                                           p.causal == AttentionCausal::none, current_device());
+    const Order order{int(tiles_down), int(heads), int(std::min(together, heads))};
+    const auto q = map_of<T>(p.q, p.q_strides, p.batch, p.heads, p.queries, p.d, 64);
+    const auto k = map_of<T>(p.k, p.k_strides, p.batch, p.key_heads, p.keys, p.d, kTile.columns);
+    const auto v = map_of<T>(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv, kTile.columns);
+    const auto out = map_of<T>(a.out, a.out_strides, p.batch, p.heads, p.queries, p.dv, 64);
+    gpu::launch<attention_sm90_kernel<T, kTile.width, kTile.consumers, kTile.columns, kTile.own_staging>>(
+        dim3(unsigned(std::min(heads * tiles_down, int64_t(config.max_blocks)))), dim3(128 * (kTile.consumers + 1)),
+        unsigned(attention_sm90_forward_bytes(kTile, config.stages)), stream, a, q, k, v, out, order, config.stages);
+}
+
+template <class T>
+void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream_t stream) {
+    switch (attention_sm90_tile(a.problem.d, a.problem.dv).width) {
+        case 64: return launch<T, 0>(a, config, stream);
+        case 128: return launch<T, 1>(a, config, stream);
+        default: return launch<T, 2>(a, config, stream);
+    }
+}
+
+}  // namespace attention_sm90

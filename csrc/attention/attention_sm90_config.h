@@ -1,0 +1,68 @@
+// The sm90 family of attention: wgmma fed by TMA, for float16 and bfloat16 on Hopper.
+#pragma once
+#include "../host/device.h"
+#include "../host/dtype.h"
+#include <algorithm>
+#include <cstdint>
+
+// A block has 64 query rows a consumer warpgroup and takes `columns` keys at a time; head dimensions are padded with zeros
+// to one of three widths. A tile of keys, or of values, is a stage. Up to width 128 results have shared memory of their
+// own, so that the next tile's queries come while they leave; at 256 they take their queries' place.
+//
+// Registers of consumers: 64 x columns scores, as many probabilities in 16 bits and 64 x width sums are columns * 3 / 4 +
+// width / 2 a thread, beside what the softmax needs: 128 of 160 with three warpgroups, 160 of 240 and 188 of 240 with two.
+struct AttentionSm90Tile {
+    int width, consumers, columns;
+    bool own_staging;
+    constexpr int rows() const { return 64 * consumers; }
+    constexpr int own_bytes() const { return rows() * width * 2; }
+    constexpr int stage_bytes() const { return columns * width * 2; }
+};
+constexpr AttentionSm90Tile kAttentionSm90Forward[] = {
+    {64, 3, 128, true},
+    {128, 2, 128, true},
+    {256, 2, 80, false},
+};
+// Backward: a warpgroup owns 64 queries (for dq) or 64 keys (for dk and dv) with both their operands, where results are
+// staged at the end, and takes `columns` of the others at a time, a stage an operand. Scores and their gradients are
+// columns a thread in 32 bits and half as many (for dq) or as many (for dk and dv) in 16, sums width / 2 or width. Beyond
+// width 128 dk and dv do not fit into registers beside each other: the sm80 family has passes for each.
+constexpr AttentionSm90Tile kAttentionSm90OfQueries[] = {{64, 3, 64, false}, {128, 2, 64, false}};
+constexpr AttentionSm90Tile kAttentionSm90OfKeys[] = {{64, 2, 64, false}, {128, 2, 64, false}};
+
+// With fewer stages a producer would wait for what its consumers hold.
+constexpr int attention_sm90_min_stages(bool backward) { return backward ? 4 : 3; }
+constexpr int attention_sm90_stages(bool backward) { return backward ? 6 : 4; }
+
+constexpr bool attention_sm90_has(DType dtype, int64_t d, int64_t dv, bool backward) {
+    return (dtype == DType::float16 || dtype == DType::bfloat16) && std::max(d, dv) <= (backward ? 128 : 256);
+}
+
+constexpr const AttentionSm90Tile& attention_sm90_tile(int64_t d, int64_t dv) {
+    const int64_t widest = std::max(d, dv);
+    return kAttentionSm90Forward[widest <= 64 ? 0 : widest <= 128 ? 1 : 2];
+}
+
+// Queries, results where they have a place of their own, stages; two mbarriers a stage and two a consumer.
+constexpr int attention_sm90_forward_bytes(const AttentionSm90Tile& t, int stages) {
+    return t.own_bytes() * (t.own_staging ? 2 : 1) + stages * t.stage_bytes() + (stages + t.consumers) * 16;
+}
+// Both owned operands, stages, each with a float a column; mbarriers.
+constexpr int attention_sm90_backward_bytes(const AttentionSm90Tile& t, int stages) {
+    return t.own_bytes() * 2 + stages * (t.stage_bytes() + t.columns * 4) + (stages + t.consumers) * 16;
+}
+constexpr int attention_sm90_shared_bytes(int64_t d, int64_t dv, bool backward, int stages) {
+    const int index = std::max(d, dv) <= 64 ? 0 : 1;
+    return backward ? std::max(attention_sm90_backward_bytes(kAttentionSm90OfQueries[index], stages),
+                               attention_sm90_backward_bytes(kAttentionSm90OfKeys[index], stages))
+                    : attention_sm90_forward_bytes(attention_sm90_tile(d, dv), stages);
+}
+
+// How many heads' tiles are dealt out together, the longest of all of them first, where causality makes tiles differ: as
+// many as have keys and values that take half of the L2 (of which others hold the rest), and one where all are alike.
+inline int64_t attention_sm90_heads_together(int64_t keys, int64_t d, int64_t dv, int64_t group, bool alike,
+                                             const DeviceProperties& device) {
+    if (alike) return 1;
+    const int64_t bytes = std::max<int64_t>(1, keys * (d + dv) * 2);
+    return std::max<int64_t>(1, device.l2_bytes / 2 / bytes) * group;
+}
