@@ -16,6 +16,7 @@
     X(random) \
     X(reduction) \
     X(rnn) \
+    X(rotary) \
     X(softmax)
 
 void register_device(py::module_&);

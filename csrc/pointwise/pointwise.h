@@ -16,3 +16,18 @@ void bias_activation(void* out, const void* x, const void* bias, const void* res
 void bias_activation_backward(void* out, const void* grad, const void* x, const void* bias, DType dtype, int64_t rows,
                               int64_t cols, ActivationChoice activation, const PointwiseConfig& config,
                               cudaStream_t stream);
+
+// Gated units, by rows: out = activation(gate) * up, and their gradients gate_grad = grad * up * activation'(gate),
+// up_grad = grad * activation(gate).
+//
+// All are (rows, cols), row i at i * its stride in elements, columns contiguous; outputs are overwritten. Each may be an
+// operand itself, but else overlaps nothing. The config's vector width must fit pointers, cols and strides.
+struct GatedStrides { int64_t gate, up, grad, out, gate_grad, up_grad; };
+
+void gated_activation(void* out, const void* gate, const void* up, DType dtype, int64_t rows, int64_t cols,
+                      const GatedStrides& strides, ActivationChoice activation, const PointwiseConfig& config,
+                      cudaStream_t stream);
+
+void gated_activation_backward(void* gate_grad, void* up_grad, const void* grad, const void* gate, const void* up,
+                               DType dtype, int64_t rows, int64_t cols, const GatedStrides& strides,
+                               ActivationChoice activation, const PointwiseConfig& config, cudaStream_t stream);

@@ -28,7 +28,12 @@ from fastnet.kernels.norm import (
 )
 from fastnet.kernels.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.kernels.optim_gradients import gradient_norm, scale_gradients, update_loss_scale
-from fastnet.kernels.pointwise import bias_activation, bias_activation_backward
+from fastnet.kernels.pointwise import (
+    bias_activation,
+    bias_activation_backward,
+    gated_activation,
+    gated_activation_backward,
+)
 from fastnet.kernels.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fastnet.kernels.random import normal, permutation, random_bits, uniform
 from fastnet.kernels.reduction import column_sum
@@ -47,6 +52,7 @@ from fastnet.kernels.rnn_sequence import (
     rnn_sequence,
     rnn_sequence_backward,
 )
+from fastnet.kernels.rotary import rotary_embedding
 from fastnet.kernels.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
@@ -78,6 +84,8 @@ __all__ = [
     "dropout_mask",
     "embedding",
     "embedding_backward",
+    "gated_activation",
+    "gated_activation_backward",
     "gradient_norm",
     "group_norm",
     "group_norm_backward",
@@ -105,6 +113,7 @@ __all__ = [
     "rnn_cell_backward",
     "rnn_sequence",
     "rnn_sequence_backward",
+    "rotary_embedding",
     "scale_gradients",
     "sgd_step",
     "softmax",

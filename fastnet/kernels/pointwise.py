@@ -1,15 +1,17 @@
-"""Bias, activation and residual by handwritten kernels."""
+"""Bias, activation and residual, and gated units, by handwritten kernels."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
 from fastnet.kernels._arrays import check_array, empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
-from fastnet.reference.pointwise import ACTIVATIONS
+from fastnet.reference.pointwise import ACTIVATIONS, check_gated
 
 
 def check_activation(function: str, activation: str, parameter: float | None) -> float:
@@ -168,3 +170,114 @@ def bias_activation_backward(
         out, others["grad"], x, others["bias"], rows, cols, activation, number, config, stream_of(x)
     )
     return out
+
+
+def _rows(x: Any) -> Any:
+    """x (..., cols) as (rows, cols) with neighbouring columns and rows evenly apart: itself, or a copy."""
+    cols = x.shape[-1]
+    if address(x) % x.itemsize == 0 and not any(s % x.itemsize for s in x.strides) and x.strides[-1] == x.itemsize:
+        if x.flags.c_contiguous:
+            return x.reshape(-1, cols)
+        kept = [(n, s) for n, s in zip(x.shape[:-1], x.strides[:-1], strict=True) if n != 1]
+        inner = kept[-1][1] if kept else cols * x.itemsize
+        together = all(s == n * t for (_, s), (n, t) in itertools.pairwise(kept))
+        if together and inner >= cols * x.itemsize:
+            return _strided(x, (x.size // cols, cols), (inner, x.itemsize))
+    return x.copy(order="C").reshape(-1, cols)
+
+
+def _strided(x: Any, shape: tuple[int, int], strides: tuple[int, int]) -> Any:
+    return namespace(x).lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def _gated_config(ext: Any, config: Any, *arrays: Any) -> Any:
+    """The config for rows of these arrays: vectors where pointers, columns and strides allow them."""
+    x = arrays[0]
+    vector = max(4, 16 // x.itemsize)
+    parts = [x.shape[1], *(s // x.itemsize for a in arrays for s in a.strides[:1])]
+    fits = not any(n % vector for n in parts) and not any(address(a) % (vector * x.itemsize) for a in arrays)
+    if config is None:
+        return ext.pointwise_config(x.size, x.itemsize, fits)
+    check_config(ext, config)
+    if config.vector != 1 and not fits:
+        raise ValueError(f"config {config}: these arrays' alignment or sizes allow only vector=1")
+    return config
+
+
+def _as_one_row(*arrays: Any) -> list[Any]:
+    """Contiguous arrays (rows, cols) as (1, elements), so that no thread divides; others as they are."""
+    if all(a.flags.c_contiguous for a in arrays):
+        return [a.reshape(1, -1) for a in arrays]
+    return list(arrays)
+
+
+def gated_activation(
+    gate: Any, up: Any, *, activation: str = "silu", parameter: float | None = None, config: Any = None
+) -> Any:
+    """``activation(gate) * up`` in one pass: SwiGLU with "silu", GEGLU with "gelu", GLU with "sigmoid" (Shazeer 2020).
+
+    Args:
+        gate: (..., cols) float32, float64, float16 or bfloat16, at least one dimension. Halves of longer rows are read
+            where they lie.
+        up: of gate's shape and dtype.
+        activation, parameter: as in ``bias_activation``.
+        config: a ``PointwiseConfig`` to use in place of the one chosen for the problem.
+
+    Returns:
+        A contiguous array of gate's shape and dtype, computed in float32 (float64 for float64) and rounded once.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+    """
+    name = "gated_activation"
+    number = check_activation(name, activation, parameter)
+    check_gated(name, gate, up=up)
+    ext = extension_for(gate)
+    out = empty(gate, gate.shape)
+    if out.size:
+        arrays = _as_one_row(*(_rows(x) for x in (gate, up, out)))
+        config = _gated_config(ext, config, *arrays)
+        record(name, gate, up, config=config)
+        ext.gated_activation(arrays[2], *arrays[:2], activation, number, config, stream_of(gate))
+    return out
+
+
+def gated_activation_backward(
+    grad: Any,
+    gate: Any,
+    up: Any,
+    *,
+    activation: str = "silu",
+    parameter: float | None = None,
+    together: bool = False,
+    config: Any = None,
+) -> Any:
+    """Gradients of ``gated_activation``: ``grad * up * activation'(gate)`` and ``grad * activation(gate)``.
+
+    Args:
+        grad: of gate's shape and dtype.
+        gate, up, activation, parameter, config: as in ``gated_activation``.
+        together: return both in one array, gate's before up's in each row.
+
+    Returns:
+        Gradients of gate and up, of their shape and dtype; (..., 2 cols) where together.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+    """
+    name = "gated_activation_backward"
+    number = check_activation(name, activation, parameter)
+    check_gated(name, gate, up=up, grad=grad)
+    ext = extension_for(gate)
+    cols = gate.shape[-1]
+    if together:
+        both = empty(gate, (*gate.shape[:-1], 2 * cols))
+        outs = both[..., :cols], both[..., cols:]
+    else:
+        outs = both = empty(gate, gate.shape), empty(gate, gate.shape)
+    if gate.size:
+        arrays = _as_one_row(*(_rows(x) for x in (*outs, grad, gate, up)))
+        config = _gated_config(ext, config, *arrays)
+        record(name, grad, gate, up, config=config)
+        ext.gated_activation_backward(*arrays, activation, number, config, stream_of(gate))
+    return both

@@ -145,6 +145,8 @@ from fastnet.nn.resampling import (
     ZeroPad3d,
 )
 from fastnet.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
+from fastnet.nn.rotary import RotaryEmbedding
+from fastnet.nn.swiglu import SwiGLU
 from fastnet.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -287,6 +289,7 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
+    "RotaryEmbedding",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -298,6 +301,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SwiGLU",
     "Tanh",
     "Tanhshrink",
     "Threshold",

@@ -78,6 +78,7 @@ from fastnet.ops.padding import pad
 from fastnet.ops.pointwise import (
     bias_activation,
     elu,
+    gated_activation,
     gelu,
     hardswish,
     leaky_relu,
@@ -87,6 +88,7 @@ from fastnet.ops.pointwise import (
     sigmoid,
     silu,
     softplus,
+    swiglu,
     tanh,
 )
 from fastnet.ops.pool import (
@@ -109,6 +111,7 @@ from fastnet.ops.pool3d import (
     lp_pool3d,
     max_pool3d,
 )
+from fastnet.ops.rotary import rotary_embedding
 from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
 from fastnet.ops.unfold import fold, unfold
 from fastnet.ops.unpool import (
@@ -166,6 +169,7 @@ __all__ = [
     "fold",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
+    "gated_activation",
     "gaussian_nll_loss",
     "gelu",
     "glu",
@@ -218,6 +222,7 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "rotary_embedding",
     "rrelu",
     "scaled_dot_product_attention",
     "selu",
@@ -230,6 +235,7 @@ __all__ = [
     "softplus",
     "softshrink",
     "softsign",
+    "swiglu",
     "tanh",
     "tanhshrink",
     "threshold",

@@ -27,7 +27,12 @@ from fastnet.reference.norm import (
 )
 from fastnet.reference.optim import adagrad_step, adam_step, rmsprop_step, sgd_step
 from fastnet.reference.optim_gradients import gradient_norm, scale_gradients, update_loss_scale
-from fastnet.reference.pointwise import bias_activation, bias_activation_backward
+from fastnet.reference.pointwise import (
+    bias_activation,
+    bias_activation_backward,
+    gated_activation,
+    gated_activation_backward,
+)
 from fastnet.reference.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fastnet.reference.random import normal, permutation, random_bits, uniform
 from fastnet.reference.reduction import column_sum
@@ -46,6 +51,7 @@ from fastnet.reference.rnn_sequence import (
     rnn_sequence,
     rnn_sequence_backward,
 )
+from fastnet.reference.rotary import rotary_embedding
 from fastnet.reference.softmax import cross_entropy, log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
@@ -76,6 +82,8 @@ __all__ = [
     "dropout_mask",
     "embedding",
     "embedding_backward",
+    "gated_activation",
+    "gated_activation_backward",
     "gradient_norm",
     "group_norm",
     "group_norm_backward",
@@ -103,6 +111,7 @@ __all__ = [
     "rnn_cell_backward",
     "rnn_sequence",
     "rnn_sequence_backward",
+    "rotary_embedding",
     "scale_gradients",
     "sgd_step",
     "softmax",

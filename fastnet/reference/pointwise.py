@@ -1,4 +1,4 @@
-"""Bias, activation and residual in array code: the specification."""
+"""Bias, activation and residual, and gated units, in array code: the specification."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.kernels._arrays import check_array
 
 SHORT = ("float16", "bfloat16")
 SQRT_HALF, INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
@@ -153,3 +154,42 @@ def bias_activation_backward(
         return grad * ~(biased(x, bias) <= 0)
     with np.errstate(all="ignore"):
         return rounded(wide(grad) * activate_gradient(biased(x, bias), activation, parameter), grad.dtype)
+
+
+def check_gated(function: str, gate: Any, **others: Any) -> None:
+    """Arrays of one shape and dtype, with rows; TypeError or ValueError for others."""
+    check_array(function, "gate", gate)
+    if not gate.ndim:
+        raise ValueError(f"{function}: gate has no dimensions, expected at least one")
+    for argument, x in others.items():
+        check_array(function, argument, x, dtypes=(gate.dtype.name,), like=gate)
+        if x.shape != gate.shape:
+            raise ValueError(f"{function}: {argument} has shape {tuple(x.shape)}, expected gate's {tuple(gate.shape)}")
+
+
+def gated_activation(
+    gate: Any, up: Any, *, activation: str = "silu", parameter: float | None = None, config: Any = None
+) -> Any:
+    """activation(gate) * up."""
+    check_gated("gated_activation", gate, up=up)
+    with np.errstate(all="ignore"):
+        return rounded(activate(wide(gate), activation, parameter) * wide(up), gate.dtype)
+
+
+def gated_activation_backward(
+    grad: Any,
+    gate: Any,
+    up: Any,
+    *,
+    activation: str = "silu",
+    parameter: float | None = None,
+    together: bool = False,
+    config: Any = None,
+) -> Any:
+    """Gradients of gate and up; of both in one array where ``together``."""
+    check_gated("gated_activation_backward", gate, up=up, grad=grad)
+    with np.errstate(all="ignore"):
+        g, x = wide(grad), wide(gate)
+        of_gate = rounded(g * wide(up) * activate_gradient(x, activation, parameter), gate.dtype)
+        of_up = rounded(g * activate(x, activation, parameter), gate.dtype)
+    return namespace(gate).concatenate([of_gate, of_up], axis=-1) if together else (of_gate, of_up)

@@ -434,6 +434,21 @@ def aligned_bias_activation_backward(rng: np.random.Generator, dtype: Any) -> Ca
     return (normal(rng, (64, 256), dtype), normal(rng, (64, 256), dtype)), {"activation": "relu"}
 
 
+def small_gated_activation(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for shape in [(1, 1), (7, 33), (0, 3), (40, 64)]:
+        gate, up, grad = (normal(rng, shape, dtype) for _ in range(3))
+        both = normal(rng, (*shape[:-1], 2 * shape[-1]), dtype)
+        halves = both[..., : shape[-1]], both[..., shape[-1] :]
+        yield ((grad,) if backward else ()) + (misaligned(gate), up), {"activation": "gelu"}
+        yield ((grad,) if backward else ()) + halves, {"together": True} if backward else {}
+
+
+def aligned_gated_activation(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    both = normal(rng, (64, 512), dtype)
+    halves = both[:, :256], both[:, 256:]
+    return ((normal(rng, (64, 256), dtype), *halves), {"together": True}) if backward else (halves, {})
+
+
 def small_dropout(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for shape in [(1,), (7, 33), (0, 3), (40, 64)]:
         x = normal(rng, shape, dtype)
@@ -530,6 +545,28 @@ def small_embedding_backward(rng: np.random.Generator, dtype: Any) -> Iterator[C
 
 def aligned_embedding_backward(rng: np.random.Generator, dtype: Any) -> Call:
     return (normal(rng, (128, 256), dtype), aligned((128,), np.int64, np.arange(128) % 16), 64), {}
+
+
+# ---- rotary --------------------------------------------------------------------------------------------------------
+
+
+def rotary_angles(rng: np.random.Generator, places: int, half: int, dtype: Any) -> list[np.ndarray]:
+    return [normal(rng, (places, half), np.float64 if np.dtype(dtype) == np.float64 else np.float32) for _ in range(2)]
+
+
+def small_rotary_embedding(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
+    for batch, heads, length, d, half in [(1, 1, 1, 2, 1), (2, 3, 5, 13, 6), (2, 9, 7, 64, 32), (1, 2, 0, 8, 4)]:
+        x, tables = normal(rng, (batch, heads, length, d), dtype), rotary_angles(rng, 20, half, dtype)
+        yield (x, *tables), {"offset": 3}
+        by_sequence = rng.integers(0, 10, (batch, 1)).astype(np.int32)
+        yield (misaligned(x), *tables), {"positions": by_sequence, "interleaved": True, "inverse": True}
+
+
+def aligned_rotary_embedding(interleaved: bool, rng: np.random.Generator, dtype: Any) -> Call:
+    heads, length = 4, 64
+    config = extension_for(np.empty(0)).RotaryConfig(team=8, heads=heads, rows=32)
+    x, tables = normal(rng, (1, heads, length, 64), dtype), rotary_angles(rng, length, 32, dtype)
+    return (x, *tables), {"interleaved": interleaved, "config": config}
 
 
 # ---- pool ----------------------------------------------------------------------------------------------------------
@@ -850,6 +887,8 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "dropout_mask": small_dropout_mask,
     "embedding": small_embedding,
     "embedding_backward": small_embedding_backward,
+    "gated_activation": partial(small_gated_activation, False),
+    "gated_activation_backward": partial(small_gated_activation, True),
     "log_softmax": small_softmax,
     "log_softmax_backward": small_softmax_backward,
     "matmul": small_matmul,
@@ -860,6 +899,7 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "normal": small_random,
     "permutation": small_permutation,
     "random_bits": small_random,
+    "rotary_embedding": small_rotary_embedding,
     **{name: small_gradients(name) for name in ("gradient_norm", "scale_gradients")},
     **{name: small_optimizer(name) for name in OPTIMIZERS},
     "update_loss_scale": small_loss_scale,
@@ -907,6 +947,8 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "dropout_mask": aligned_dropout_mask,
     "embedding": aligned_embedding,
     "embedding_backward": aligned_embedding_backward,
+    "gated_activation": partial(aligned_gated_activation, False),
+    "gated_activation_backward": partial(aligned_gated_activation, True),
     "log_softmax": aligned_softmax,
     "log_softmax_backward": aligned_softmax_backward,
     "matmul": aligned_matmul,
@@ -917,6 +959,8 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "normal": aligned_random,
     "permutation": aligned_permutation,
     "random_bits": aligned_random,
+    "rotary_embedding": partial(aligned_rotary_embedding, False),
+    "rotary_embedding: interleaved": partial(aligned_rotary_embedding, True),
     **{name: aligned_gradients(name) for name in ("gradient_norm", "scale_gradients")},
     **{name: aligned_optimizer(name) for name in OPTIMIZERS},
     "update_loss_scale": aligned_loss_scale,
