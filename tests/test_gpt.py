@@ -228,3 +228,31 @@ def test_training_fuses_sums_into_norms():
     layer = {"ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"}
     names = {f"h.{i}.{n}.{kind}" for i in range(2) for n in layer for kind in ("weight", "bias")}
     assert set(model.state_dict()) == names | {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"}
+
+
+def test_hooked_and_replaced_norms_are_called():
+    """Norms that are fused into sums are called as modules where somebody looks, with the same numbers."""
+    model, x = small(), fastnet.tensor(tokens_of(2, 6))
+    want = model(x)
+    seen: list[str] = []
+    norms = [name for name, m in model.named_modules() if isinstance(m, fastnet.nn.LayerNorm)]
+    handles = []
+    for name in norms:
+        module = model.get_submodule(name)
+        handles += [
+            module.register_forward_hook(lambda m, args, out, name=name: seen.append(name)),
+            module.register_full_backward_hook(lambda m, of_in, of_out, name=name: seen.append("back " + name)),
+        ]
+    hooked = model(x)
+    hooked.sum().backward()
+    assert len(norms) == 7
+    assert seen == norms + [f"back {name}" for name in reversed(norms)]
+    np.testing.assert_allclose(hooked.detach().numpy(), want.detach().numpy(), rtol=1e-4, atol=1e-4)
+    for handle in handles:
+        handle.remove()
+    called = []
+    model.h[0].drop.register_forward_pre_hook(lambda m, args: called.append(args[0].shape))
+    model.ln_f = fastnet.nn.Identity()
+    replaced = model(x)
+    assert called == [(2, 6, 32)] * 1
+    assert not np.allclose(replaced.detach().numpy(), want.detach().numpy())

@@ -13,6 +13,7 @@ from fastnet._serialization import load
 from fastnet._tensor import Tensor
 from fastnet.models.sampling import sample
 from fastnet.nn import functional as F
+from fastnet.nn._hooks import is_plain
 
 # Buffers of older files: the causal mask and what masked scores were set to. They follow from the architecture.
 _MASKS = (".attn.bias", ".attn.masked_bias")
@@ -147,11 +148,14 @@ class Block(nn.Module):
         y, x = self.normalised(self.ln_2, self.attn(y, cache), x)
         return x, self.mlp(y)
 
-    def normalised(self, norm: nn.LayerNorm, branch: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+    def normalised(self, norm: nn.Module, branch: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """The norm of x + dropout(branch), and that sum."""
         if branch is None:
             return norm(x), x
-        p = self.drop.p if self.training and isinstance(self.drop, nn.Dropout) else 0.0
+        if not is_plain(norm, nn.LayerNorm) or not is_plain(self.drop, nn.Dropout, nn.Identity):
+            x = x + self.drop(branch)  # hooks, or other modules put in their place, see what a call of each is given
+            return norm(x), x
+        p = self.drop.p if self.drop.training and isinstance(self.drop, nn.Dropout) else 0.0
         return F.add_layer_norm(branch, x, norm.normalized_shape, norm.weight, norm.bias, norm.eps, dropout_p=p)
 
 
