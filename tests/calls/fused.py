@@ -1,0 +1,47 @@
+"""Fused operations that PyTorch has no name for, against what it computes in several steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calls import Call, Inputs
+
+
+def _f(t: Any) -> Any:
+    return t.nn.functional
+
+
+def _add_norm(t: Any, I: Inputs, rms: bool) -> Any:
+    """The norm of a sum, and the sum, as one vector."""
+    branch, x, weight = I(3, 5), I(3, 5), I(5)
+    bias = () if rms else (I(5),)
+    fused = getattr(_f(t), "add_rms_norm" if rms else "add_layer_norm", None)
+    if fused is not None:
+        y, total = fused(branch, x, (5,), weight, *bias, eps=1e-3)
+    else:
+        total = x + branch
+        y = (_f(t).rms_norm if rms else _f(t).layer_norm)(total, (5,), weight, *bias, eps=1e-3)
+    return t.cat([y, total])
+
+
+def _attention(t: Any, I: Inputs) -> Any:
+    """Causal from the last query on, within a window of two keys before, of fewer queries than keys."""
+    q, k, v = I(2, 2, 3, 4), I(2, 2, 5, 4), I(2, 2, 5, 4)
+    if hasattr(_f(t), "attention"):
+        return _f(t).attention(q, k, v, causal=True, window_size=(2, 0))
+    place = t.arange(3)[:, None] + 2 - t.arange(5)
+    return _f(t).scaled_dot_product_attention(q, k, v, attn_mask=(place >= 0) & (place <= 2))
+
+
+def _gated(t: Any, I: Inputs, halves: bool) -> Any:
+    gate, up = I(3, 8).chunk(2, -1) if halves else (I(3, 4), I(3, 4))
+    return _f(t).swiglu(gate, up) if hasattr(_f(t), "swiglu") else _f(t).silu(gate) * up
+
+
+DIFFERENTIABLE: dict[str, Call] = {
+    "add_layer_norm": lambda t, I: _add_norm(t, I, False),
+    "add_rms_norm": lambda t, I: _add_norm(t, I, True),
+    "attention window": _attention,
+    "swiglu": lambda t, I: _gated(t, I, False),
+    "swiglu halves": lambda t, I: _gated(t, I, True),
+}
