@@ -25,7 +25,7 @@ struct BackwardTile {
     static constexpr int kRows = 64 * kConsumers;
     static constexpr int kPart = 64 * kWidth * 2;  // a warpgroup's rows of one operand
     static constexpr int kStage = kColumns * kWidth * 2, kStageBox = kColumns * kRowBytes;
-    static constexpr int kStatistics = kByKeys ? kColumns * 4 : 0;  // bytes a stage
+    static constexpr int kStatistics = kByKeys ? kAttentionSm90Statistics : 0;  // bytes a stage
     static constexpr int kRing = 2 * kConsumers * kPart;
     static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32, kRegisters = kConsumers == 2 ? 232 : 160;
 };
@@ -94,7 +94,7 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
                     const bool second = item % 2;
                     ring.wait_empty();
                     uint64_t* const full = &ring.full[ring.stage];
-                    ptx::mbarrier_arrive_expect_tx(full, Mine::kStage + Mine::kStatistics);
+                    ptx::mbarrier_arrive_expect_tx(full, Mine::kStage + (kByKeys ? kColumns * 4 : 0));
                     load_tile<kWidth, Mine::kStageBox>(shared + Mine::kRing + ring.stage * Mine::kStage,
                                                        second ? &maps.second : &maps.first, full, column0, of_head,
                                                        batch);

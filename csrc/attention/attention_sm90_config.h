@@ -25,10 +25,13 @@ constexpr AttentionSm90Tile kAttentionSm90Forward[] = {
 };
 // Backward: a warpgroup owns 64 queries (for dq) or 64 keys (for dk and dv) with both their operands, where results are
 // staged at the end, and takes `columns` of the others at a time, a stage an operand. Scores and their gradients are
-// columns a thread in 32 bits and half as many (for dq) or as many (for dk and dv) in 16, sums width / 2 or width. Beyond
-// width 128 dk and dv do not fit into registers beside each other: the sm80 family has passes for each.
+// columns a thread in 32 bits and half as many (for dq) or as many (for dk and dv) in 16, sums width / 2 or width: with 64
+// columns dk and dv of width 128 leave too few registers, and ptxas lets no two products overlap. Beyond that width they
+// do not fit into registers beside each other: the sm80 family has passes for each.
 constexpr AttentionSm90Tile kAttentionSm90OfQueries[] = {{64, 3, 64, false}, {128, 2, 64, false}};
-constexpr AttentionSm90Tile kAttentionSm90OfKeys[] = {{64, 2, 64, false}, {128, 2, 64, false}};
+constexpr AttentionSm90Tile kAttentionSm90OfKeys[] = {{64, 2, 64, false}, {128, 2, 48, false}};
+
+constexpr int kAttentionSm90Statistics = 256;  // bytes of a stage's lse or delta: up to 64 columns, where TMA may write
 
 // With fewer stages a producer would wait for what its consumers hold.
 constexpr int attention_sm90_min_stages(bool backward) { return backward ? 4 : 3; }
@@ -49,7 +52,7 @@ constexpr int attention_sm90_forward_bytes(const AttentionSm90Tile& t, int stage
 }
 // Both owned operands, stages, each with a float a column; mbarriers.
 constexpr int attention_sm90_backward_bytes(const AttentionSm90Tile& t, int stages) {
-    return t.own_bytes() * 2 + stages * (t.stage_bytes() + t.columns * 4) + (stages + t.consumers) * 16;
+    return t.own_bytes() * 2 + stages * (t.stage_bytes() + kAttentionSm90Statistics) + (stages + t.consumers) * 16;
 }
 constexpr int attention_sm90_shared_bytes(int64_t d, int64_t dv, bool backward, int stages) {
     const int index = std::max(d, dv) <= 64 ? 0 : 1;
