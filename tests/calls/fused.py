@@ -1,4 +1,4 @@
-"""Fused operations that PyTorch has no name for, against what it computes in several steps."""
+"""Fused operations, most of which PyTorch has no name for, against what it computes in several steps."""
 
 from __future__ import annotations
 
@@ -38,10 +38,20 @@ def _gated(t: Any, I: Inputs, halves: bool) -> Any:
     return _f(t).swiglu(gate, up) if hasattr(_f(t), "swiglu") else _f(t).silu(gate) * up
 
 
+def _linear_loss(t: Any, I: Inputs, **options: Any) -> Any:
+    if not hasattr(_f(t), "linear_cross_entropy"):  # PyTorch before 2.13
+        x, weight, target = I(4, 3), I(5, 3), I.ints(4)
+        return _f(t).cross_entropy(_f(t).linear(x, weight), target, **options)
+    return _f(t).linear_cross_entropy(I(4, 3), I(5, 3), I.ints(4), **options)
+
+
 DIFFERENTIABLE: dict[str, Call] = {
     "add_layer_norm": lambda t, I: _add_norm(t, I, False),
     "add_rms_norm": lambda t, I: _add_norm(t, I, True),
     "attention window": _attention,
+    "linear_cross_entropy": _linear_loss,
+    "linear_cross_entropy sum": lambda t, I: _linear_loss(t, I, reduction="sum", ignore_index=2),
+    "linear_cross_entropy smoothing": lambda t, I: _linear_loss(t, I, label_smoothing=0.2),
     "swiglu": lambda t, I: _gated(t, I, False),
     "swiglu halves": lambda t, I: _gated(t, I, True),
 }
