@@ -8,6 +8,8 @@ import numpy as np
 
 from fastnet.kernels import _runtime
 
+DIRECTIONS = ("forward", "input_grad", "weight_grad")
+
 
 def name(dtype):
     return np.dtype(dtype).name
@@ -130,3 +132,33 @@ def images(rng, shape, dtype):
     larger[:, :h, :, :c] = x.transpose(0, 2, 3, 1)
     padded = larger[:, :h, :, :c].transpose(0, 3, 1, 2)
     return padded if how == 2 else np.ascontiguousarray(x[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+
+
+def products(problem, rng, dtype):
+    """For every direction: the operation, its arguments, the result in float64, its magnitude, terms of a sum."""
+    x, grad = images(rng, problem.x_shape, dtype), images(rng, problem.out_shape, dtype)
+    weight = rng.standard_normal(problem.weight_shape).astype(dtype)
+    taps = int(np.prod(problem.kernel))
+    return {
+        "forward": (
+            "conv2d",
+            (x, weight),
+            problem.forward(x, weight),
+            problem.forward(abs(x), abs(weight)),
+            taps * problem.weight_shape[1],
+        ),
+        "input_grad": (
+            "conv2d_input_grad",
+            (grad, weight, problem.image),
+            problem.input_grad(grad, weight),
+            problem.input_grad(abs(grad), abs(weight)),
+            taps * problem.filters // problem.groups,
+        ),
+        "weight_grad": (
+            "conv2d_weight_grad",
+            (grad, x, problem.kernel),
+            problem.weight_grad(grad, x),
+            problem.weight_grad(abs(grad), abs(x)),
+            problem.batch * int(np.prod(problem.out)),
+        ),
+    }

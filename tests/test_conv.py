@@ -17,7 +17,7 @@ IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [kernels, reference]
 
 
 def general(tile, **how):
-    """A config of the general family, whose proofs are here; test_conv_sm80.py has the other's."""
+    """A config of the general family, whose proofs are here; test_conv_tensor_cores.py has the others'."""
     return extension().ConvConfig("general", tile, tile, **how)
 
 

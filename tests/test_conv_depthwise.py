@@ -3,10 +3,9 @@ multipliers and divisions of pixels, in every schedule."""
 
 import numpy as np
 import pytest
-from conv_problems import Problem, draw, extension, images, name
+from conv_problems import DIRECTIONS, Problem, draw, extension, images, name, products
 from support import SCHEDULES, assert_close, bfloat16, schedule
 from test_conv import bound
-from test_conv_sm80 import DIRECTIONS, products
 
 from fastnet import kernels, reference
 

@@ -105,6 +105,23 @@ def test_instructions_of_convolutions(usage, architecture, element, product):
             assert not re.search(r"\b(LDL|STL)\b", part), symbol
 
 
+@pytest.mark.parametrize("element", ["I13__nv_bfloat16", "I6__half"])
+@pytest.mark.parametrize(
+    ("kernel", "transposed"), [("conv_sm90_gather_kernel", ""), ("conv_sm90_weight_grad_kernel", ".tnspA.tnspB")]
+)
+def test_instructions_of_convolutions_sm90(usage, element, kernel, transposed):
+    """wgmma from tiles that cp.async and TMA fill; the products of a step follow one another; no local memory."""
+    parts = instantiations("sm_90a", f"{kernel}{element}")
+    assert len(parts) == 4
+    wanted = ["LDGSTS.E.BYPASS.128", "UTMALDG.2D", f"]{transposed}, R", "USETMAXREG"]
+    for symbol, part in parts.items():
+        alone = "Li1ELi1ELi64E" in symbol  # one consumer warpgroup has registers to spare
+        assert [i for i in wanted if i not in part and not (alone and i == "USETMAXREG")] == [], symbol
+        assert not re.search(r"\b(LDL|STL)\b", part), symbol
+        found = re.findall(r"HGMMA|WARPGROUP\.(?:ARRIVE|DEPBAR)", part)
+        assert found == ["WARPGROUP.ARRIVE"] + ["HGMMA"] * 4 + ["WARPGROUP.DEPBAR"] * 2, symbol
+
+
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
     ("element", "product"), [("I13__nv_bfloat16", "HMMA.16816.F32.BF16"), ("I6__half", "HMMA.16816.F32")]

@@ -31,6 +31,16 @@ struct Loop {
     int resident;
 };
 
+// What the copies of both operands take of an SM's instructions: some twelve a piece, of 16 bytes unless the neighbours
+// in memory, the channels or filters of a group, are fewer; 32 pieces an instruction, four instructions a clock.
+double copy_clocks(const ConvConfig& c, const ConvProblem& p, int step) {
+    const ConvShape& s = p.shape;
+    const int64_t neighbours =
+        (p.direction == ConvDirection::input_grad ? s.filters : s.channels) / std::max<int64_t>(s.groups, 1);
+    const int64_t bits = neighbours * conv_item_bytes(p.dtype) | 16;
+    return double(c.rows + c.columns) * step * conv_item_bytes(p.dtype) / double(bits & -bits) * 12 / (32 * 4);
+}
+
 Loop loop(const ConvConfig& c, const ConvProblem& p, const DeviceProperties& device) {
     const double products = 2.0 * c.rows * c.columns;
     if (c.family == ConvFamily::general) {
@@ -40,6 +50,12 @@ Loop loop(const ConvConfig& c, const ConvProblem& p, const DeviceProperties& dev
             p.dtype == DType::float64 ? device.float64_flops_per_clock() : device.float32_flops_per_clock();
         return {8, products * 8 / (flops * efficiency), 1, 2};
     }
+    if (c.family == ConvFamily::sm90) {
+        const double efficiency = matmul_sm90_efficiency(*matmul_sm90_tile(c.rows, c.columns));
+        const double clocks = products * kMatmulSm90Step / (device.tensor_flops_per_clock() * efficiency);
+        return {double(kMatmulSm90Step), std::max(clocks, copy_clocks(c, p, kMatmulSm90Step)),
+                double(std::min(c.stages - 2, 4)), 1};
+    }
     const ConvSm80Tile& t = *conv_sm80_tile(c.rows, c.columns, p.dtype);
     // mma.sync reaches 62 to 65 % of Hopper's peak (seen on a PCIe part); elsewhere it is what the peak was stated for.
     const double flops = device.tensor_flops_per_clock() * t.efficiency * (device.major == 9 ? 0.7 : 1) /
@@ -47,7 +63,8 @@ Loop loop(const ConvConfig& c, const ConvProblem& p, const DeviceProperties& dev
     const int bytes = mma_shared_bytes(c.rows, c.columns, c.stages, conv_item_bytes(p.dtype));
     const int threads = t.warps_down * t.warps_across * 32;
     const int resident = std::min(device.shared_per_sm / (bytes + 1024), device.registers_per_sm / (threads * 224));
-    return {double(kMmaStep), products * kMmaStep / flops, double(c.stages - 1), std::max(resident, 1)};
+    return {double(kMmaStep), std::max(products * kMmaStep / flops, copy_clocks(c, p, kMmaStep)), double(c.stages - 1),
+            std::max(resident, 1)};
 }
 
 // Clocks of a launch, and the parts of its sums that make them fewest: an estimate.
@@ -61,7 +78,7 @@ double estimate(ConvConfig& c, const ConvProblem& p, const DeviceProperties& dev
         // Few results and long sums: enough parts for all blocks that the SMs hold, none shorter than 256 terms.
         const double wanted = double(l.resident) * device.sm_count / std::max(tiles, 1.0);
         double parts = std::clamp<double>(std::floor(std::min(wanted, terms / 256)), 1, 256);
-        if (c.family == ConvFamily::sm80 && conv_is_16_bit(p.dtype))
+        if (c.family != ConvFamily::general && conv_is_16_bit(p.dtype))
             parts = std::max(parts, std::min(std::ceil(terms / kConvSm80Terms), 65535.0));
         c.splits = int(parts);
     }
@@ -88,6 +105,9 @@ int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
 void gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream) {
     if (config.family == ConvFamily::general) return conv_general_gather(x, dtype, config, stream);
     if (config.family == ConvFamily::depthwise) return conv_depthwise_gather(x, dtype, config, stream);
+    if (config.family == ConvFamily::sm90)
+        return dtype == DType::float16 ? conv_sm90_gather_fp16(x, config, stream)
+                                       : conv_sm90_gather_bf16(x, config, stream);
     if (dtype == DType::float16) return conv_sm80_gather_fp16(x, config, stream);
     if (dtype == DType::bfloat16) return conv_sm80_gather_bf16(x, config, stream);
     conv_sm80_gather_fp32(x, config, stream);
@@ -105,6 +125,15 @@ std::string conv_fault(const ConvConfig& c, const ConvProblem& p, const DevicePr
     if (c.family == ConvFamily::depthwise) {
         if (!conv_depthwise_serves(p)) return "is of the depthwise family: as many groups as channels, more than one";
         return needs(conv_depthwise_shared_bytes(p, c.columns));
+    }
+    if (c.family == ConvFamily::sm90) {
+        if (!device.has_sm90a()) return "is of the sm90 family, which needs a GPU of compute capability 9.0";
+        if (!conv_sm90_serves(p))
+            return "is of the sm90 family: float16, bfloat16, windows of up to 32 x 32, sizes below 2^30";
+        const ConvSm90Tile* const t = conv_sm90_tile(c.rows, c.columns);
+        if (!(p.direction == ConvDirection::weight_grad ? t->for_weight_grad : t->for_gather))
+            return "has no such tile in this direction: " + conv_sm90_tiles();
+        return needs(conv_sm90_shared_bytes(c));
     }
     if (device.major < 8) return "is of the sm80 family, which needs a GPU of compute capability 8.0 or later";
     if (!conv_sm80_serves(p))
@@ -159,6 +188,13 @@ ConvConfig conv_config(const ConvProblem& p, const DeviceProperties& device) {
         c.family = ConvFamily::sm80, c.rows = t.rows, c.columns = t.columns, c.stages = 4, c.fold = kMmaStep;
         if (conv_fault(c, p, device).empty()) offer(c);
     }
+    for (const ConvSm90Tile& t : kConvSm90Tiles) {
+        if (!(p.direction == ConvDirection::weight_grad ? t.for_weight_grad : t.for_gather)) continue;
+        ConvConfig c;
+        c.family = ConvFamily::sm90, c.rows = t.rows, c.columns = t.columns, c.fold = 0;
+        c.stages = matmul_sm90_stages(t.rows, t.columns), c.max_blocks = device.sm_count;
+        if (conv_fault(c, p, device).empty()) offer(c);
+    }
     return best;
 }
 
@@ -196,6 +232,9 @@ void conv_weight_grad(void* out, const void* grad, const void* x, void* workspac
     const WeightGradArguments a{out, config.splits > 1 ? workspace : nullptr, grad, x, shape};
     if (config.family == ConvFamily::general) return conv_general_weight_grad(a, dtype, config, stream);
     if (config.family == ConvFamily::depthwise) return conv_depthwise_weight_grad(a, dtype, config, stream);
+    if (config.family == ConvFamily::sm90)
+        return dtype == DType::float16 ? conv_sm90_weight_grad_fp16(a, config, stream)
+                                       : conv_sm90_weight_grad_bf16(a, config, stream);
     if (dtype == DType::float16) return conv_sm80_weight_grad_fp16(a, config, stream);
     if (dtype == DType::bfloat16) return conv_sm80_weight_grad_bf16(a, config, stream);
     conv_sm80_weight_grad_fp32(a, config, stream);

@@ -15,6 +15,7 @@
 //   general: in runs of config.fold terms with compensation, as matmul's.
 //   sm80: tensor cores, as matmul's sm80 family: float32 is 3xTF32, promoted every config.fold terms; 16-bit types stay in
 //   the tensor cores, at most 11 units of 2^-24 sum|a b| for every 8 terms.
+//   sm90: wgmma, with the error of sm80's 16-bit types.
 //   depthwise: multiply-adds; rows of a window, and runs of 16 pixels, have sums of their own.
 // Deterministic: the order of a sum depends on the shape and the config alone.
 #pragma once

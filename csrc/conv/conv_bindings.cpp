@@ -19,7 +19,7 @@ ConvDirection direction_from_name(const std::string& name) {
 ConvFamily family_from_name(const std::string& name) {
     for (int i = 0; i < int(std::size(kConvFamilies)); ++i)
         if (name == kConvFamilies[i]) return ConvFamily(i);
-    throw py::value_error("ConvConfig: family is \"" + name + "\", expected general, sm80 or depthwise");
+    throw py::value_error("ConvConfig: family is \"" + name + "\", expected general, sm80, depthwise or sm90");
 }
 
 ConvConfig
@@ -40,6 +40,13 @@ make_config(const std::string& family, int rows, int columns, int stages, int fo
         if (rows != kConvDepthwiseThreads / columns) refuse("rows", rows, "128 / columns");
         if (stages) refuse("stages", stages, "0: the depthwise family has none");
         if (fold) refuse("fold", fold, "0: the depthwise family has none");
+    } else if (c.family == ConvFamily::sm90) {
+        if (!conv_sm90_tile(rows, columns))
+            throw py::value_error("ConvConfig: the tile is " + std::to_string(rows) + "x" + std::to_string(columns) +
+                                  ", expected one of sm90's: " + conv_sm90_tiles());
+        if (stages == 0) c.stages = matmul_sm90_stages(rows, columns);
+        if (c.stages < kMatmulSm90MinStages || c.stages > kMatmulSm90MaxStages) refuse("stages", stages, "3 to 8");
+        if (fold) refuse("fold", fold, "0: the sm90 family has none");
     } else {
         if (!conv_sm80_tile(rows, columns, DType::float16) && !conv_sm80_tile(rows, columns, DType::float32))
             throw py::value_error("ConvConfig: the tile is " + std::to_string(rows) + "x" + std::to_string(columns) +

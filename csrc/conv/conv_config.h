@@ -3,6 +3,7 @@
 #include "../host/device.h"
 #include "../host/dtype.h"
 #include "../host/mma_stage.h"
+#include "../matmul/matmul_sm90_config.h"
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -29,8 +30,9 @@ struct ConvProblem {
 // general: ordinary multiply-adds, every dtype and shape.
 // sm80: mma.sync fed by cp.async: 16-bit types and float32 (as 3xTF32), on Ampere and all that came after.
 // depthwise: groups of one channel, every dtype.
-enum class ConvFamily { general, sm80, depthwise };
-constexpr const char* kConvFamilies[] = {"general", "sm80", "depthwise"};
+// sm90: wgmma fed by cp.async and TMA: 16-bit types, on Hopper alone.
+enum class ConvFamily { general, sm80, depthwise, sm90 };
+constexpr const char* kConvFamilies[] = {"general", "sm80", "depthwise", "sm90"};
 
 // Sides of the general family's square tiles, with one thread for 16 or 32 results.
 //
@@ -55,6 +57,18 @@ constexpr ConvSm80Tile kConvSm80Tiles[] = {
     {128, 64, 4, 2, false, true, 0.9},
     {64, 64, 2, 2, true, true, 0.75},
 };
+
+// Tiles of the sm90 family, among matmul's, and which kernels have them: a thread of the producer has a row in sixteen of
+// those that it gathers.
+struct ConvSm90Tile {
+    int rows, columns;
+    bool for_gather, for_weight_grad;
+};
+constexpr ConvSm90Tile kConvSm90Tiles[] = {
+    {128, 256, true, true}, {128, 128, true, true}, {128, 64, true, false},
+    {64, 128, false, true}, {64, 64, true, true},
+};
+
 constexpr int kConvDepthwiseThreads = 128;  // of a block; some along channels, at most a warp, the others along pixels
 
 constexpr int kConvSm80Window = 32;  // places in a dimension: a bit each of a mask
@@ -66,7 +80,7 @@ constexpr int64_t kConvSm80Terms = 16384;
 struct ConvConfig {
     ConvFamily family = ConvFamily::general;
     int rows = kConvMedium, columns = kConvMedium;  // of a block's tile; depthwise: threads along pixels and channels
-    int stages = 0;                                 // of shared memory (sm80)
+    int stages = 0;                                 // of shared memory (sm80, sm90)
     // Terms after which a running sum is added to its total, as matmul's: a multiple of 8 (general) or 32 (sm80).
     int fold = kConvFold;
     int splits = 1;  // parts of the weight gradient's sums over pixels, added in order
@@ -94,11 +108,37 @@ inline const ConvSm80Tile* conv_sm80_tile(int rows, int columns, DType dtype) {
 inline bool conv_sm80_serves(const ConvProblem& p) {
     const ConvAxis &rows = p.shape.rows, &columns = p.shape.columns;
     constexpr double kMost = 1u << 30;
+    const auto counted = [](const ConvAxis& a) { return double(a.out) * a.stride <= kMost; };
     return (conv_is_16_bit(p.dtype) || p.dtype == DType::float32) && rows.window <= kConvSm80Window &&
-           columns.window <= kConvSm80Window && double(p.shape.batch) * rows.image * columns.image <= kMost &&
+           columns.window <= kConvSm80Window && counted(rows) && counted(columns) &&
+           double(p.shape.batch) * rows.image * columns.image <= kMost &&
            double(p.shape.batch) * rows.out * columns.out <= kMost &&
            double(rows.window) * columns.window * double(p.shape.channels) <= kMost && double(p.shape.filters) <= kMost;
 }
+
+inline const ConvSm90Tile* conv_sm90_tile(int rows, int columns) {
+    for (const ConvSm90Tile& t : kConvSm90Tiles)
+        if (t.rows == rows && t.columns == columns) return &t;
+    return nullptr;
+}
+
+// "windows have 128x256, ..."
+inline std::string conv_sm90_tiles() {
+    std::string s[2];
+    for (const ConvSm90Tile& t : kConvSm90Tiles)
+        for (const int i : {0, 1})
+            if (i ? t.for_weight_grad : t.for_gather)
+                s[i] += (s[i].empty() ? "" : ", ") + std::to_string(t.rows) + "x" + std::to_string(t.columns);
+    return "forward and input_grad have " + s[0] + ", weight_grad " + s[1];
+}
+
+inline int conv_sm90_shared_bytes(const ConvConfig& c) {
+    MatmulConfig m;
+    m.rows = c.rows, m.columns = c.columns, m.stages = c.stages;
+    return matmul_sm90_shared_bytes(m);
+}
+
+inline bool conv_sm90_serves(const ConvProblem& p) { return conv_is_16_bit(p.dtype) && conv_sm80_serves(p); }
 
 inline int conv_item_bytes(DType dtype) { return conv_is_16_bit(dtype) ? 2 : dtype == DType::float64 ? 8 : 4; }
 

@@ -95,6 +95,11 @@ __device__ __forceinline__ GatherTile gather_tile(const GatherArguments& x, cons
     return tile;
 }
 
+// Steps of so many terms in each of the tile's sums.
+__device__ __forceinline__ int gather_steps(const GatherArguments& x, const GatherTile& tile, int step) {
+    return int((int64_t(tile.down.places) * tile.across.places * x.each_in + step - 1) / step);
+}
+
 // The pixel of all results that a row of a phase is.
 __device__ __forceinline__ int64_t gather_pixel(const GatherArguments& x, const GatherTile& tile, uint32_t row) {
     if (!x.backward) return row;
@@ -121,6 +126,10 @@ void conv_depthwise_weight_grad(const WeightGradArguments& x, DType dtype, const
 void conv_sm80_gather_fp16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_gather_bf16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_gather_fp32(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
+void conv_sm90_gather_fp16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
+void conv_sm90_gather_bf16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
+void conv_sm90_weight_grad_fp16(const WeightGradArguments& x, const ConvConfig& config, cudaStream_t stream);
+void conv_sm90_weight_grad_bf16(const WeightGradArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_weight_grad_fp16(const WeightGradArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_weight_grad_bf16(const WeightGradArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_weight_grad_fp32(const WeightGradArguments& x, const ConvConfig& config, cudaStream_t stream);

@@ -134,9 +134,7 @@ void matmul_sm80_candidates(const MatmulProblem& p, const DeviceProperties& devi
 
 inline MatmulLoop matmul_sm90_loop(const MatmulConfig& c, const MatmulProblem& p, const DeviceProperties& device) {
     const MatmulSm90Tile& t = *matmul_sm90_tile(c.rows, c.columns);
-    // Of the peak, at the clock of a busy device: published large products reach 0.8 of the datasheet's with N = 256, and
-    // the fewer columns an instruction has, the more of its time goes into a's rows.
-    const double efficiency = 0.65 + 0.2 * c.columns / t.across / 256;
+    const double efficiency = matmul_sm90_efficiency(t);
     MatmulLoop loop;
     loop.threads = 128 * (t.down * t.across + 1);
     loop.registers = 168;                        // by ptxas, before warpgroups exchange them

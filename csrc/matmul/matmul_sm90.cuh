@@ -13,19 +13,11 @@
 // column, in ordinary additions beside wgmma.
 #pragma once
 #include "../device/block_product.cuh"
-#include "matmul_epilogue.cuh"
-#include "matmul_sm90_config.h"
-#include "matmul_sm90_ring.cuh"
-
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define FASTNET_SM90A 1
-#endif
+#include "matmul_sm90_results.cuh"
 
 namespace matmul_sm90 {
 
-constexpr int kRun = 8;                          // results that a thread finishes at once
 constexpr int kSumRun = 4;                       // in the second pass, where it reads as many floats: a warp then reads whole sectors
-constexpr int kUnit = 64 * 128;                  // bytes of 64 rows of results that one TMA store takes out
 
 // An operand in global memory, as rows of neighbours: rows of k, or of the outer dimension (the one that is not k).
 struct Operand {
@@ -211,18 +203,7 @@ __device__ __forceinline__ void produce(const MatmulArguments& x, const Plan& pl
 template <class T, class Mine>
 __device__ __forceinline__ void produce_by_threads(const MatmulArguments& x, const Plan& plan, const ptx::TensorMap* map_a,
                                                    const ptx::TensorMap* map_b, unsigned char* stages, Ring ring) {
-    // A stage is handed over when its copies have landed, some steps later. Consumers release a stage when they have begun
-    // with the next: these two and those in flight must not be all.
-    const int most = plan.stages > 3 ? 2 : 1;
-    Ring filled = ring;
-    int in_flight = 0;
-    const auto hand_over = [&] {
-        ptx::fence_proxy_async();                // ordinary writes, before wgmma reads them
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(&filled.full[filled.stage]);
-        filled.advance();
-        --in_flight;
-    };
+    Copies copies(ring);
     Segments segments(plan.work);
     Segment s;
     while (segments.take(s, Mine::kRows, Mine::kColumns)) {
@@ -244,17 +225,11 @@ __device__ __forceinline__ void produce_by_threads(const MatmulArguments& x, con
                     load_tile(to, which ? map_b : map_a, full, o, at, outer, k, size, both);
                 }
             }
-            ptx::cp_async_commit();
-            if (++in_flight > most) {
-                if (most == 2) ptx::cp_async_wait_group<2>();
-                else ptx::cp_async_wait_group<1>();
-                hand_over();
-            }
+            copies.next_stage();
             ring.advance();
         }
     }
-    ptx::cp_async_wait_all();
-    while (in_flight) hand_over();
+    copies.finish();
 }
 
 // ---- sums of rows --------------------------------------------------------------------------------------------------
@@ -315,135 +290,7 @@ __device__ __forceinline__ MatmulOffsets offsets(const MatmulArguments& x, int p
     return at;
 }
 
-// One warpgroup's sums, 64 x kN of a tile, on their way out. `thread`: in the warpgroup.
-template <class T, int kN>
-struct Results {
-    int thread, group;                           // group: which named barrier is this warpgroup's
-    unsigned char* staging;
-    int unit = 0;                                // which half of the staging the next TMA store takes
-
-    __device__ __forceinline__ void sync() const { ptx::bar_sync(group, 128); }
-
-    // f(row, column, two neighbours) of the sums of columns kFirst to kFirst + kCount - 1; the column counts from kFirst.
-    template <int kCount, class F>
-    __device__ __forceinline__ void each_pair(const float (&sums)[kN / 2], int first, F f) const {
-        const int lane = thread % 32;
-#pragma unroll
-        for (int v = 0; v < kCount / 2; v += 2)
-            f(thread / 32 * 16 + lane / 4 + v / 2 % 2 * 8, v / 4 * 8 + lane % 4 * 2,
-              Vector<float, 2>{{sums[first / 2 + v], sums[first / 2 + v + 1]}});
-    }
-
-    // Part of a tile: float32, `pitch` from row to row.
-    __device__ __forceinline__ void leave(const float (&sums)[kN / 2], float* to, int pitch) const {
-        each_pair<kN>(sums, 0, [&](int row, int column, const Vector<float, 2>& v) {
-            store_vector(to + row * pitch + column, v);
-        });
-    }
-
-    // Sums of rows, to `partial` (64,) or, where that is null, to x.row_sums.
-    template <class Sums>
-    __device__ __forceinline__ void leave_row_sums(const Sums& rows, const MatmulArguments& x, int product, int row0,
-                                                   float* partial) const {
-        float* const staged = reinterpret_cast<float*>(staging);
-        if (thread == 0) ptx::tma_store_wait_read<0>();
-        sync();                                  // what was staged before has been read
-        rows.stage(staged, thread);
-        sync();
-        if (thread >= 64) return;
-        float total = staged[thread];
-        for (int i = 1; i < Sums::kParts; ++i) total += staged[i * Sums::kPitch + thread];
-        if (partial) partial[thread] = total;
-        else if (row0 + thread < x.m) static_cast<T*>(x.row_sums)[int64_t(product) * x.m + row0 + thread] = convert<T>(total);
-    }
-
-    // 64 rows of 128 bytes are staged while TMA stores the 64 before them.
-    template <bool kWide>
-    __device__ __forceinline__ void store(const float (&sums)[kN / 2], float alpha, const ptx::TensorMap* map,
-                                          int product, int row0, int column0, const MatmulArguments& x) {
-        constexpr int kColumns = kWide ? 32 : 64;
-        const int lane = thread % 32;
-#pragma unroll
-        for (int first = 0; first < kN; first += kColumns) {
-            unsigned char* const to = staging + unit * kUnit;
-            unit ^= 1;
-            if (thread == 0) ptx::tma_store_wait_read<1>();          // the store before last has read this half
-            sync();
-            if constexpr (kWide) {
-                each_pair<kColumns>(sums, first, [&](int row, int column, Vector<float, 2> v) {
-                    v[0] *= alpha, v[1] *= alpha;
-                    const int at = row * kRowBytes + ((column / 4 ^ (row & 7)) << 4) + column % 4 * 4;
-                    store_vector(reinterpret_cast<float*>(to + at), v);
-                });
-            } else {
-#pragma unroll
-                for (int j = 0; j < 4; ++j) {    // 16 columns
-                    uint32_t r[4];
-#pragma unroll
-                    for (int i = 0; i < 4; ++i) {
-                        const int v = first / 2 + j * 8 + i * 2;
-                        r[i] = pack<T>(sums[v] * alpha, sums[v + 1] * alpha);
-                    }
-                    const int row = thread / 32 * 16 + lane % 16, chunk = j * 2 + lane / 16;
-                    ptx::stmatrix_x4(to + row * kRowBytes + ((chunk ^ (row & 7)) << 4), r);
-                }
-            }
-            ptx::fence_proxy_async();
-            sync();
-            if (thread == 0) {
-                if (row0 < x.m && column0 + first < x.n)
-                    ptx::tma_store_3d(map, to, column0 + first, row0, product);
-                ptx::tma_store_commit();
-            }
-        }
-    }
-
-    // Everything else that may become of a sum: 64 columns are staged as float32, then finished in runs.
-    __device__ __forceinline__ void finish(const float (&sums)[kN / 2], const MatmulArguments& x, const MatmulRuns& runs,
-                                           int product, int row0, int column0) const {
-        float* const staged = reinterpret_cast<float*>(staging);
-        const MatmulOffsets at = offsets(x, product);
-#pragma unroll 1
-        for (int first = 0; first < kN; first += 64) {
-            sync();                              // the columns before have been read
-#pragma unroll
-            for (int i = 0; i < kN; i += 64) {   // which registers is known to the compiler
-                if (i != first) continue;
-                each_pair<64>(sums, i, [&](int row, int column, const Vector<float, 2>& v) {
-                    store_vector(staged + staged_index<64>(row, column), v);
-                });
-            }
-            sync();
-            if (runs.out) {
-#pragma unroll 1
-                for (int i = thread; i < 64 * 64 / kRun; i += 128) {
-                    const int row = i / (64 / kRun), column = i % (64 / kRun) * kRun;
-                    if (row0 + row >= x.m || column0 + first + column >= x.n) continue;
-                    float value[kRun];
-                    read_staged(value, staged + staged_index<64>(row, column));
-                    matmul_finish_run<T>(x, runs, at, product, row0 + row, column0 + first + column, value);
-                }
-            } else {
-#pragma unroll 1
-                for (int i = thread; i < 64 * 64; i += 128) {
-                    const int row = i / 64, column = i % 64;
-                    if (row0 + row >= x.m || column0 + first + column >= x.n) continue;
-                    float value[1] = {staged[staged_index<64>(row, column)]};
-                    matmul_finish_run<T>(x, MatmulRuns{}, at, product, row0 + row, column0 + first + column, value);
-                }
-            }
-        }
-    }
-};
-
 // ---- the kernel ----------------------------------------------------------------------------------------------------
-
-template <int kDown, int kAcross, int kN>
-struct Tile {
-    static constexpr int kConsumers = kDown * kAcross, kThreads = 128 * (kConsumers + 1);
-    static constexpr int kRows = 64 * kDown, kColumns = kN * kAcross;
-    static constexpr int kABytes = kRows * kRowBytes, kBBytes = kColumns * kRowBytes, kStage = kABytes + kBBytes;
-};
 
 template <class T, int kDown, int kAcross, int kN>
 __global__ void __launch_bounds__(Tile<kDown, kAcross, kN>::kThreads, 1)
@@ -453,10 +300,8 @@ matmul_sm90_kernel(const __grid_constant__ MatmulArguments x, const __grid_const
 #ifdef FASTNET_SM90A
     using Mine = Tile<kDown, kAcross, kN>;
     GPU_SHARED(shared);                          // (stages, kStage), (kConsumers, staging), (2, stages) mbarriers
-    unsigned char* const staging = shared + plan.stages * Mine::kStage;
-    auto* const barriers = reinterpret_cast<uint64_t*>(staging + Mine::kConsumers * kMatmulSm90Staging);
     const int cluster = plan.work.cluster;
-    Ring ring{barriers, barriers + plan.stages, plan.stages};
+    Ring ring = Mine::ring(shared, plan.stages);
     if (threadIdx.x == 0) {
         const bool by_tma = plan.a.tma || plan.b.tma, by_threads = !plan.a.tma || !plan.b.tma;
         ring.init(int(by_tma) + (by_threads ? 4 : 0), 4 * Mine::kConsumers * cluster);
@@ -474,7 +319,7 @@ matmul_sm90_kernel(const __grid_constant__ MatmulArguments x, const __grid_const
         const int consumer = int(threadIdx.x) / 128 - 1, down = consumer / kAcross, across = consumer % kAcross;
         const uint32_t a = ptx::shared_offset(shared) + uint32_t(down * kBox);
         const uint32_t b = ptx::shared_offset(shared) + uint32_t(Mine::kABytes + across * kN * kRowBytes);
-        Results<T, kN> results{int(threadIdx.x) % 128, consumer + 1, staging + consumer * kMatmulSm90Staging};
+        Results<T, kN> results = Mine::template results<T>(shared, plan.stages, consumer);
         Segments segments(plan.work);
         Segment s;
         while (segments.take(s, Mine::kRows, Mine::kColumns)) {
@@ -500,7 +345,13 @@ matmul_sm90_kernel(const __grid_constant__ MatmulArguments x, const __grid_const
             }
 
             if (part) results.leave(sums, part + down * 64 * Mine::kColumns + across * kN, Mine::kColumns);
-            else if (!plan.store) results.finish(sums, x, plan.runs, s.product, row0, column0);
+            else if (!plan.store) {
+                const MatmulOffsets at = offsets(x, s.product);
+                results.finish(sums, plan.runs.out, [&](int row, int column, auto& value) {
+                    if (row0 + row >= x.m || column0 + column >= x.n) return;
+                    matmul_finish_run<T>(x, plan.runs, at, s.product, row0 + row, column0 + column, value);
+                });
+            }
             else if (x.wide_out)
                 results.template store<true>(sums, float(x.alpha), &map_out, s.product, row0, column0, x);
             else results.template store<false>(sums, float(x.alpha), &map_out, s.product, row0, column0, x);
@@ -555,11 +406,6 @@ matmul_sm90_combine_kernel(MatmulArguments x, MatmulSm90Work w, int rows, int co
 }
 
 // ---- launch ----------------------------------------------------------------------------------------------------------
-
-template <class T>
-constexpr ptx::Element kElement = sizeof(T) == 4                      ? ptx::Element::fp32
-                                  : std::is_same_v<T, __nv_bfloat16> ? ptx::Element::bf16
-                                                                     : ptx::Element::fp16;
 
 // An operand and, where TMA can take it, its tensor map; `share` blocks bring a tile of `outer_tile` together.
 template <class T>

@@ -10,6 +10,10 @@
 
 #include <type_traits>
 
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define FASTNET_SM90A 1
+#endif
+
 namespace matmul_sm90 {
 
 constexpr int kStep = 64;                        // k of a stage
@@ -46,6 +50,42 @@ struct Ring {
     }
     __device__ __forceinline__ void advance() {
         if (++stage == stages) stage = 0, phase ^= 1;
+    }
+};
+
+// The side of a producer that fills stages by its own copies (cp.async, and ordinary stores): all of its threads, a warp's
+// together. A warp hands a stage over when its copies have landed, some steps later. Consumers release a stage when they have begun
+// with the next one: it and those in flight must not be all.
+class Copies {
+  public:
+    __device__ __forceinline__ explicit Copies(const Ring& ring) : filled(ring), most(min(ring.stages - 2, 4)) {}
+    // This thread's copies since the last call are all it has for the stage after the last one's.
+    __device__ __forceinline__ void next_stage() {
+        ptx::cp_async_commit();
+        if (++in_flight <= most) return;
+        switch (most) {
+            case 1: ptx::cp_async_wait_group<1>(); break;
+            case 2: ptx::cp_async_wait_group<2>(); break;
+            case 3: ptx::cp_async_wait_group<3>(); break;
+            default: ptx::cp_async_wait_group<4>();
+        }
+        hand_over();
+    }
+    __device__ __forceinline__ void finish() {
+        ptx::cp_async_wait_all();
+        while (in_flight) hand_over();
+    }
+
+  private:
+    Ring filled;
+    int most, in_flight = 0;
+
+    __device__ __forceinline__ void hand_over() {
+        ptx::fence_proxy_async();                // ordinary writes, before wgmma reads them
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(&filled.full[filled.stage]);
+        filled.advance();
+        --in_flight;
     }
 };
 

@@ -252,6 +252,6 @@ def conv2d_weight_grad(
         workspace = empty(x, (config.splits, out.size), accumulator)
     record(function, grad, x, config=config)
     ext.conv_weight_grad(out, _images(grad), _images(x), workspace, *_numbers(g), config, stream_of(x))
-    if workspace is None or config.family == "sm80":  # which adds the parts itself
+    if workspace is None or config.family in ("sm80", "sm90"):  # which add the parts themselves
         return out
     return column_sum(workspace, out_dtype=x.dtype).reshape(out.shape)

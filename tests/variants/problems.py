@@ -645,10 +645,15 @@ def convolutions(rng: np.random.Generator, dtype: Any) -> Iterator[tuple[np.ndar
 
 
 def conv_configs(dtype: Any, **how: Any) -> list[Any]:
-    """One of every family and tile."""
+    """One of every family and tile; of sm90's two, of one consumer and of two."""
     config = extension_for(np.empty(0)).ConvConfig
-    tiles = {2: [(128, 128), (128, 64), (64, 64)], 4: [(128, 64), (64, 64)], 8: []}[np.dtype(dtype).itemsize]
-    return [config("general", 32, 32), *(config("sm80", *t, stages=2 + i, **how) for i, t in enumerate(tiles))]
+    item = np.dtype(dtype).itemsize
+    tiles = {2: [(128, 128), (128, 64), (64, 64)], 4: [(128, 64), (64, 64)], 8: []}[item]
+    return [
+        config("general", 32, 32),
+        *(config("sm80", *t, stages=2 + i, **how) for i, t in enumerate(tiles)),
+        *(config("sm90", *t, stages=3, **how) for t in ([(128, 128), (64, 64)] if item == 2 else [])),
+    ]
 
 
 def of_every_config(
@@ -717,21 +722,24 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
 
     def product(function: str, family: str) -> Callable[[np.random.Generator, Any], Call]:
         def call(rng: np.random.Generator, dtype: Any) -> Call:
+            if family.startswith("sm90"):
+                dtype = np.float16 if np.dtype(dtype).itemsize != 2 else dtype
             x, weight, grad = (normal(rng, s, dtype) for s in ((2, 64, 16, 16), (128, 64, 3, 3), (2, 128, 16, 16)))
-            config = conv_configs(dtype)[family != "general"]  # the family's largest
+            split = {"splits": 2} if family.endswith("split") else {}
+            # The family's largest, but for sm90's with more columns than there are.
+            config = next(c for c in conv_configs(dtype, **split) if c.family == family.split()[0])
             if function == "conv2d":
                 return (channels_last(x), channels_last(weight)), {"padding": 1, "config": config}
             if function == "conv2d_input_grad":
                 return (channels_last(grad), channels_last(weight), 16), {"padding": 1, "config": config}
-            if family.endswith("split"):
-                config = conv_configs(dtype, splits=2)[1]
             return (channels_last(grad), channels_last(x), 3), {"padding": 1, "config": config}
 
         return call
 
     functions = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-    made = {f"{f}: {family}": product(f, family) for f in functions for family in ("general", "sm80")}
-    return {**made, "conv2d_weight_grad: sm80 split": product("conv2d_weight_grad", "sm80 split")}
+    made = {f"{f}: {family}": product(f, family) for f in functions for family in ("general", "sm80", "sm90")}
+    split = {f"conv2d_weight_grad: {s}": product("conv2d_weight_grad", s) for s in ("sm80 split", "sm90 split")}
+    return {**made, **split}
 
 
 # ---- softmax, optim ------------------------------------------------------------------------------------------------

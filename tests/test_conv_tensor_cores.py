@@ -1,27 +1,70 @@
-"""The sm80 family of convolutions (mma.sync, gathers by cp.async), emulated, against float64: every tile, width of
-copies, phase and division of pixels, in every schedule, posing as an A100 and as an H200."""
+"""The convolutions on tensor cores (sm80: mma.sync, sm90: wgmma; gathers by cp.async), emulated, against float64: every
+tile, width of copies, phase and division of pixels, in every schedule, posing as an A100 and as an H200."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conv_problems import Problem, draw, extension, images, name
+from conv_problems import DIRECTIONS, Problem, draw, extension, images, name, products
 from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
 
 from fastnet import kernels, reference
 
 DTYPES = [np.float32, np.float16, bfloat16]
-TILES = {
-    (128, 128): [np.float16, bfloat16],
-    (128, 64): DTYPES,
-    (64, 64): DTYPES,
-}
-CASES = [(tile, dtype) for tile, dtypes in TILES.items() for dtype in dtypes]
-IDS = [f"{r}x{c}-{name(d)}" for (r, c), d in CASES]
-DEVICES = ("A100", "H200")
-DIRECTIONS = ("forward", "input_grad", "weight_grad")
+TYPES = [np.float16, bfloat16]
+GATHER = DIRECTIONS[:2]
 
 
-def config(tile, **how):
-    return extension().ConvConfig("sm80", *tile, **how)
+@dataclass(frozen=True)
+class Family:
+    name: str
+    devices: tuple  # to pose as
+    tiles: dict  # (rows, columns): (dtypes, directions)
+    stages: tuple  # that every tile may have, the fewest first
+
+    def __str__(self):
+        return self.name
+
+    def tiles_of(self, dtype, direction):
+        return [t for t, (dtypes, directions) in self.tiles.items() if dtype in dtypes and direction in directions]
+
+    def config(self, tile, **how):
+        return extension().ConvConfig(self.name, *tile, **how)
+
+    def smallest(self, direction, dtype=np.float16):
+        return self.config(self.tiles_of(dtype, direction)[-1])
+
+    def run(self, operation, arguments, how, number=0, **options):
+        with kernels.use("emulated", device=self.devices[number % len(self.devices)], **how), kernels.trace() as ran:
+            got = getattr(kernels, operation)(*arguments, **options)
+        assert ran.names == [operation]
+        assert self.name in ran.launches[0].config
+        return got
+
+
+SM80 = Family(
+    "sm80",
+    ("A100", "H200"),
+    {(128, 128): (TYPES, DIRECTIONS), (128, 64): (DTYPES, DIRECTIONS), (64, 64): (DTYPES, DIRECTIONS)},
+    (2, 3, 4),
+)
+SM90 = Family(
+    "sm90",
+    ("H200",),
+    {
+        (128, 256): (TYPES, DIRECTIONS),
+        (128, 128): (TYPES, DIRECTIONS),
+        (128, 64): (TYPES, GATHER),
+        (64, 128): (TYPES, ("weight_grad",)),
+        (64, 64): (TYPES, DIRECTIONS),
+    },
+    (3, 4),
+)
+# A family and a type that it has; a tile, too.
+WITH_TYPE = [(family, dtype) for family in (SM80, SM90) for dtype in (DTYPES if family is SM80 else TYPES)]
+TYPE_IDS = [f"{f}-{name(d)}" for f, d in WITH_TYPE]
+CASES = [(f, tile, dtype) for f in (SM80, SM90) for tile, (dtypes, _) in f.tiles.items() for dtype in dtypes]
+IDS = [f"{f}-{r}x{c}-{name(d)}" for f, (r, c), d in CASES]
 
 
 def bound(magnitude, terms, dtype, more=0.0):
@@ -33,88 +76,55 @@ def bound(magnitude, terms, dtype, more=0.0):
     return (magnitude + more) * (relative + 8.1 * 2.0**-24 + epsilon(dtype)) + tiny
 
 
-def products(problem, rng, dtype):
-    """For every direction: the operation, its arguments, the result in float64, its magnitude, terms of a sum."""
-    x, grad = images(rng, problem.x_shape, dtype), images(rng, problem.out_shape, dtype)
-    weight = rng.standard_normal(problem.weight_shape).astype(dtype)
-    taps = int(np.prod(problem.kernel))
-    return {
-        "forward": (
-            "conv2d",
-            (x, weight),
-            problem.forward(x, weight),
-            problem.forward(abs(x), abs(weight)),
-            taps * problem.weight_shape[1],
-        ),
-        "input_grad": (
-            "conv2d_input_grad",
-            (grad, weight, problem.image),
-            problem.input_grad(grad, weight),
-            problem.input_grad(abs(grad), abs(weight)),
-            taps * problem.filters // problem.groups,
-        ),
-        "weight_grad": (
-            "conv2d_weight_grad",
-            (grad, x, problem.kernel),
-            problem.weight_grad(grad, x),
-            problem.weight_grad(abs(grad), abs(x)),
-            problem.batch * int(np.prod(problem.out)),
-        ),
-    }
-
-
-def run(operation, arguments, how, device="A100", **options):
-    with kernels.use("emulated", device=device, **how), kernels.trace() as ran:
-        got = getattr(kernels, operation)(*arguments, **options)
-    assert ran.names == [operation]
-    assert "sm80" in ran.launches[0].config
-    return got
-
-
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=name)
-def test_random_problems(dtype, direction, full):
-    """Strides and dilations 1 to 3, groups, odd sizes, channels that allow every width of copies."""
+@pytest.mark.parametrize(("family", "dtype"), WITH_TYPE, ids=TYPE_IDS)
+def test_random_problems(family, dtype, direction, full):
+    """Strides and dilations 1 to 3, groups, odd sizes, channels that allow every width of copies. In full: each problem
+    in every schedule."""
     rng = np.random.default_rng(1)
-    tiles = [t for t in TILES if dtype in TILES[t]]
+    tiles = family.tiles_of(dtype, direction)
     for i in range(300 if full else 12):
         problem, tile = draw(rng), tiles[rng.integers(len(tiles))]
-        how = {"stages": int(rng.integers(2, 5))}
+        how = {"stages": int(rng.choice(family.stages))}
         if direction == "weight_grad":
             how["splits"] = int(rng.integers(1, 4))
         if rng.random() < 0.3:
             how["max_blocks"] = 2
         operation, arguments, want, magnitude, terms = products(problem, rng, dtype)[direction]
-        got = run(operation, arguments, schedule(i), DEVICES[i % 2], config=config(tile, **how), **problem.options)
-        assert got.dtype == dtype
-        what = f"{operation} {name(dtype)} {problem} {tile} {how} {schedule(i)}"
-        assert_close(got, want, bound(magnitude, terms, dtype), what)
+        for s in SCHEDULES if full else [schedule(i)]:
+            got = family.run(operation, arguments, s, i, config=family.config(tile, **how), **problem.options)
+            assert got.dtype == dtype
+            what = f"{operation} {name(dtype)} {problem} {tile} {how} {s}"
+            assert_close(got, want, bound(magnitude, terms, dtype), what)
 
 
-@pytest.mark.parametrize(("tile", "dtype"), CASES, ids=IDS)
-def test_every_tile_in_every_schedule(tile, dtype):
+@pytest.mark.parametrize(("family", "tile", "dtype"), CASES, ids=IDS)
+def test_every_tile_in_every_schedule(family, tile, dtype):
     """More steps than there are stages, edges in every dimension, blocks that take several tiles, a phase that no place
     of the window meets, parts of unequal length: the same bits in every schedule."""
     rng = np.random.default_rng(2)
     wide, deep = (tile[0], tile[1]) if tile[1] > 64 else (72, 40)
+    few, more = family.stages[:2]
     for problem, stages in [
-        (Problem(2, deep, (8, 9), wide + 8, (3, 3), (1, 1), (1, 1), (1, 1), 1), 3),
-        (Problem(3, 16, (9, 7), 24, (2, 3), (3, 2), (1, (1, 2)), (2, 1), 2), 2),
+        (Problem(2, deep, (8, 9), wide + 8, (3, 3), (1, 1), (1, 1), (1, 1), 1), more),
+        (Problem(3, 16, (9, 7), 24, (2, 3), (3, 2), (1, (1, 2)), (2, 1), 2), few),
     ]:
         for direction, (operation, arguments, want, magnitude, terms) in products(problem, rng, dtype).items():
+            if direction not in family.tiles[tile][1]:
+                continue
             how = {"stages": stages, "max_blocks": 2} | ({"splits": 3} if direction == "weight_grad" else {})
             results = set()
             for i, s in enumerate(SCHEDULES):
-                if tile == (128, 128) and problem.groups == 1 and i % 2 != DIRECTIONS.index(direction) % 2:
+                if tile[1] > 64 and problem.groups == 1 and i % 2 != DIRECTIONS.index(direction) % 2:
                     continue  # large: three schedules a direction
-                got = run(operation, arguments, s, config=config(tile, **how), **problem.options)
+                got = family.run(operation, arguments, s, config=family.config(tile, **how), **problem.options)
                 assert_close(got, want, bound(magnitude, terms, dtype), f"{operation} {problem} {s}")
                 results.add(got.tobytes())
             assert len(results) == 1
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name)
-def test_alignment(dtype):
+@pytest.mark.parametrize(("family", "dtype"), WITH_TYPE, ids=TYPE_IDS)
+def test_alignment(family, dtype):
     """Channels and addresses of every alignment: the same bits, whatever the width of copies."""
     rng = np.random.default_rng(3)
     size = np.dtype(dtype).itemsize
@@ -130,18 +140,19 @@ def test_alignment(dtype):
 
     for channels, filters in [(16, 24), (4, 12), (6, 10), (2, 8), (3, 5)]:
         problem = Problem(2, channels, (6, 7), filters, (3, 2), (1, 2), (1, 1), (1, 1), 1)
-        for operation, arguments, want, magnitude, terms in products(problem, rng, dtype).values():
+        for direction, (operation, arguments, want, magnitude, terms) in products(problem, rng, dtype).items():
             results = set()
             for start in (0, 1, 2, 4):
                 moved = [place(a, start) if isinstance(a, np.ndarray) else a for a in arguments]
-                got = run(operation, moved, schedule(start), config=config((64, 64)), **problem.options)
+                how = family.smallest(direction, dtype)
+                got = family.run(operation, moved, schedule(start), config=how, **problem.options)
                 assert_close(got, want, bound(magnitude, terms, dtype), f"{operation} {problem} {start}")
                 results.add(got.tobytes())
             assert len(results) == 1
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name)
-def test_epilogue(dtype):
+@pytest.mark.parametrize(("family", "dtype"), WITH_TYPE, ids=TYPE_IDS)
+def test_epilogue(family, dtype):
     """Bias, residual, activation and what it is applied to, in runs of filters and one by one, in both directions."""
     rng = np.random.default_rng(4)
     for i, (channels, filters, groups) in enumerate([(16, 32, 2), (16, 72, 1), (5, 3, 1)]):
@@ -152,12 +163,12 @@ def test_epilogue(dtype):
             bias, residual = rng.standard_normal(shape[1]).astype(dtype), images(rng, shape, dtype)
             added = bias.astype(np.float64)[:, None, None] + residual.astype(np.float64)
             more = abs(bias.astype(np.float64))[:, None, None] + abs(residual.astype(np.float64))
-            for tile in (t for t in TILES if dtype in TILES[t]):
-                out, before = run(
+            for tile in family.tiles_of(dtype, direction):
+                out, before = family.run(
                     operation,
                     arguments,
                     schedule(i),
-                    config=config(tile),
+                    config=family.config(tile),
                     bias=bias,
                     residual=residual,
                     activation="leaky_relu",
@@ -170,8 +181,8 @@ def test_epilogue(dtype):
                 assert_close(out, np.where(want + added < 0, 0.5, 1) * (want + added), limit, f"{operation} {problem}")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name)
-def test_nan_and_infinity(dtype):
+@pytest.mark.parametrize(("family", "dtype"), WITH_TYPE, ids=TYPE_IDS)
+def test_nan_and_infinity(family, dtype):
     """They reach the results whose windows see them, and no others, as IEEE says."""
     problem = Problem(1, 8, (9, 9), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1)
     x, weight = np.ones(problem.x_shape, dtype), np.ones(problem.weight_shape, dtype)
@@ -179,8 +190,8 @@ def test_nan_and_infinity(dtype):
     want = problem.forward(x, weight)
     assert np.isnan(want).any()
     assert np.isinf(want).any()
-    for tile in (t for t in TILES if dtype in TILES[t]):
-        got = run("conv2d", (x, weight), {}, config=config(tile), **problem.options)
+    for tile in family.tiles_of(dtype, "forward"):
+        got = family.run("conv2d", (x, weight), {}, config=family.config(tile), **problem.options)
         assert_close(got, want, 0, f"{name(dtype)} {tile}")  # sums of up to 72 ones are exact
 
 
@@ -201,7 +212,7 @@ def test_error_contract():
             ("conv2d", (a, w), problem.forward(a, w), problem.forward(abs(a), abs(w))),
             ("conv2d_weight_grad", (grad, a, 3), problem.weight_grad(grad, a), problem.weight_grad(abs(grad), abs(a))),
         ]:
-            error = abs(run(operation, arguments, {}, config=config((64, 64))) - want)
+            error = abs(SM80.run(operation, arguments, {}, config=SM80.config((64, 64))) - want)
             allowed = 2 * abs(getattr(reference, operation)(*arguments) - want).max()
             assert (error <= np.maximum(allowed, 2.0**-21 * magnitude)).all(), f"{what} {operation}"
 
@@ -212,33 +223,54 @@ def test_long_sums_of_16_bit_types():
     axis = (256, 256, 3, 1, 1, 1)
     for device in ext.known_devices():
         chosen = ext.conv_config("weight_grad", "float16", (64, 64, 64, 1), axis, axis, device)
-        assert chosen.family == "sm80"
+        assert chosen.family in ("sm80", "sm90")
         assert 64 * 256 * 256 / chosen.splits <= 16384
     grad, x = np.full((1, 8, 128, 128), 0.1, np.float16), np.full((1, 8, 128, 128), 0.1, np.float16)
-    got = run("conv2d_weight_grad", (grad, x, 1), {}, config=config((64, 64)))
     want = float(np.float16(0.1)) ** 2 * 128 * 128
-    assert (abs(got.astype(np.float64) / want - 1) <= 2 * epsilon(np.float16)).all()
+    for family in (SM80, SM90):
+        got = family.run("conv2d_weight_grad", (grad, x, 1), {}, config=family.config((64, 64)))
+        assert (abs(got.astype(np.float64) / want - 1) <= 2 * epsilon(np.float16)).all()
 
 
-def test_largest_windows():
+@pytest.mark.parametrize("family", [SM80, SM90], ids=str)
+def test_largest_windows(family):
     """32 places are all the bits of a mask; a window with more is refused here and goes to the general family."""
     rng = np.random.default_rng(6)
     problem = Problem(1, 8, (20, 3), 8, (32, 1), (1, 1), (12, 0), (1, 1), 1)
-    for operation, arguments, want, magnitude, terms in products(problem, rng, np.float16).values():
-        got = run(operation, arguments, {}, config=config((64, 64)), **problem.options)
+    for direction, (operation, arguments, want, magnitude, terms) in products(problem, rng, np.float16).items():
+        got = family.run(operation, arguments, {}, config=family.smallest(direction), **problem.options)
         assert_close(got, want, bound(magnitude, terms, np.float16), operation)
     x, weight = np.ones((1, 8, 33, 2), np.float16), np.ones((8, 8, 33, 1), np.float16)
-    with kernels.use("emulated"), pytest.raises(ValueError, match=r"^conv2d: config .* windows of up to 32 x 32"):
-        kernels.conv2d(x, weight, config=config((64, 64)))
-    with kernels.use("emulated"), kernels.trace() as ran:
+    with (
+        kernels.use("emulated", device="H200"),
+        pytest.raises(ValueError, match=r"^conv2d: config .* windows of up to 32 x 32"),
+    ):
+        kernels.conv2d(x, weight, config=family.smallest("forward"))
+    with kernels.use("emulated", device="H200"), kernels.trace() as ran:
         assert (kernels.conv2d(x, weight) == 8 * 33).all()
     assert "general" in ran.launches[0].config
 
 
-def test_no_channels():
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_sm90_copies_what_a_product_must(direction):
+    """A 3x3 layer of stride 1: each tile copies its rows of both operands once, by cp.async and by TMA; no padding."""
+    problem = Problem(2, 128, (16, 16), 128, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    operation, arguments, *_ = products(problem, np.random.default_rng(8), np.float16)[direction]
+    pixels, places = 2 * 16 * 16, 9
+    m, n, k = (128, places * 128, pixels) if direction == "weight_grad" else (pixels, 128, places * 128)
+    extension().reset_stats()
+    SM90.run(operation, arguments, {}, config=SM90.config((128, 128)), **problem.options)
+    stats = extension().stats()
+    least = (m * -(-n // 128) + n * -(-m // 128)) * k * 2
+    assert stats["tma_bytes"] > 0
+    assert 0.85 * least < stats["cp_async_bytes"] + stats["tma_bytes"] < 1.15 * least
+
+
+@pytest.mark.parametrize("family", [SM80, SM90], ids=str)
+def test_no_channels(family):
     """Sums without terms: the epilogue alone."""
     x, weight, bias = np.ones((1, 0, 4, 4), np.float16), np.ones((3, 0, 3, 3), np.float16), np.arange(3, dtype="e")
-    got = run("conv2d", (x, weight), {}, config=config((64, 64)), bias=bias)
+    got = family.run("conv2d", (x, weight), {}, config=family.smallest("forward"), bias=bias)
     assert (got == bias[:, None, None]).all()
 
 
@@ -264,23 +296,27 @@ def test_configs():
                     ext.conv_check(chosen, direction, dtype, sizes, *axes)
                 assert 1 <= chosen.splits <= 65535
                 assert chosen.splits == 1 or direction == "weight_grad"
-                assert chosen.max_blocks == 2**31 - 1
+                assert chosen.max_blocks == (132 if chosen.family == "sm90" else 2**31 - 1)
     assert families >= {(f, d) for d in ("float16", "bfloat16") for f in ["sm80"]} | {("general", "float64")}
-    assert ("sm80", "float64") not in families
+    assert families >= {("sm90", d) for d in ("float16", "bfloat16")}
+    assert not families & {("sm80", "float64"), ("sm90", "float64"), ("sm90", "float32")}
     # The layers of ResNet-50, bfloat16, on data-centre GPUs: tensor cores, in every direction.
-    for device in DEVICES:
+    for device in ("A100", "H200"):
         for channels, filters, size, window, stride in [(64, 64, 56, 3, 1), (256, 512, 56, 1, 2), (512, 512, 7, 3, 1)]:
             pad = window // 2
             axis = (size, (size + 2 * pad - window) // stride + 1, window, stride, pad, 1)
             for direction in DIRECTIONS:
                 chosen = ext.conv_config(direction, "bfloat16", (256, channels, filters, 1), axis, axis, device)
-                assert chosen.family == "sm80", (device, direction, chosen)
+                assert chosen.family == ("sm90" if device == "H200" else "sm80"), chosen
     assert str(ext.ConvConfig("sm80", 128, 64, splits=2)) == "conv(sm80 128x64, stages=3, fold=32, splits=2)"
     for arguments, options in [
         (("sm81", 64, 64), {}),
         (("sm80", 32, 32), {}),
         (("sm80", 64, 64), {"stages": 7}),
         (("sm80", 64, 64), {"fold": 16}),
+        (("sm90", 128, 32), {}),
+        (("sm90", 128, 64), {"stages": 2}),
+        (("sm90", 128, 64), {"fold": 32}),
         (("general", 33, 33), {}),
         (("general", 32, 64), {}),
         (("general", 32, 32), {"stages": 2}),
@@ -290,10 +326,19 @@ def test_configs():
     ]:
         with pytest.raises(ValueError, match="ConvConfig"):
             ext.ConvConfig(*arguments, **options)
+    with kernels.use("emulated", device="A100"), pytest.raises(ValueError, match=r"^conv2d: config .*capability 9.0"):
+        kernels.conv2d(np.ones((1, 1, 2, 2), "e"), np.ones((1, 1, 1, 1), "e"), config=SM90.smallest("forward"))
+    with (
+        kernels.use("emulated", device="H200"),
+        pytest.raises(ValueError, match=r"^conv2d_weight_grad: config .*no such tile in this direction"),
+    ):
+        kernels.conv2d_weight_grad(*[np.ones((1, 1, 2, 2), "e")] * 2, 1, config=SM90.config((128, 64)))
     for dtype, tile, message in [(np.float64, (64, 64), "float32, float16"), (np.float32, (128, 128), "no such tile")]:
         with kernels.use("emulated"), pytest.raises(ValueError, match=f"^conv2d: config .*{message}"):
-            kernels.conv2d(np.ones((1, 1, 2, 2), dtype), np.ones((1, 1, 1, 1), dtype), config=config(tile))
+            kernels.conv2d(np.ones((1, 1, 2, 2), dtype), np.ones((1, 1, 1, 1), dtype), config=SM80.config(tile))
     with kernels.use("emulated", device="RTX 3090"), pytest.raises(ValueError, match="147456 bytes of shared memory"):
         kernels.conv2d(
-            np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 1), np.float32), config=config((128, 64), stages=6)
+            np.ones((1, 1, 2, 2), np.float32),
+            np.ones((1, 1, 1, 1), np.float32),
+            config=SM80.config((128, 64), stages=6),
         )
