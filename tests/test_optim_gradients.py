@@ -275,7 +275,8 @@ def test_bad_arguments():
 
 KINDS = [
     ("SGD", {"momentum": 0.9}), ("SGD", {"momentum": 0.9, "dampening": 0.3}), ("SGD", {}), ("Adam", {}),
-    ("AdamW", {"amsgrad": True}), ("Adagrad", {}), ("RMSprop", {"momentum": 0.9, "centered": True}),
+    ("AdamW", {"amsgrad": True}), ("Adagrad", {}), ("RMSprop", {"momentum": 0.9, "centered": True}), ("Adadelta", {}),
+    ("Adamax", {}), ("NAdam", {}), ("RAdam", {"decoupled_weight_decay": True}), ("Rprop", {}), ("ASGD", {"t0": 3}),
 ]  # fmt: skip
 by_kind = pytest.mark.parametrize(("kind", "options"), KINDS, ids=lambda k: k if isinstance(k, str) else "-".join(k))
 MODES = pytest.mark.parametrize("mode", ["reference", "emulated"])

@@ -6,6 +6,7 @@ import pytest
 from support import assert_close
 
 import fastnet
+from fastnet.optim.array_code import ArrayOptimizer
 
 OPTIMIZERS = {
     "SGD": {"momentum": 0.9, "nesterov": True},
@@ -14,6 +15,12 @@ OPTIMIZERS = {
     "Adagrad": {"lr_decay": 0.1},
     "RMSprop": {"momentum": 0.5, "centered": True},
     "Muon": {},
+    "Adadelta": {},
+    "Adamax": {},
+    "NAdam": {},
+    "RAdam": {"decoupled_weight_decay": True},
+    "Rprop": {},
+    "ASGD": {"t0": 5},
 }
 SCHEDULES = {
     "none": None,
@@ -82,8 +89,9 @@ def test_twenty_steps_equal_pytorchs(torch, kind):
     """Rounding alone: some hundred operations in double a step, which steps of momentum and quotients of small numbers
     multiply by some hundreds. Muon orthogonalises in bfloat16: units of 2^-8 of steps of at most 0.1."""
     bound = 0.1 * 20 * 2.0**-6 if kind == "Muon" else 1e-10
-    # Muon takes its rate as the others do: three schedules stand for all.
-    for schedule in ("none", "OneCycleLR", "SequentialLR") if kind == "Muon" else SCHEDULES:
+    # Those of array code take their rate as the others do: three schedules stand for all.
+    some = ("none", "OneCycleLR", "SequentialLR")
+    for schedule in some if issubclass(getattr(fastnet.optim, kind), ArrayOptimizer) else SCHEDULES:
         got, want = (trained(library, kind, schedule) for library in (fastnet, torch))
         assert_close(got[1], want[1], 0.0, f"{kind} {schedule}")
         assert_close(got[0], want[0], 10 * bound, f"{kind} {schedule}")

@@ -92,7 +92,7 @@ class Adagrad(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._complete(step_beside=("fused",), foreach=None, maximize=False, differentiable=False, fused=None)
+        self._complete(foreach=None, maximize=False, differentiable=False, fused=None)
 
     _step_supports_amp_scaling = True
 

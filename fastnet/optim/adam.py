@@ -105,7 +105,6 @@ class Adam(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._complete(
-            step_beside=("capturable", "fused"),
             amsgrad=False,
             maximize=False,
             foreach=None,

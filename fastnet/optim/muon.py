@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from fastnet import _capture, _dtypes
+from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.kernels._runtime import implementation
-from fastnet.optim.optimizer import Optimizer, zeros_like
+from fastnet.optim.array_code import ArrayOptimizer, average
+from fastnet.optim.optimizer import zeros_like
 
 
 def orthogonalised(x: Any, coefficients: tuple[float, float, float], steps: int, eps: float) -> Any:
@@ -43,14 +44,14 @@ def orthogonalised(x: Any, coefficients: tuple[float, float, float], steps: int,
     return x.T if tall else x
 
 
-class Muon(Optimizer):
+class Muon(ArrayOptimizer):
     """Momentum made orthogonal, for the matrices inside a network, as ``torch.optim.Muon``.
 
     ``buf = momentum buf + (1 - momentum) grad``;  ``u = momentum buf + (1 - momentum) grad`` again if nesterov, else
     buf;  ``p *= 1 - lr weight_decay``;  ``p -= r lr O(u)``, where ``O`` orthogonalises in bfloat16 on the matmul
     kernels and r is ``sqrt(max(1, rows / columns))``, or ``0.2 sqrt(max(rows, columns))`` with "match_rms_adamw".
 
-    Embeddings, biases and the last layer are for another optimizer. A step by GradScaler waits for the device.
+    Embeddings, biases and the last layer are for another optimizer.
 
     Args:
         params: parameters of two dimensions, or groups of them.
@@ -111,33 +112,15 @@ class Muon(Optimizer):
                         f"Muon only supports 2D parameters whereas we found a parameter with size: {tuple(p.shape)}"
                     )
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what closure, called first, returns."""
-        if _capture.current is not None:
-            raise _capture.CaptureError(
-                f"Muon.step takes its rate from the host and cannot be captured{_capture.where()}"
-            )
-        loss = self._loss_of(closure)
-        for group in self.param_groups:
-            lr = float(group["lr"])
-            for together in self._together(self._with_gradient(group)):
-                for p in together:
-                    state = self.state[p]
-                    if "momentum_buffer" not in state:
-                        state["momentum_buffer"] = zeros_like(p)
-                    self._update(p._data, p.grad._data, state["momentum_buffer"]._data, lr, group)  # type: ignore[union-attr]
-        return loss
+    def _start(self, state: dict[str, Any], p: Tensor, lr: float, group: dict[str, Any]) -> None:
+        state["momentum_buffer"] = zeros_like(p)
 
-    @staticmethod
-    def _update(p: Any, grad: Any, buffer: Any, lr: float, group: dict[str, Any]) -> None:
+    def _update(self, p: Any, grad: Any, state: dict[str, Any], lr: float, group: dict[str, Any]) -> Any:
         momentum, (rows, columns) = group["momentum"], p.shape
-        wide = p.dtype if p.dtype.itemsize > 2 else np.dtype(np.float32)
-        g = grad.astype(wide, copy=False)
-        averaged = buffer + (1 - momentum) * (g - buffer)
-        buffer[...] = averaged
-        update = g + momentum * (averaged - g) if group["nesterov"] else averaged
+        averaged = average(state["momentum_buffer"], grad, momentum)
+        update = grad + momentum * (averaged - grad) if group["nesterov"] else averaged
         update = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         ratio = math.sqrt(max(1, rows / columns))
         if group["adjust_lr_fn"] == "match_rms_adamw":
             ratio = 0.2 * math.sqrt(max(rows, columns))
-        p[...] = p * (1 - lr * group["weight_decay"]) - lr * ratio * update.astype(wide)
+        return p * (1 - lr * group["weight_decay"]) - lr * ratio * update.astype(p.dtype)

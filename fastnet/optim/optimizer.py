@@ -82,6 +82,7 @@ class Optimizer:
     """
 
     _step_calls = 0
+    _numbers: tuple[str, ...] = ("step",)  # states that are one number and keep their dtype when they are loaded
     defaults: dict[str, Any]
     _step_pre_hooks: OrderedDict[int, Callable]
     _step_post_hooks: OrderedDict[int, Callable]
@@ -285,7 +286,7 @@ class Optimizer:
                 if p._data.dtype.itemsize == 2 and "master" not in self.state[p]:
                     state = self.state[p]
                     for key, value in state.items():
-                        if isinstance(value, Tensor) and value.shape == p.shape and key != "step":
+                        if isinstance(value, Tensor) and value.shape == p.shape and key not in self._numbers:
                             state[key] = _as_float32(value)
                     state["master"] = _as_float32(p)
 
@@ -384,7 +385,7 @@ class Optimizer:
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
         by_index = {
-            key: (p, bool(t.get("fused") or t.get("capturable")))
+            key: (p, self._step_beside(t))
             for m, t in zip(mine, theirs, strict=True)
             for key, p in zip(t["params"], m["params"], strict=True)
         }
@@ -393,7 +394,8 @@ class Optimizer:
             if key in by_index:
                 p, step_beside = by_index[key]
                 wide = isinstance(value, dict) and "master" in value
-                state[p] = _cast(p, value, None, step_beside, np.dtype(np.float32) if wide else p._data.dtype)
+                dtype = np.dtype(np.float32) if wide else p._data.dtype
+                state[p] = _cast(p, value, None, self._numbers, step_beside, dtype)
             else:
                 state[key] = value
         for m, t in zip(mine, theirs, strict=True):
@@ -404,17 +406,22 @@ class Optimizer:
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 
-    def _complete(self, *, step_beside: tuple[str, ...] = (), **defaults: Any) -> None:
-        """What __setstate__ of a subclass does: options that older states lack, and steps that were numbers."""
+    def _step_beside(self, group: dict[str, Any]) -> bool:
+        """Whether the numbers among the states of a group are kept beside its parameters, or else on the CPU."""
+        return bool(group.get("fused") or group.get("capturable"))
+
+    def _complete(self, **defaults: Any) -> None:
+        """What __setstate__ of a subclass does: options that older states lack, and numbers that were no tensors."""
         for group in self.__dict__.get("param_groups", ()):
             for key, value in defaults.items():
                 group.setdefault(key, value)
             for p in group["params"]:
-                step = self.state[p].get("step") if p in self.state else None
-                if step is not None and not isinstance(step, Tensor):
-                    new = self._new_step(p, any(group.get(flag) for flag in step_beside))
-                    new._data[...] = float(step)
-                    self.state[p]["step"] = new
+                state = self.state.get(p, {})
+                for name in self._numbers:
+                    if name in state and not isinstance(state[name], Tensor):
+                        new = self._new_step(p, self._step_beside(group))
+                        new._data[...] = float(state[name])
+                        state[name] = new
 
 
 def _device_of(array: Any) -> int | None:
@@ -503,19 +510,19 @@ def _as_array(value: Any) -> Any:
     return value if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
 
 
-def _cast(param: Tensor, value: Any, name: Any, step_beside: bool, dtype: Any) -> Any:
+def _cast(param: Tensor, value: Any, name: Any, numbers: tuple[str, ...], step_beside: bool, dtype: Any) -> Any:
     """A deep copy of a state value with its tensors in the memory order and device of their parameter and of a dtype,
-    the parameter's or its master weights'; but a "step" keeps its dtype and stays on the CPU, unless a kernel is to
-    read it."""
+    the parameter's or its master weights'; but one of the numbers, a "step", keeps its dtype and stays on the CPU,
+    unless a kernel is to read it."""
     if isinstance(value, dict):
-        return {key: _cast(param, v, key, step_beside, dtype) for key, v in value.items()}
+        return {key: _cast(param, v, key, numbers, step_beside, dtype) for key, v in value.items()}
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        return type(value)(_cast(param, v, None, step_beside, dtype) for v in value)
+        return type(value)(_cast(param, v, None, numbers, step_beside, dtype) for v in value)
     if not _is_tensor(value):
         return deepcopy(value)
     array: Any = _as_array(value)
     like: Any = param._data
-    if name == "step":
+    if name in numbers:
         like = like if step_beside else None
         dtype = np.dtype(np.float32) if step_beside else array.dtype
     xp = _array_module(like)

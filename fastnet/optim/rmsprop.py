@@ -89,7 +89,6 @@ class RMSprop(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._complete(
-            step_beside=("capturable",),
             momentum=0,
             centered=False,
             foreach=None,
