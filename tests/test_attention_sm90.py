@@ -191,6 +191,17 @@ def test_nan_spreads_as_far_as_it_is_seen():
     assert (np.isnan(out[0, 0].astype(np.float32)).any(axis=1) == spoilt).all()
 
 
+def test_heads_keep_nan_to_themselves():
+    """Statistics of a head's last tile end in those of the next head."""
+    q, k, v, grad = inputs((1, 2, 2, 70, 90, 16, 16), bfloat16)
+    grad[0, 1, 0, 3] = np.nan
+    with kernels.use("emulated", device="H200"):
+        out, lse = kernels.attention(q, k, v, config=config())
+        dq, dk, dv = kernels.attention_backward(grad, q, k, v, out, lse, config=config())[:3]
+    assert all(np.isfinite(x[:, 0].astype(np.float32)).all() for x in (dq, dk, dv))
+    assert np.isnan(dk[:, 1].astype(np.float32)).all()
+
+
 def test_tiles_that_causality_hides_are_not_read():
     """NaN among values that no query may see would come through a product with a probability of zero."""
     q, k, v, _ = inputs((1, 1, 1, 100, 300, 16, 16), np.float16)

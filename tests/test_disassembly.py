@@ -137,6 +137,23 @@ def test_instructions_of_attention_sm80(usage, architecture, element, product):
             assert not re.search(r"\b(LDL|STL)\b", part), symbol
 
 
+@pytest.mark.parametrize("element", ["I13__nv_bfloat16", "I6__half"])
+def test_instructions_of_attention_sm90(usage, element):
+    """wgmma on tiles that TMA brings, registers handed from the producer to the consumers, results by TMA; the products
+    of a tile follow one another (ptxas has not serialised them), and a softmax stands before the wait for the products
+    that go on beside it."""
+    wanted = ["HGMMA", "gdesc[", "UTMALDG.4D", "UTMASTG.4D", "STSM.16.M88.4", "USETMAXREG", "MUFU.EX2"]
+    for kernel, count in (("attention_sm90_kernel", 3), ("attention_backward_sm90_kernel", 4)):
+        parts = instantiations("sm_90a", f"{kernel}{element}")
+        assert len(parts) == count
+        for symbol, part in parts.items():
+            assert [i for i in wanted if i not in part] == [], symbol
+            assert not re.search(r"\b(LDL|STL)\b", part), symbol
+            found = re.findall(r"HGMMA|WARPGROUP\.DEPBAR|MUFU\.EX2", part)
+            order = "".join({"H": "h", "W": "w", "M": "e"}[i[0]] for i in found)
+            assert re.fullmatch("h+wh+we+wh+w" if "backward" in kernel else "h+we+wh+we+wh+w", order), symbol
+
+
 @pytest.mark.parametrize("kernel", ["I13__nv_bfloat16", "I6__half"])
 def test_instructions_of_matmul_sm90(usage, kernel):
     """wgmma in all four major orders, TMA both ways, multicast, stmatrix, copies by threads; no local memory."""

@@ -154,10 +154,10 @@ def attention_inputs(rng: np.random.Generator, dtype: Any, *sizes: int) -> list[
     return [*(normal(rng, s, dtype) for s in shapes), aligned((b, h, tq), sums, normal(rng, (b, h, tq), sums) + 4)]
 
 
-def of_tensor_cores(dtype: Any) -> dict[str, Any]:
-    """The sm80 family's config where it has the dtype, else the general one's."""
-    family = "general" if np.dtype(dtype) in (np.float32, np.float64) else "sm80"
-    return {"config": extension_for(np.empty(0)).AttentionConfig(family=family)}
+def of_tensor_cores(dtype: Any, family: str = "sm80", **how: int) -> dict[str, Any]:
+    """The family's config where it has the dtype, else the general one's."""
+    family = "general" if np.dtype(dtype) in (np.float32, np.float64) else family
+    return {"config": extension_for(np.empty(0)).AttentionConfig(family=family, **how)}
 
 
 def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
@@ -184,6 +184,17 @@ def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Ite
         kwargs: dict[str, Any] = {"causal": ["top_left", "none", "bottom_right"][index], **of_tensor_cores(dtype)}
         if index == 0:
             kwargs |= {"dropout_p": 0.3, "state": state()}
+        yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
+
+    # The same of the sm90 family.
+    for index, sizes in enumerate(
+        [(1, 2, 1, 200, 270, 24, 32), (1, 1, 1, 130, 260, 128, 72), (1, 2, 2, 20, 170, 136, 8)]
+    ):
+        grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
+        if np.dtype(dtype) in (np.float32, np.float64) or (backward and index == 2):
+            continue
+        kwargs = {"causal": ["top_left", "none", "bottom_right"][index]}
+        kwargs |= of_tensor_cores(dtype, "sm90", stages=4 if backward else 3, max_blocks=1 + index % 2)
         yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
 
 
@@ -229,16 +240,21 @@ def aligned_attention_with_kvcache(rng: np.random.Generator, dtype: Any) -> Call
     return attention_cache(rng, dtype, 1, 4, 2, 1, 256, 64, 64), {"config": config(2)}
 
 
-def aligned_attention(
-    backward: bool, rng: np.random.Generator, dtype: Any, width: int = 64, family: bool = False
-) -> Call:
-    """family: of the sm80 family in bfloat16 and, which it does not have in float32, in float16."""
+def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any, width: int = 64, family: str = "") -> Call:
+    """family: of the sm80 or sm90 family in bfloat16 and, which they do not have in float32, in float16."""
     if family and np.dtype(dtype) == np.float32:
         dtype = np.dtype(np.float16)
-    sizes = (1, 1, 1, 256, 128, width, width) if family else (1, 1, 1, 64, 96, 64, 64)
+    sizes = (1, 1, 1, 64, 96, 64, 64)
+    if family:  # whole tiles of both
+        sizes = (
+            (1, 1, 1, 384, 320 if width == 256 else 256, width, width)
+            if family == "sm90"
+            else (1, 1, 1, 256, 128, width, width)
+        )
     grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
     general = {"config": extension_for(np.empty(0)).AttentionConfig()}
-    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), of_tensor_cores(dtype) if family else general
+    kwargs = of_tensor_cores(dtype, family, **({"stages": 4} if family == "sm90" else {})) if family else general
+    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
 
 
 # ---- norm ----------------------------------------------------------------------------------------------------------
@@ -930,11 +946,13 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "attention_backward": partial(aligned_attention, True),
     **{
         f"attention{'_backward' * backward}: sm80 {width}": partial(
-            aligned_attention, backward, width=width, family=True
+            aligned_attention, backward, width=width, family="sm80"
         )
         for width in (64, 128, 256)
         for backward in (False, True)
     },
+    **{f"attention: sm90 {n}": partial(aligned_attention, False, width=n, family="sm90") for n in (64, 128, 256)},
+    **{f"attention_backward: sm90 {n}": partial(aligned_attention, True, width=n, family="sm90") for n in (64, 128)},
     "attention_varlen": partial(aligned_attention_varlen, False),
     "attention_varlen_backward": partial(aligned_attention_varlen, True),
     "attention_with_kvcache": aligned_attention_with_kvcache,
