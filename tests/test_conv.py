@@ -88,8 +88,10 @@ def test_reference_in_pieces(monkeypatch):
 def test_random_problems(dtype, full):
     rng = np.random.default_rng(6)
     for i in range(300 if full else 24):
-        with kernels.use("emulated", **schedule(i)):
-            check_three_products(kernels, draw(rng), rng, dtype, "emulated", general(32 if i % 2 else 64))
+        problem = draw(rng)
+        for s in SCHEDULES if full else [schedule(i)]:
+            with kernels.use("emulated", **s):
+                check_three_products(kernels, problem, rng, dtype, f"emulated {s}", general(32 if i % 2 else 64))
 
 
 @pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
