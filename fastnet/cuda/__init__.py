@@ -85,6 +85,9 @@ class device:
             set_device(self._before)
 
 
+_on = device  # where an argument has the name
+
+
 class DeviceProperties(NamedTuple):
     """What the driver says of a GPU."""
 
@@ -161,7 +164,7 @@ max_memory_reserved = max_memory_allocated  # the pool gives nothing back by its
 
 def mem_get_info(device: Any = None) -> tuple[int, int]:
     """Bytes of a GPU's memory: (free, all)."""
-    with globals()["device"](device):
+    with _on(device):
         return _runtime().cuda.runtime.memGetInfo()
 
 
@@ -229,7 +232,7 @@ class Stream:
     """A queue of work on a GPU; as a context manager, the one that work inside goes to."""
 
     def __init__(self, device: Any = None, priority: int = 0):
-        with globals()["device"](device):
+        with _on(device):
             self._stream = _runtime().cuda.Stream(non_blocking=True, priority=priority)
 
     @classmethod

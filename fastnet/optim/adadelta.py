@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.optim.array_code import ArrayOptimizer, average, check_options, wide
+from fastnet.optim.array_code import ArrayOptimizer, average, check_options, decayed, wide
 from fastnet.optim.optimizer import check_implementation, zeros_like
 
 
@@ -82,7 +82,7 @@ class Adadelta(ArrayOptimizer):
     def _update(self, p: Any, grad: Any, state: dict[str, Any], lr: float, group: dict[str, Any]) -> Any:
         xp, rho, eps = namespace(p), group["rho"], group["eps"]
         self._count(state)
-        g = grad + group["weight_decay"] * p if group["weight_decay"] else grad
+        p, g = decayed(p, grad, lr, group)
         square = average(state["square_avg"], g * g, rho)
         delta = xp.sqrt(wide(state["acc_delta"]._data) + eps) / xp.sqrt(square + eps) * g
         average(state["acc_delta"], delta * delta, rho)

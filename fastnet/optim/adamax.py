@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.optim.array_code import ArrayOptimizer, average, check_options, wide
+from fastnet.optim.array_code import ArrayOptimizer, average, check_options, decayed, wide
 from fastnet.optim.optimizer import check_implementation, zeros_like
 
 
@@ -79,7 +79,7 @@ class Adamax(ArrayOptimizer):
     def _update(self, p: Any, grad: Any, state: dict[str, Any], lr: float, group: dict[str, Any]) -> Any:
         xp, (beta1, beta2) = namespace(p), group["betas"]
         t = self._count(state)
-        g = grad + group["weight_decay"] * p if group["weight_decay"] else grad
+        p, g = decayed(p, grad, lr, group)
         mean = average(state["exp_avg"], g, beta1)
         largest = xp.maximum(beta2 * wide(state["exp_inf"]._data), abs(g) + group["eps"])
         state["exp_inf"]._data[...] = largest

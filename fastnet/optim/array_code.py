@@ -41,6 +41,14 @@ def average(kept: Tensor, new: Any, beta: float) -> Any:
     return value
 
 
+def decayed(p: Any, grad: Any, lr: float, group: dict[str, Any]) -> tuple[Any, Any]:
+    """A parameter and its gradient after weight decay: into the gradient or, decoupled, into the parameter."""
+    decay = group["weight_decay"]
+    if group.get("decoupled_weight_decay"):
+        return p * (1 - lr * decay), grad
+    return p, grad + decay * p if decay else grad
+
+
 class ArrayOptimizer(Optimizer):
     """Base of optimizers that update one parameter after another by array code. A subclass says what a state starts
     with (``_start``) and what a step makes of a parameter (``_update``).

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.optim.array_code import ArrayOptimizer, check_options, wide
+from fastnet.optim.array_code import ArrayOptimizer, check_options, decayed, wide
 from fastnet.optim.optimizer import check_implementation, zeros_like
 
 
@@ -90,7 +90,7 @@ class ASGD(ArrayOptimizer):
         xp, lambd = namespace(p), group["lambd"]
         step, eta, mu, average = (state[name]._data for name in ("step", "eta", "mu", "ax"))
         step[...] = step + 1
-        g = grad + group["weight_decay"] * p if group["weight_decay"] else grad
+        p, g = decayed(p, grad, lr, group)
         rate, weight = eta.astype(np.float64), mu.astype(p.dtype)
         p = p * (1 - lambd * rate).astype(p.dtype) - rate.astype(p.dtype) * g
         before = wide(average)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.optim.array_code import ArrayOptimizer, average, check_options
+from fastnet.optim.array_code import ArrayOptimizer, average, check_options, decayed
 from fastnet.optim.optimizer import check_implementation, zeros_like
 
 
@@ -94,11 +94,7 @@ class NAdam(ArrayOptimizer):
         mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (s * group["momentum_decay"])) for s in (t, t + 1))
         product[...] = product * mu
         now, following = float(product), float(product) * mu_next
-        g = grad
-        if group["decoupled_weight_decay"]:
-            p = p * (1 - lr * group["weight_decay"])
-        elif group["weight_decay"]:
-            g = grad + group["weight_decay"] * p
+        p, g = decayed(p, grad, lr, group)
         mean = average(state["exp_avg"], g, beta1)
         square = average(state["exp_avg_sq"], g * g, beta2)
         root = xp.sqrt(square / (1 - beta2**t)) + group["eps"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.optim.array_code import ArrayOptimizer, average, check_options
+from fastnet.optim.array_code import ArrayOptimizer, average, check_options, decayed
 from fastnet.optim.optimizer import check_implementation, zeros_like
 
 
@@ -87,11 +87,7 @@ class RAdam(ArrayOptimizer):
     def _update(self, p: Any, grad: Any, state: dict[str, Any], lr: float, group: dict[str, Any]) -> Any:
         xp, (beta1, beta2) = namespace(p), group["betas"]
         t = self._count(state)
-        g = grad
-        if group["decoupled_weight_decay"]:
-            p = p * (1 - lr * group["weight_decay"])
-        elif group["weight_decay"]:
-            g = grad + group["weight_decay"] * p
+        p, g = decayed(p, grad, lr, group)
         mean = average(state["exp_avg"], g, beta1)
         square = average(state["exp_avg_sq"], g * g, beta2)
         correction = 1 - beta2**t
