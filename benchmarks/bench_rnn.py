@@ -107,7 +107,7 @@ def _layers(name: str, gates: int, layer: shapes.Layer, dtype: str, wanted: tupl
         h0 = zeros((directions, batch, hidden), x.dtype)
         c0 = (zeros((directions, batch, hidden), "float32"),) if gates == 4 else ()
         weights, biases = list(parameters[1::4]), list(parameters[3::4])
-        return h0, c0, getattr(by, f"{name}_sequence")(products, h0, *c0, weights, biases, sizes), weights
+        return h0, c0, getattr(by, name)(products, h0, *c0, weights, biases, sizes), weights
 
     def forward(x: Any, *parameters: Any, by: Any = kernels) -> Any:
         return walked(x, parameters, by)[2][0].reshape(steps, batch, -1)
@@ -118,10 +118,10 @@ def _layers(name: str, gates: int, layer: shapes.Layer, dtype: str, wanted: tupl
         out, flat, nothing = kept[0], x.reshape(rows, hidden), h0
         g = g.reshape(rows, -1)
         if gates == 4:
-            of_x, _, _ = by.lstm_sequence_backward(g, nothing, c0[0], kept[3], kept[4], c0[0], weights, sizes)
+            of_x, _, _ = by.lstm_backward(g, nothing, c0[0], kept[3], kept[4], c0[0], weights, sizes)
             of_products = of_x
         else:
-            of_x, of_products, _ = by.gru_sequence_backward(g, nothing, kept[2], out, h0, weights, sizes)
+            of_x, of_products, _ = by.gru_backward(g, nothing, kept[2], out, h0, weights, sizes)
         of_input: Any = None
         grads = []
         for d in range(directions):
@@ -162,7 +162,7 @@ def _layers(name: str, gates: int, layer: shapes.Layer, dtype: str, wanted: tupl
         flops=products,
         bytes=size * rows * hidden * (1 + directions) + parameter_bytes,
         kernels=("rnn_sequence_kernel",),
-        counted=f"{name}_sequence",
+        counted=name,
         notes=notes,
         **common,
     )
@@ -176,6 +176,6 @@ def _layers(name: str, gates: int, layer: shapes.Layer, dtype: str, wanted: tupl
         flops=3 * products,
         bytes=2 * size * rows * hidden * (1 + directions) + 2 * parameter_bytes,
         kernels=("rnn_sequence_kernel", "rnn_sequence_backward_kernel"),
-        counted=f"{name}_sequence_backward",
+        counted=f"{name}_backward",
         **common,
     )

@@ -282,7 +282,7 @@ def test_gradients_in_float64():
 @by_name
 def test_layers_run_the_kernels(dtype):
     """Whole sequences in every dtype: emulated as reference, to the rounding of each step's results."""
-    for name, kernel in (("LSTM", "lstm_sequence"), ("GRU", "gru_sequence"), ("RNN", "rnn_sequence")):
+    for name, kernel in (("LSTM", "lstm"), ("GRU", "gru"), ("RNN", "rnn")):
         fastnet.manual_seed(1)
         layer = getattr(fastnet.nn, name)(4, 5, bidirectional=True).to(fastnet._dtypes.FROM_NUMPY[np.dtype(dtype)])
         x = fastnet.tensor(draw((6, 3, 4), np.float32, 1)).to(layer.weight_ih_l0.dtype)

@@ -61,7 +61,7 @@ class Problem:
 
     def function(self, module, backward=False):
         name = "rnn" if self.cell in ("tanh", "relu") else self.cell
-        return getattr(module, f"{name}_sequence{'_backward' * backward}")
+        return getattr(module, f"{name}{'_backward' * backward}")
 
     def run(self, module, config=None, backward_config=None):
         """By name: what forward and backward return."""
@@ -450,7 +450,7 @@ def test_configs_that_cannot_serve():
             ((False, 32, 1, 2), "row_groups is 2, expected 1 to 1"),
             ((False, 8, 5, 1), "5 blocks .* the 4 that are resident"),
         ]:
-            with pytest.raises(ValueError, match=f"lstm_sequence: .*{why}"):
+            with pytest.raises(ValueError, match=f"lstm: .*{why}"):
                 p.run(kernels, config=ext.RnnSequenceConfig(*config))
         with pytest.raises(TypeError, match="config"):
             p.run(kernels, config=ext.RnnConfig(blocks=1))
@@ -466,13 +466,13 @@ def test_bad_input(module):
 
     def lstm(**other):
         given = {"x": p.x, "h0": p.h0, "c0": p.c0, "weight": p.weight, "bias": p.bias, "batch_sizes": p.sizes, **other}
-        return module.lstm_sequence(**given)
+        return module.lstm(**given)
 
     with kernels.use("emulated"):
-        out, _, saved = module.gru_sequence(q.x, q.h0, q.weight, q.bias, q.sizes)
+        out, _, saved = module.gru(q.x, q.h0, q.weight, q.bias, q.sizes)
 
         def gru_backward(of_out, saved):
-            return module.gru_sequence_backward(of_out, q.of_h, saved, out, q.h0, q.weight, q.sizes)
+            return module.gru_backward(of_out, q.of_h, saved, out, q.h0, q.weight, q.sizes)
 
         refused = [
             (TypeError, "h0", lambda: lstm(h0=None)),
@@ -491,18 +491,18 @@ def test_bad_input(module):
             (ValueError, "batch_sizes begins with 4", lambda: lstm(batch_sizes=[4, 1])),
             (ValueError, "never grow", lambda: lstm(batch_sizes=[3, 1, 2])),
             (ValueError, "positive", lambda: lstm(batch_sizes=[3, 2, 0])),
-            (ValueError, "activation", lambda: module.rnn_sequence(t.x, t.h0, t.weight, None, t.sizes, "gelu")),
+            (ValueError, "activation", lambda: module.rnn(t.x, t.h0, t.weight, None, t.sizes, "gelu")),
             (
                 ValueError,
                 "saved",
-                lambda: module.gru_sequence_backward(q.of_out, q.of_h, [], out, q.h0, q.weight, q.sizes),
+                lambda: module.gru_backward(q.of_out, q.of_h, [], out, q.h0, q.weight, q.sizes),
             ),
             (
                 ValueError,
                 "of_out",
-                lambda: module.gru_sequence_backward(out.T, q.of_h, saved, out, q.h0, q.weight, q.sizes),
+                lambda: module.gru_backward(out.T, q.of_h, saved, out, q.h0, q.weight, q.sizes),
             ),
-            (ValueError, "out", lambda: module.rnn_sequence_backward(t.of_out, t.of_h, out[:1], t.weight, t.sizes)),
+            (ValueError, "out", lambda: module.rnn_backward(t.of_out, t.of_h, out[:1], t.weight, t.sizes)),
         ]
         for error, message, call in refused:
             with pytest.raises(error, match=message):

@@ -17,12 +17,12 @@ from fastnet.kernels._arrays import addressable, empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.rnn import accumulator
 from fastnet.reference.rnn_sequence import (
-    check_gru_sequence,
-    check_gru_sequence_backward,
-    check_lstm_sequence,
-    check_lstm_sequence_backward,
-    check_rnn_sequence,
-    check_rnn_sequence_backward,
+    check_gru,
+    check_gru_backward,
+    check_lstm,
+    check_lstm_backward,
+    check_rnn,
+    check_rnn_backward,
 )
 
 GROUP_WORDS = 32  # kSequenceCounters
@@ -69,7 +69,7 @@ def _forward(
     cell: str, x: Any, h0: Any, c0: Any, weight: Any, bias: Any, batch_sizes: Any, config: Any
 ) -> tuple[Any, Any, Any, list[Any], list[Any]]:
     """out, h_last, c_last, saved, cells."""
-    name = f"{'rnn' if cell in ('tanh', 'relu') else cell}_sequence"
+    name = "rnn" if cell in ("tanh", "relu") else cell
     config = _config(name, cell, False, h0, config)
     directions, _, hidden = h0.shape
     total = sum(batch_sizes)
@@ -116,7 +116,7 @@ def _backward(
     c0: Any = None,
 ) -> tuple[list[Any], list[Any], Any, Any]:
     """of_x, of_products, of_h0, of_c0."""
-    name = f"{'rnn' if cell in ('tanh', 'relu') else cell}_sequence_backward"
+    name = f"{'rnn' if cell in ('tanh', 'relu') else cell}_backward"
     config = _config(name, cell, True, of_h_last, config)
     directions, _, hidden = of_h_last.shape
     gates = {"lstm": 4, "gru": 3}.get(cell, 1)
@@ -151,7 +151,7 @@ def _backward(
     return of_x, of_products, of_h0, carry
 
 
-def rnn_sequence(
+def rnn(
     x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, activation: str = "tanh", *, config: Any = None
 ) -> tuple[Any, Any]:
     """``h[t] = activation(x[t] + W h[t-1] + b)`` (Elman 1990), each direction along the whole sequence.
@@ -176,14 +176,14 @@ def rnn_sequence(
     >>> from fastnet import kernels
     >>> x, one = np.ones((3, 1), np.float32), np.ones((1, 1), np.float32)
     >>> with kernels.use("emulated"):
-    ...     kernels.rnn_sequence([x], one[None], [one], None, [1, 1, 1], "relu")[0].tolist()
+    ...     kernels.rnn([x], one[None], [one], None, [1, 1, 1], "relu")[0].tolist()
     [[2.0], [3.0], [4.0]]
     """
-    check_rnn_sequence(x, h0, weight, bias, batch_sizes, activation)
+    check_rnn(x, h0, weight, bias, batch_sizes, activation)
     return _forward(activation, x, h0, None, weight, bias, batch_sizes, config)[:2]
 
 
-def rnn_sequence_backward(
+def rnn_backward(
     of_out: Any,
     of_h_last: Any,
     out: Any,
@@ -193,35 +193,35 @@ def rnn_sequence_backward(
     *,
     config: Any = None,
 ) -> tuple[list[Any], Any]:
-    """Gradients of ``rnn_sequence``'s x (of the products with the state, too) and h0.
+    """Gradients of ``rnn``'s x (of the products with the state, too) and h0.
 
     Args:
         of_out: gradient of the states (total, directions * hidden).
         of_h_last: of the last states (directions, batch, hidden).
-        out: as ``rnn_sequence`` returned it.
+        out: as ``rnn`` returned it.
         weight, batch_sizes, activation: as it was given.
-        config: as in ``rnn_sequence``.
+        config: as in ``rnn``.
 
     Raises:
         TypeError, ValueError: arguments that do not fit, or a config that cannot serve them.
     """
-    check_rnn_sequence_backward(of_out, of_h_last, out, weight, batch_sizes, activation)
+    check_rnn_backward(of_out, of_h_last, out, weight, batch_sizes, activation)
     of_x, _, of_h0, _ = _backward(activation, of_out, of_h_last, weight, batch_sizes, config, out=out)
     return of_x, of_h0
 
 
-def lstm_sequence(
+def lstm(
     x: Any, h0: Any, c0: Any, weight: Any, bias: Any, batch_sizes: Any, *, config: Any = None
 ) -> tuple[Any, Any, Any, list[Any], list[Any]]:
     """``lstm_cell`` of ``x[t] + W h[t-1] + b``, each direction along the whole sequence; sums are not rounded before.
 
     Args:
-        x: a list of (total, 4 * hidden), as in ``rnn_sequence``.
+        x: a list of (total, 4 * hidden), as in ``rnn``.
         h0: (directions, batch, hidden), the states before the first step.
         c0: the same of cell states, of the dtype of sums: float64 for float64 and else float32.
         weight: a list of (4 * hidden, hidden), one a direction.
         bias: a list of (4 * hidden,), or None.
-        batch_sizes, config: as in ``rnn_sequence``.
+        batch_sizes, config: as in ``rnn``.
 
     Returns:
         The states of all steps (total, directions * hidden); those after each sequence's last step, as h0; the cell
@@ -231,11 +231,11 @@ def lstm_sequence(
     Raises:
         TypeError, ValueError: arguments that do not fit, or a config that cannot serve them.
     """
-    check_lstm_sequence(x, h0, c0, weight, bias, batch_sizes)
+    check_lstm(x, h0, c0, weight, bias, batch_sizes)
     return _forward("lstm", x, h0, c0, weight, bias, batch_sizes, config)
 
 
-def lstm_sequence_backward(
+def lstm_backward(
     of_out: Any,
     of_h_last: Any,
     of_c_last: Any,
@@ -247,36 +247,34 @@ def lstm_sequence_backward(
     *,
     config: Any = None,
 ) -> tuple[list[Any], Any, Any]:
-    """Gradients of ``lstm_sequence``'s x (of the products with the state, too), h0 and c0.
+    """Gradients of ``lstm``'s x (of the products with the state, too), h0 and c0.
 
     Args:
         of_out: gradient of the states (total, directions * hidden).
         of_h_last, of_c_last: of the last states; of_c_last is of c0's dtype.
-        gates, cells: as ``lstm_sequence`` returned them.
+        gates, cells: as ``lstm`` returned them.
         c0, weight, batch_sizes: as it was given.
-        config: as in ``rnn_sequence``.
+        config: as in ``rnn``.
 
     Raises:
         TypeError, ValueError: arguments that do not fit, or a config that cannot serve them.
     """
-    check_lstm_sequence_backward(of_out, of_h_last, of_c_last, gates, cells, c0, weight, batch_sizes)
+    check_lstm_backward(of_out, of_h_last, of_c_last, gates, cells, c0, weight, batch_sizes)
     more = {"of_c_last": of_c_last, "saved": gates, "cells": cells, "c0": c0}
     of_x, _, of_h0, of_c0 = _backward("lstm", of_out, of_h_last, weight, batch_sizes, config, **more)
     return of_x, of_h0, of_c0
 
 
-def gru_sequence(
-    x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, *, config: Any = None
-) -> tuple[Any, Any, list[Any]]:
+def gru(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, *, config: Any = None) -> tuple[Any, Any, list[Any]]:
     """``gru_cell`` of ``x[t]`` and ``W h[t-1] + b``, each direction along the whole sequence; sums are not rounded in
     between.
 
     Args:
-        x: a list of (total, 3 * hidden), as in ``rnn_sequence``.
+        x: a list of (total, 3 * hidden), as in ``rnn``.
         h0: (directions, batch, hidden), the states before the first step.
         weight: a list of (3 * hidden, hidden), one a direction.
         bias: a list of (3 * hidden,), or None.
-        batch_sizes, config: as in ``rnn_sequence``.
+        batch_sizes, config: as in ``rnn``.
 
     Returns:
         The states of all steps (total, directions * hidden); those after each sequence's last step, as h0; for the
@@ -285,27 +283,27 @@ def gru_sequence(
     Raises:
         TypeError, ValueError: arguments that do not fit, or a config that cannot serve them.
     """
-    check_gru_sequence(x, h0, weight, bias, batch_sizes)
+    check_gru(x, h0, weight, bias, batch_sizes)
     out, h_last, _, saved, _ = _forward("gru", x, h0, None, weight, bias, batch_sizes, config)
     return out, h_last, saved
 
 
-def gru_sequence_backward(
+def gru_backward(
     of_out: Any, of_h_last: Any, saved: Any, out: Any, h0: Any, weight: Any, batch_sizes: Any, *, config: Any = None
 ) -> tuple[list[Any], list[Any], Any]:
-    """Gradients of ``gru_sequence``'s x, of the products with the state (their bias included), and of h0.
+    """Gradients of ``gru``'s x, of the products with the state (their bias included), and of h0.
 
     Args:
         of_out: gradient of the states (total, directions * hidden).
         of_h_last: of the last states (directions, batch, hidden).
-        saved, out: as ``gru_sequence`` returned them.
+        saved, out: as ``gru`` returned them.
         h0, weight, batch_sizes: as it was given.
-        config: as in ``rnn_sequence``.
+        config: as in ``rnn``.
 
     Raises:
         TypeError, ValueError: arguments that do not fit, or a config that cannot serve them.
     """
-    check_gru_sequence_backward(of_out, of_h_last, saved, out, h0, weight, batch_sizes)
+    check_gru_backward(of_out, of_h_last, saved, out, h0, weight, batch_sizes)
     of_x, of_products, of_h0, _ = _backward(
         "gru", of_out, of_h_last, weight, batch_sizes, config, saved=saved, out=out, h0=h0
     )

@@ -80,7 +80,7 @@ class RnnSequence(ArrayFunction):
     @staticmethod
     def forward(ctx: Any, h0: Any, batch_sizes: list[int], activation: str, *parameters: Any) -> Any:
         x, weight, bias = _directions(parameters)
-        out, h_last = implementation(h0).rnn_sequence(x, h0, weight, bias, batch_sizes, activation)
+        out, h_last = implementation(h0).rnn(x, h0, weight, bias, batch_sizes, activation)
         ctx.save(out, h0, *weight)
         ctx.batch_sizes, ctx.activation, ctx.bias = batch_sizes, activation, bias is not None
         return out, h_last
@@ -89,7 +89,7 @@ class RnnSequence(ArrayFunction):
     def backward(ctx: Any, grad: Any, grad_last: Any) -> Any:
         out, h0, *weight = ctx.saved
         run = implementation(grad)
-        of_x, of_h0 = run.rnn_sequence_backward(grad, grad_last, out, weight, ctx.batch_sizes, ctx.activation)
+        of_x, of_h0 = run.rnn_backward(grad, grad_last, out, weight, ctx.batch_sizes, ctx.activation)
         return of_h0, None, None, *_gradients(ctx, run, of_x, of_x, out, h0)
 
 
@@ -100,7 +100,7 @@ class LstmSequence(ArrayFunction):
     def forward(ctx: Any, h0: Any, c0: Any, batch_sizes: list[int], *parameters: Any) -> Any:
         x, weight, bias = _directions(parameters)
         wide = c0.astype(accumulator(c0), copy=False)
-        out, h_last, c_last, gates, cells = implementation(h0).lstm_sequence(x, h0, wide, weight, bias, batch_sizes)
+        out, h_last, c_last, gates, cells = implementation(h0).lstm(x, h0, wide, weight, bias, batch_sizes)
         ctx.save(out, h0, wide, gates, cells, weight)
         ctx.batch_sizes, ctx.bias = batch_sizes, bias is not None
         return out, h_last, c_last.astype(h0.dtype, copy=False)
@@ -109,7 +109,7 @@ class LstmSequence(ArrayFunction):
     def backward(ctx: Any, grad: Any, grad_h: Any, grad_c: Any) -> Any:
         out, h0, c0, gates, cells, weight = ctx.saved
         run, wide = implementation(grad), grad_c.astype(c0.dtype, copy=False)
-        of_x, of_h0, of_c0 = run.lstm_sequence_backward(grad, grad_h, wide, gates, cells, c0, weight, ctx.batch_sizes)
+        of_x, of_h0, of_c0 = run.lstm_backward(grad, grad_h, wide, gates, cells, c0, weight, ctx.batch_sizes)
         return of_h0, of_c0.astype(grad.dtype, copy=False), None, *_gradients(ctx, run, of_x, of_x, out, h0)
 
 
@@ -119,7 +119,7 @@ class GruSequence(ArrayFunction):
     @staticmethod
     def forward(ctx: Any, h0: Any, batch_sizes: list[int], *parameters: Any) -> Any:
         x, weight, bias = _directions(parameters)
-        out, h_last, saved = implementation(h0).gru_sequence(x, h0, weight, bias, batch_sizes)
+        out, h_last, saved = implementation(h0).gru(x, h0, weight, bias, batch_sizes)
         ctx.save(out, h0, saved, weight)
         ctx.batch_sizes, ctx.bias = batch_sizes, bias is not None
         return out, h_last
@@ -128,7 +128,7 @@ class GruSequence(ArrayFunction):
     def backward(ctx: Any, grad: Any, grad_last: Any) -> Any:
         out, h0, saved, weight = ctx.saved
         run = implementation(grad)
-        of_x, of_products, of_h0 = run.gru_sequence_backward(grad, grad_last, saved, out, h0, weight, ctx.batch_sizes)
+        of_x, of_products, of_h0 = run.gru_backward(grad, grad_last, saved, out, h0, weight, ctx.batch_sizes)
         return of_h0, None, *_gradients(ctx, run, of_x, of_products, out, h0)
 
 

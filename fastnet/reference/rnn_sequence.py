@@ -90,29 +90,27 @@ def check_activation(name: str, activation: Any) -> None:
         raise ValueError(f"{name}: activation is {activation!r}, expected tanh or relu")
 
 
-def check_rnn_sequence(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, activation: Any) -> None:
-    _check_forward("rnn_sequence", 1, x, h0, weight, bias, batch_sizes)
-    check_activation("rnn_sequence", activation)
+def check_rnn(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, activation: Any) -> None:
+    _check_forward("rnn", 1, x, h0, weight, bias, batch_sizes)
+    check_activation("rnn", activation)
 
 
-def check_rnn_sequence_backward(
-    of_out: Any, of_h_last: Any, out: Any, weight: Any, batch_sizes: Any, activation: Any
-) -> None:
-    name = "rnn_sequence_backward"
+def check_rnn_backward(of_out: Any, of_h_last: Any, out: Any, weight: Any, batch_sizes: Any, activation: Any) -> None:
+    name = "rnn_backward"
     directions, _, hidden, total = _check_backward(name, 1, of_out, of_h_last, weight, batch_sizes)
     check_like(name, "out", out, (total, directions * hidden), of_h_last)
     check_activation(name, activation)
 
 
-def check_lstm_sequence(x: Any, h0: Any, c0: Any, weight: Any, bias: Any, batch_sizes: Any) -> None:
-    _check_forward("lstm_sequence", 4, x, h0, weight, bias, batch_sizes)
-    check_like("lstm_sequence", "c0", c0, tuple(h0.shape), h0, wide=True)
+def check_lstm(x: Any, h0: Any, c0: Any, weight: Any, bias: Any, batch_sizes: Any) -> None:
+    _check_forward("lstm", 4, x, h0, weight, bias, batch_sizes)
+    check_like("lstm", "c0", c0, tuple(h0.shape), h0, wide=True)
 
 
-def check_lstm_sequence_backward(
+def check_lstm_backward(
     of_out: Any, of_h_last: Any, of_c_last: Any, gates: Any, cells: Any, c0: Any, weight: Any, batch_sizes: Any
 ) -> None:
-    name = "lstm_sequence_backward"
+    name = "lstm_backward"
     directions, batch, hidden, total = _check_backward(name, 4, of_out, of_h_last, weight, batch_sizes)
     for argument, x in (("of_c_last", of_c_last), ("c0", c0)):
         check_like(name, argument, x, (directions, batch, hidden), of_h_last, wide=True)
@@ -120,14 +118,14 @@ def check_lstm_sequence_backward(
     check_list(name, "cells", cells, directions, (total, hidden), of_h_last, wide=True)
 
 
-def check_gru_sequence(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any) -> None:
-    _check_forward("gru_sequence", 3, x, h0, weight, bias, batch_sizes)
+def check_gru(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any) -> None:
+    _check_forward("gru", 3, x, h0, weight, bias, batch_sizes)
 
 
-def check_gru_sequence_backward(
+def check_gru_backward(
     of_out: Any, of_h_last: Any, saved: Any, out: Any, h0: Any, weight: Any, batch_sizes: Any
 ) -> None:
-    name = "gru_sequence_backward"
+    name = "gru_backward"
     directions, batch, hidden, total = _check_backward(name, 3, of_out, of_h_last, weight, batch_sizes)
     check_list(name, "saved", saved, directions, (total, 4 * hidden), of_h_last)
     check_like(name, "out", out, (total, directions * hidden), of_h_last)
@@ -184,11 +182,11 @@ def _given(x: Any, bias: Any, direction: int, out: Any) -> Any:
     return namespace(x[direction]).add(x[direction], 0 if bias is None else bias[direction].astype(out.dtype), out=out)
 
 
-def rnn_sequence(
+def rnn(
     x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, activation: str = "tanh", *, config: Any = None
 ) -> tuple[Any, Any]:
-    """``h[t] = activation(x[t] + W h[t-1] + b)``; arguments and results as ``fastnet.kernels.rnn_sequence``."""
-    check_rnn_sequence(x, h0, weight, bias, batch_sizes, activation)
+    """``h[t] = activation(x[t] + W h[t-1] + b)``; arguments and results as ``fastnet.kernels.rnn``."""
+    check_rnn(x, h0, weight, bias, batch_sizes, activation)
     xp, acc = namespace(h0), accumulator(h0)
     directions, _, hidden = h0.shape
     total = sum(batch_sizes)
@@ -211,7 +209,7 @@ def rnn_sequence(
     return out, h_last
 
 
-def rnn_sequence_backward(
+def rnn_backward(
     of_out: Any,
     of_h_last: Any,
     out: Any,
@@ -221,8 +219,8 @@ def rnn_sequence_backward(
     *,
     config: Any = None,
 ) -> tuple[list[Any], Any]:
-    """Gradients of ``rnn_sequence``'s x and h0; as ``fastnet.kernels.rnn_sequence_backward``."""
-    check_rnn_sequence_backward(of_out, of_h_last, out, weight, batch_sizes, activation)
+    """Gradients of ``rnn``'s x and h0; as ``fastnet.kernels.rnn_backward``."""
+    check_rnn_backward(of_out, of_h_last, out, weight, batch_sizes, activation)
     xp, acc = namespace(of_out), accumulator(of_out)
     directions, _, hidden = of_h_last.shape
     of_x, of_h0 = [], xp.empty(of_h_last.shape, of_h_last.dtype)
@@ -251,11 +249,11 @@ def _rounded(values: Any, stored: Any, rows: slice) -> Any:
     return values if values.dtype == stored.dtype else stored[rows].astype(values.dtype)
 
 
-def lstm_sequence(
+def lstm(
     x: Any, h0: Any, c0: Any, weight: Any, bias: Any, batch_sizes: Any, *, config: Any = None
 ) -> tuple[Any, Any, Any, list[Any], list[Any]]:
-    """``lstm_cell`` step by step; arguments and results as ``fastnet.kernels.lstm_sequence``."""
-    check_lstm_sequence(x, h0, c0, weight, bias, batch_sizes)
+    """``lstm_cell`` step by step; arguments and results as ``fastnet.kernels.lstm``."""
+    check_lstm(x, h0, c0, weight, bias, batch_sizes)
     xp, acc = namespace(h0), accumulator(h0)
     directions, _, hidden = h0.shape
     total = sum(batch_sizes)
@@ -288,7 +286,7 @@ def lstm_sequence(
     return out, h_last, c_last, all_gates, all_cells
 
 
-def lstm_sequence_backward(
+def lstm_backward(
     of_out: Any,
     of_h_last: Any,
     of_c_last: Any,
@@ -300,8 +298,8 @@ def lstm_sequence_backward(
     *,
     config: Any = None,
 ) -> tuple[list[Any], Any, Any]:
-    """Gradients of ``lstm_sequence``'s x, h0 and c0; as ``fastnet.kernels.lstm_sequence_backward``."""
-    check_lstm_sequence_backward(of_out, of_h_last, of_c_last, gates, cells, c0, weight, batch_sizes)
+    """Gradients of ``lstm``'s x, h0 and c0; as ``fastnet.kernels.lstm_backward``."""
+    check_lstm_backward(of_out, of_h_last, of_c_last, gates, cells, c0, weight, batch_sizes)
     xp, acc = namespace(of_out), accumulator(of_out)
     directions, _, hidden = of_h_last.shape
     of_x, of_h0, of_c0 = [], xp.empty(of_h_last.shape, of_h_last.dtype), of_c_last.copy()
@@ -357,11 +355,9 @@ def _before(values: Any, first: Any, steps: list[tuple[int, slice]], k: int) -> 
     return values[steps[k - 1][1]][:n], n
 
 
-def gru_sequence(
-    x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, *, config: Any = None
-) -> tuple[Any, Any, list[Any]]:
-    """``gru_cell`` step by step; arguments and results as ``fastnet.kernels.gru_sequence``."""
-    check_gru_sequence(x, h0, weight, bias, batch_sizes)
+def gru(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, *, config: Any = None) -> tuple[Any, Any, list[Any]]:
+    """``gru_cell`` step by step; arguments and results as ``fastnet.kernels.gru``."""
+    check_gru(x, h0, weight, bias, batch_sizes)
     xp, acc = namespace(h0), accumulator(h0)
     directions, batch, hidden = h0.shape
     total = sum(batch_sizes)
@@ -400,12 +396,12 @@ def gru_sequence(
     return out, h_last, saved
 
 
-def gru_sequence_backward(
+def gru_backward(
     of_out: Any, of_h_last: Any, saved: Any, out: Any, h0: Any, weight: Any, batch_sizes: Any, *, config: Any = None
 ) -> tuple[list[Any], list[Any], Any]:
-    """Gradients of ``gru_sequence``'s x, of the products with the state, and of h0; as
-    ``fastnet.kernels.gru_sequence_backward``."""
-    check_gru_sequence_backward(of_out, of_h_last, saved, out, h0, weight, batch_sizes)
+    """Gradients of ``gru``'s x, of the products with the state, and of h0; as
+    ``fastnet.kernels.gru_backward``."""
+    check_gru_backward(of_out, of_h_last, saved, out, h0, weight, batch_sizes)
     xp, acc = namespace(of_out), accumulator(of_out)
     directions, _, hidden = of_h_last.shape
     of_x, of_products, of_h0 = [], [], xp.empty(of_h_last.shape, of_h_last.dtype)

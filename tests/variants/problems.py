@@ -364,7 +364,7 @@ def aligned_step(name: str, rng: np.random.Generator, dtype: Any) -> Call:
     return step_inputs(name, rng, dtype, 32, 128), {}
 
 
-SEQUENCES = {"rnn_sequence": 1, "lstm_sequence": 4, "gru_sequence": 3}  # and their gates
+SEQUENCES = {"rnn": 1, "lstm": 4, "gru": 3}  # and their gates
 
 
 def sequence_inputs(
@@ -938,10 +938,7 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "add_norm": partial(aligned_add_norm, False),
     "add_norm_backward": partial(aligned_add_norm, True),
     **{name + end: partial(aligned_sequence, name + end, None) for name in SEQUENCES for end in ("", "_backward")},
-    **{
-        f"lstm_sequence{end}: streamed": partial(aligned_sequence, "lstm_sequence" + end, (False, 32, 2, 2))
-        for end in ("", "_backward")
-    },
+    **{f"lstm{end}: streamed": partial(aligned_sequence, "lstm" + end, (False, 32, 2, 2)) for end in ("", "_backward")},
     "attention": partial(aligned_attention, False),
     "attention_backward": partial(aligned_attention, True),
     **{
