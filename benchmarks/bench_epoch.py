@@ -1,6 +1,7 @@
 """A training epoch on the CPU: loader, forward, backward and optimizer, by fastnet's array code and by PyTorch, each
-with its own default number of threads. A fully connected network, recurrent ones of series of differing lengths (as
-the rnn recipe) and of characters, the state carried from chunk to chunk (as the lstm recipe)."""
+with its own default number of threads. A fully connected network, a convolutional one (as the cnn recipe), recurrent
+ones of series of differing lengths (as the rnn recipe) and of characters, the state carried from chunk to chunk (as the
+lstm recipe)."""
 
 from __future__ import annotations
 
@@ -16,15 +17,29 @@ import fastnet.utils.data
 from .cases import OURS, Case, Implementation, load_torch
 
 
-def _epoch(lib: Any, x: np.ndarray, y: np.ndarray, sizes: Sequence[int], batch: int, dropout: float) -> Callable:
+def _mlp(lib: Any, sizes: Sequence[int], dropout: float) -> Any:
     n = lib.nn
     layers: list[Any] = [n.Flatten()]
     for inputs, outputs in pairwise(sizes[:-1]):
         layers += [n.Linear(inputs, outputs), n.ReLU()]
         if dropout:
             layers.append(n.Dropout(dropout))
-    model = n.Sequential(*layers, n.Linear(sizes[-2], sizes[-1]))
-    loss_of = n.CrossEntropyLoss()
+    return n.Sequential(*layers, n.Linear(sizes[-2], sizes[-1]))
+
+
+def _convnet(lib: Any, size: int, channels: Sequence[int], hidden: int, classes: int, dropout: float) -> Any:
+    """``fastnet.models.ConvNet`` for images of one channel, from either library's layers."""
+    n = lib.nn
+    layers: list[Any] = []
+    for inputs, outputs in pairwise([1, *channels]):
+        layers += [n.Conv2d(inputs, outputs, 3, padding=1), n.ReLU(), n.MaxPool2d(2)]
+        size //= 2
+    layers += [n.Flatten(), n.Linear(channels[-1] * size * size, hidden), n.ReLU(), n.Dropout(dropout)]
+    return n.Sequential(*layers, n.Linear(hidden, classes))
+
+
+def _epoch(lib: Any, model: Any, x: np.ndarray, y: np.ndarray, batch: int) -> Callable:
+    loss_of = lib.nn.CrossEntropyLoss()
     optimizer = lib.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
     data = lib.utils.data
     loader = data.DataLoader(data.TensorDataset(lib.from_numpy(x), lib.from_numpy(y)), batch, shuffle=True)
@@ -91,7 +106,7 @@ def _character_epoch(lib: Any, text: np.ndarray, layer: str, hidden: int, batch:
     return epoch
 
 
-def _recurrent_case(name: str, shape: str, epoch_of: Callable[[Any], Callable], flops: int) -> Case:
+def _epoch_case(name: str, shape: str, epoch_of: Callable[[Any], Callable], flops: int) -> Case:
     found = [Implementation(OURS, epoch_of(fastnet), "host")]
     torch = load_torch()
     if not isinstance(torch, str):
@@ -108,7 +123,7 @@ def _recurrent_cases() -> Iterator[Case]:
     steps, hidden = sum(map(len, series)), 64
     text, wide, size = rng.integers(0, 90, 8_000), 192, 48
     for layer, gates in (("RNN", 1), ("LSTM", 4), ("GRU", 3)):
-        yield _recurrent_case(
+        yield _epoch_case(
             f"{layer.lower()} epoch",
             f"series {len(series)}/16 12-40x4-{hidden}-8",
             lambda lib, layer=layer: _series_epoch(lib, series, labels, layer, hidden, 16),
@@ -116,7 +131,7 @@ def _recurrent_cases() -> Iterator[Case]:
         )
         if layer == "GRU":  # PyTorch's takes seconds, and no recipe has one
             continue
-        yield _recurrent_case(
+        yield _epoch_case(
             f"{layer.lower()} epoch",
             f"characters {len(text)}/32x{size} {size}-{wide}-90",
             lambda lib, layer=layer: _character_epoch(lib, text, layer, wide, 32, size),
@@ -124,24 +139,37 @@ def _recurrent_cases() -> Iterator[Case]:
         )
 
 
-def _case(name: str, rows: int, sizes: tuple[int, ...], batch: int, dropout: float) -> Case:
+def _mlp_case(rows: int, sizes: tuple[int, ...], batch: int, dropout: float) -> Case:
     rng = np.random.default_rng(0)
     x, y = rng.random((rows, sizes[0]), np.float32), rng.integers(0, sizes[-1], rows)
-    found = [Implementation(OURS, _epoch(fastnet, x, y, sizes, batch, dropout), "host")]
-    torch = load_torch()
-    if not isinstance(torch, str):
-        import torch.utils.data
-
-        found.append(Implementation("PyTorch", _epoch(torch, x, y, sizes, batch, dropout), "host"))
     products = [2 * rows * a * b for a, b in pairwise(sizes)]
-    flops = 3 * sum(products) - products[0]  # no gradient of the input
-    shape = f"{rows}/{batch} {'-'.join(map(str, sizes))}"
-    return Case(name, shape, "float32", lambda source: (), found, flops=flops, ceiling="", host=True)
+    return _epoch_case(
+        "mlp epoch",
+        f"{rows}/{batch} {'-'.join(map(str, sizes))}",
+        lambda lib: _epoch(lib, _mlp(lib, sizes, dropout), x, y, batch),
+        3 * sum(products) - products[0],  # no gradient of the input
+    )
+
+
+def _convnet_case(rows: int, size: int, batch: int) -> Case:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((rows, 1, size, size), np.float32), rng.integers(0, 10, rows)
+    channels, hidden, classes = (32, 64), 128, 10
+    products = [2 * 9 * a * b * (size >> i) ** 2 for i, (a, b) in enumerate(pairwise([1, *channels]))]
+    products += [2 * channels[-1] * (size >> len(channels)) ** 2 * hidden, 2 * hidden * classes]
+    return _epoch_case(
+        "cnn epoch",
+        f"{rows}/{batch} 1x{size}x{size}",
+        lambda lib: _epoch(lib, _convnet(lib, size, channels, hidden, classes, 0.25), x, y, batch),
+        rows * (3 * sum(products) - products[0]),
+    )
 
 
 def cases(sets: list[str], dtypes: list[str], wanted: tuple[str, ...]) -> Iterator[Case]:
-    """On the CPU, whatever the sets and dtypes: the digits with the mlp recipe's network, and MNIST's sizes; recurrent
-    networks."""
-    yield _case("mlp epoch", 1257, (64, 128, 64, 10), 64, 0.2)
-    yield _case("mlp epoch", 10_000, (784, 256, 128, 10), 128, 0.0)
+    """On the CPU, whatever the sets and dtypes: the digits with the networks of the mlp and cnn recipes, MNIST's sizes,
+    recurrent networks."""
+    yield _mlp_case(1257, (64, 128, 64, 10), 64, 0.2)
+    yield _mlp_case(10_000, (784, 256, 128, 10), 128, 0.0)
+    yield _convnet_case(1257, 8, 32)
+    yield _convnet_case(2_000, 28, 32)
     yield from _recurrent_cases()
