@@ -3,13 +3,19 @@
 NumPy exports and imports everything else. A bfloat16 array goes through it as uint16, and the one byte of the
 capsule's header that says so is set: to bfloat16 on the way out, to uint16 on the way in.
 
+``for_any_library`` lets a function on NumPy and CuPy arrays take tensors of other libraries, where they are.
+
 Source: the structures of dlpack.h, version 1.0 (DLTensor, DLManagedTensor, DLManagedTensorVersioned).
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +23,7 @@ from fastnet import _dtypes
 from fastnet._device import array_module
 
 _UINT, _BFLOAT, _BOOL = 1, 4, 6
-_CPU = 1
+_CPU, _CUDA = 1, 2
 _NAMES = {b"dltensor": 0, b"dltensor_versioned": 32}  # capsule: where its DLTensor begins
 _DTYPE = 20  # offset of DLDataType in a DLTensor: code (1 byte), bits (1), lanes (2)
 
@@ -72,8 +78,32 @@ class _Capsule:
         return self._device
 
 
+class _Exporter:
+    """An array as an object that another library's from_dlpack takes, of any dtype."""
+
+    def __init__(self, array: Any):
+        self._array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return export(self._array, **options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
+
 def take(external: Any) -> Any:
-    """The NumPy or CuPy array that shares the memory of a capsule, or of an object with ``__dlpack__``."""
+    """The NumPy or CuPy array that shares the memory of a capsule, or of an object with ``__dlpack__``.
+
+    Raises:
+        TypeError: no such object, a device that is neither CPU nor CUDA, or a dtype that tensors do not have.
+    """
+    array = _share(external)
+    _dtypes.of_array(array)
+    return array
+
+
+def _share(external: Any) -> Any:
+    """``take``, of dtypes that only arrays have too."""
     if type(external).__name__ == "PyCapsule":
         capsule, device = external, (_CPU, 0)
         for name, start in _NAMES.items():
@@ -82,10 +112,13 @@ def take(external: Any) -> Any:
                 device = (kind, index)
     elif hasattr(external, "__dlpack__") and hasattr(external, "__dlpack_device__"):
         device = tuple(external.__dlpack_device__())
+        options = {}
+        if device[0] == _CUDA:  # what the exporter has queued is done before what comes next on CuPy's stream
+            options["stream"] = array_module("cuda").cuda.get_current_stream().ptr or 1  # 1: the legacy default stream
         try:
-            capsule = external.__dlpack__(max_version=(1, 0))
+            capsule = external.__dlpack__(max_version=(1, 0), **options)
         except TypeError:  # an exporter from before versions
-            capsule = external.__dlpack__()
+            capsule = external.__dlpack__(**options)
     else:
         raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(external).__name__}")
     dtype = _dtype_of(capsule)
@@ -102,5 +135,88 @@ def take(external: Any) -> Any:
         array = writeable_view(array)
     if short:
         array = array.view(_dtypes.bfloat16.numpy)
-    _dtypes.of_array(array)
     return array
+
+
+class _OfOtherLibraries(dict):
+    """Whether instances of a type are tensors of another library: found out once a type."""
+
+    def __missing__(self, kind: type) -> bool:
+        arrays = issubclass(kind, np.ndarray) or kind.__module__.partition(".")[0] == "cupy"
+        self[kind] = hasattr(kind, "__dlpack__") and not arrays
+        return self[kind]
+
+
+_foreign = _OfOtherLibraries()
+
+
+def _first_foreign(arguments: tuple) -> Any:
+    """The first tensor of another library, alone or at the head of a list; else None."""
+    for x in arguments:
+        if isinstance(x, (list, tuple)):
+            x = next((e for e in x if e is not None), None)
+        if _foreign[type(x)]:
+            return x
+    return None
+
+
+class _Borrowed:
+    """Arrays in place of another library's tensors while a function runs, and tensors in place of its results."""
+
+    def __init__(self, function: Callable, like: Any):
+        self.function = function
+        self.library = sys.modules.get(type(like).__module__.partition(".")[0])
+        self.tensors: dict[int, tuple[Any, Any]] = {}
+
+    def arrays(self, name: str, x: Any) -> Any:
+        if isinstance(x, (list, tuple)):
+            return [self.arrays(name, e) for e in x]
+        if not _foreign[type(x)]:
+            return x
+        try:
+            array = _share(x)
+        except (TypeError, ValueError, RuntimeError, BufferError) as error:  # it requires a gradient, for one
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{self.function.__name__}: {name}: {error}") from None
+        self.tensors[id(array)] = array, x
+        return array
+
+    def results(self, x: Any) -> Any:
+        if isinstance(x, (list, tuple)):
+            return type(x)(self.results(e) for e in x)
+        if id(x) in self.tensors:
+            return self.tensors[id(x)][1]
+        if isinstance(x, np.ndarray) or hasattr(x, "__cuda_array_interface__"):
+            return getattr(self.library, "from_dlpack", lambda exporter: x)(_Exporter(x))
+        return x
+
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def for_any_library(function: Function) -> Function:
+    """A function on NumPy and CuPy arrays that takes what has ``__dlpack__`` too: PyTorch's tensors, fastnet's, and
+    others.
+
+    They are shared, not copied: what the function changes in place is changed in them. Results are then tensors of
+    the first one's library, if that has a ``from_dlpack`` (those of ``torch``, ``fastnet``), and else arrays. On a GPU
+    the function runs on CuPy's current stream, after what the tensors' own streams hold.
+    """
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        like = _first_foreign(args)
+        if like is None and kwargs:
+            like = _first_foreign(tuple(kwargs.values()))
+        if like is None:
+            return function(*args, **kwargs)
+        borrowed = _Borrowed(function, like)
+        try:
+            given = inspect.signature(function).bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # which says so with its name
+        for name, x in given.arguments.items():
+            given.arguments[name] = borrowed.arrays(name, x)
+        return borrowed.results(function(*given.args, **given.kwargs))
+
+    return cast(Function, call)

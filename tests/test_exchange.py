@@ -3,11 +3,13 @@
 import copy
 import operator
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fastnet
+from fastnet import _dlpack, kernels, reference
 from fastnet.utils import dlpack
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int32", "int64", "uint8", "bool")
@@ -158,3 +160,85 @@ def test_gradients_of_special_functions(name):
     x = fastnet.tensor([0.3, 0.7, 0.45], dtype=fastnet.float64, requires_grad=True)
     assert fastnet.autograd.gradcheck(getattr(fastnet, name), [x])
     assert fastnet.autograd.gradcheck(lambda x: fastnet.polygamma(1, x), [x])
+
+
+@pytest.fixture(params=["torch", "fastnet"])
+def library(request):
+    return pytest.importorskip(request.param, reason="PyTorch is not installed")
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_kernels_take_tensors(library, module, dtype):
+    dtype = getattr(library, dtype)
+    a, b = library.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=dtype), library.tensor([[1.0], [-1.0]], dtype=dtype)
+    product = module.matmul(a, b.t().T, bias=library.tensor([0.5], dtype=dtype))
+    assert type(product) is type(a)
+    assert product.dtype is dtype
+    assert product.tolist() == [[-0.5], [-0.5]]
+    whole = module.matmul(a, np.eye(2, dtype=np.float32) if dtype is library.float32 else a)  # arrays beside them, too
+    assert type(whole) is type(a)
+    x, zero = [library.ones(3, 1, dtype=dtype)], library.zeros(1, 1, 1, dtype=dtype)
+    out, last = module.rnn(x, zero, [library.ones(1, 1, dtype=dtype)], None, [1, 1, 1], "relu")
+    assert out.tolist() == [[1], [2], [3]]
+    assert last.tolist() == [[[3]]]
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
+def test_kernels_change_tensors_where_they_are(library, module):
+    p, g = library.ones(3), library.ones(3)
+    address = p.data_ptr()
+    assert module.sgd_step([p], [g], None, lr=0.25) is None
+    assert p.tolist() == [0.75] * 3
+    assert p.data_ptr() == address
+    g = [library.full((4,), 2.0)]
+    state = module.gradient_norm(g, max_norm=2.0)  # of a norm of 4
+    assert module.scale_gradients(g, state) is None
+    np.testing.assert_allclose(g[0].tolist(), [1] * 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
+def test_kernels_refuse_tensors_by_name(library, module):
+    a = library.ones(2, 2)
+    with pytest.raises(ValueError, match=r"matmul: b: .*detach"):
+        module.matmul(a, library.ones(2, 2, requires_grad=True))
+    with pytest.raises(TypeError, match=r"matmul.*missing"):
+        module.matmul(a)
+    with pytest.raises(TypeError, match="matmul: b has dtype bool"):
+        module.matmul(a, a > 0)
+    with pytest.raises(TypeError, match="matmul: b is a list"):
+        module.matmul(a, [[1.0]])
+
+
+def test_kernels_give_arrays_where_a_library_takes_none():
+    class Exporter:
+        def __init__(self, array):
+            self.array = array
+            self.__dlpack_device__ = array.__dlpack_device__
+
+        def __dlpack__(self, **options):
+            return self.array.__dlpack__(**options)
+
+    x = np.ones((2, 2), np.float32)
+    assert isinstance(reference.matmul(Exporter(x), x), np.ndarray)
+
+
+def test_the_exporter_waits_for_the_stream_that_kernels_run_on(monkeypatch):
+    """On a GPU: what a library has queued on its own stream is done before what CuPy's does next."""
+    asked = []
+
+    class Exporter:
+        def __dlpack__(self, **options):
+            asked.append(options)
+            raise BufferError("seen")
+
+        def __dlpack_device__(self):
+            return 2, 0  # kDLCUDA
+
+    for pointer, number in ((0, 1), (77, 77)):
+        stream = SimpleNamespace(ptr=pointer)
+        cupy = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda stream=stream: stream))
+        monkeypatch.setattr(_dlpack, "array_module", lambda where, cupy=cupy: cupy)
+        with pytest.raises(ValueError, match="softmax: x: seen"):
+            reference.softmax(Exporter())
+        assert asked.pop()["stream"] == number

@@ -1,5 +1,9 @@
-"""The handwritten kernels as functions on arrays (CuPy, or NumPy under the emulator), without autograd."""
+"""The handwritten kernels as functions on arrays (CuPy, or NumPy under the emulator), without autograd.
 
+PyTorch's tensors, and others with ``__dlpack__``, are taken where they are, and results are then tensors too.
+"""
+
+from fastnet._dlpack import for_any_library
 from fastnet.kernels._runtime import available, trace, use
 from fastnet.kernels.attention import (
     attention,
@@ -123,3 +127,6 @@ __all__ = [
     "update_loss_scale",
     "use",
 ]
+
+for _name in set(__all__) - {"available", "trace", "use"}:
+    globals()[_name] = for_any_library(globals()[_name])

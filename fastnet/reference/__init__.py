@@ -1,5 +1,6 @@
 """The same functions as fastnet.kernels, same names and signatures, in array code: the specification of each kernel."""
 
+from fastnet._dlpack import for_any_library
 from fastnet.reference.attention import (
     attention,
     attention_backward,
@@ -119,3 +120,6 @@ __all__ = [
     "uniform",
     "update_loss_scale",
 ]
+
+for _name in __all__:
+    globals()[_name] = for_any_library(globals()[_name])
