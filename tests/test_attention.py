@@ -146,6 +146,14 @@ def definition(
     return out, lse, gradients, bound_out, bound_lse, bounds
 
 
+def rounding_of(config, dtype):
+    """What `definition` is told of a config's family: tensor cores round to 16 bits between products."""
+    if config is None or config.family == "general":
+        return {}
+    lost = {"float16": 2.0**-25, "bfloat16": 2.0**-126}[np.dtype(dtype).name]
+    return {"rounded": epsilon(dtype) / epsilon(np.float32), "lost": lost / epsilon(np.float32)}
+
+
 def check(
     module,
     sizes,
@@ -169,13 +177,8 @@ def check(
     number = 1 / np.sqrt(q.shape[3]) if scale is None else scale
     sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
     u, half, tiny = epsilon(sums), epsilon(dtype), 2 * TINY[np.dtype(dtype).name]
-    if module is kernels and config.family != "general":
-        lost = {"float16": 2.0**-25, "bfloat16": 2.0**-126}[np.dtype(dtype).name]
-        rounding = {"rounded": half / u, "lost": lost / u}
-    else:
-        rounding = {}
     out, lse, gradients, bound_out, bound_lse, bounds = definition(
-        q, k, v, grad, mask, causal, number, dropout_p, 5, **rounding, **features
+        q, k, v, grad, mask, causal, number, dropout_p, 5, **rounding_of(config, dtype), **features
     )
     got, got_lse = module.attention(q, k, v, **options)
     assert got.dtype == dtype

@@ -4,10 +4,11 @@ schedule, alone and together; what has no keys; lengths that do not fit."""
 import numpy as np
 import pytest
 from support import SCHEDULES, assert_close, epsilon, schedule
-from test_attention import STATE, TINY, by_name, check, definition, draw
+from test_attention import STATE, TINY, by_name, check, definition, draw, rounding_of
 
 import fastnet
 from fastnet import kernels, reference
+from fastnet.kernels._runtime import extension_for
 from fastnet.reference.dropout import dropout_mask
 
 SIZES = (2, 4, 2, 37, 70, 8, 12)
@@ -54,10 +55,12 @@ def packed(lengths, heads, key_heads, d, dv, dtype, seed, beyond=0):
     return [draw(s, dtype, 4 * seed + i) for i, s in enumerate(shapes)], starts
 
 
-def check_packed(module, lengths, dtype, what, heads=(4, 2), d=8, dv=12, seed=0, beyond=0, **options):
+def check_packed(module, lengths, dtype, what, heads=(4, 2), d=8, dv=12, seed=0, beyond=0, config=None, **options):
     (q, k, v, grad), starts = packed(lengths, *heads, d, dv, dtype, seed, beyond)
     longest = [max(n) for n in zip(*lengths, strict=True)]
-    common = dict(causal="none", dropout_p=0.0, state=STATE, offset=5) | options
+    if module is kernels and config is None:  # the family that this file is about
+        config = extension_for(q).AttentionConfig()
+    common = dict(causal="none", dropout_p=0.0, state=STATE, offset=5, config=config) | options
     out, lse = module.attention_varlen(q, k, v, *starts, *longest, **common)
     results = module.attention_varlen_backward(grad, q, k, v, out, lse, *starts, *longest, **common)
     sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
@@ -72,7 +75,7 @@ def check_packed(module, lengths, dtype, what, heads=(4, 2), d=8, dv=12, seed=0,
             features["alibi_slopes"] = np.array(options["alibi_slopes"][i : i + 1])
         kept = 1.0 if keep is None else keep[i : i + 1, :, :a, :b]
         want, want_lse, gradients, bound, bound_lse, bounds = definition(
-            *one, None, causal, 1 / np.sqrt(d), p, 5, keep=kept, **features
+            *one, None, causal, 1 / np.sqrt(d), p, 5, keep=kept, **rounding_of(config, dtype), **features
         )
         heads_of = lambda x, at: x[at].transpose(1, 0, 2)[None]  # noqa: E731
         where = f"{what}, sequence {i}"

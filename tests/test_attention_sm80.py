@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from support import SCHEDULES, assert_close, bfloat16, schedule
 from test_attention import STATE, check, definition, inputs
+from test_attention_features import check_packed
 
 from fastnet import kernels
 from fastnet.kernels._runtime import extension_for
@@ -19,10 +20,10 @@ def config(**how):
     return extension_for(np.empty(0)).AttentionConfig(family="sm80", **how)
 
 
-def run(index, sizes, dtype, how=None, device=None, stages=2, **options):
+def run(index, sizes, dtype, how=None, device=None, stages=2, what="", **options):
     with kernels.use("emulated", device=device or DEVICES[index % 2], **(how or schedule(index))):
         options.setdefault("config", config(stages=stages))
-        check(kernels, sizes, dtype, f"{index}: {sizes} {options}", seed=index, **options)
+        check(kernels, sizes, dtype, f"{what or index}: {sizes} {options}", seed=index, **options)
 
 
 # batch, heads, key heads, queries, keys, d, dv: single elements, tiles' edges, more tiles than stages, every width.
@@ -83,6 +84,89 @@ def test_every_feature_with_every_other():
             for dropout_p in (0.0, 0.4):
                 run(index, (1, 2, 1, 20, 70, 8, 16), DTYPES[index % 2], kind=kind, causal=causal, dropout_p=dropout_p)
                 index += 1
+
+
+# More tiles than stages; windows that leave out tiles on both sides, of queries and of keys.
+SLOPES = np.array([0.5, 0.0625], np.float32)
+FEATURES = {
+    "window": {"window_size": (20, 9)},
+    "left": {"window_size": (30, -1), "causal": "top_left"},
+    "right": {"window_size": (-1, 0)},
+    "own key": {"window_size": (0, 0), "causal": "bottom_right"},
+    "cap": {"softcap": 1.5},
+    "alibi": {"alibi_slopes": SLOPES},
+    "alibi by batch": {"alibi_slopes": np.stack([SLOPES, SLOPES[::-1]]), "scale": -0.2},
+    "all": {"window_size": (60, 2), "softcap": 0.75, "alibi_slopes": SLOPES, "dropout_p": 0.3},
+    "all masked": {"window_size": (50, 5), "softcap": 3.0, "alibi_slopes": SLOPES, "kind": "additive"},
+}
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_features_in_every_schedule(index):
+    """Each of the features in every schedule, at a width of the three in turn."""
+    for number, (name, options) in enumerate(FEATURES.items()):
+        width = (8, 72, 136)[(number + index) % 3]
+        sizes = (
+            (2, 2, 1, *((150, 190), (190, 70))[index % 2], width, width) if width == 8 else (2, 2, 2, 70, 150, 9, width)
+        )
+        run(number, sizes, DTYPES[index % 2], how=schedule(index), device="A100", what=name, **options)
+
+
+LENGTHS = [(70, 90), (0, 3), (4, 0), (1, 1), (131, 66)]
+PACKED = {
+    "plain": {},
+    "causal": {"causal": "bottom_right", "dropout_p": 0.25},
+    "top left": {"causal": "top_left", "softcap": 1.0},
+    "all": {
+        "window_size": (40, 4),
+        "softcap": 2.0,
+        "alibi_slopes": np.outer(np.arange(1, 6), SLOPES).astype(np.float32),
+        "beyond": 3,
+        "dropout_p": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_packed_sequences_in_every_schedule(index):
+    for number, (name, options) in enumerate(PACKED.items()):
+        width = (8, 72, 136)[(number + index) % 3]
+        with kernels.use("emulated", device="A100", **schedule(index)):
+            how = dict(heads=(2, 1), d=width, dv=12, seed=number, config=config(max_blocks=1 + number * 4))
+            check_packed(kernels, LENGTHS, DTYPES[index % 2], name, **how, **options)
+
+
+def test_sequences_do_not_read_each_other():
+    """NaN of a neighbour would come through a product with a probability of zero."""
+    rng = np.random.default_rng(0)
+    q, k, v, grad = (rng.standard_normal((90, 1, 16)).astype(np.float16) for _ in range(4))
+    for x in (q, k, v, grad):
+        x[30:50] = np.nan
+    starts = np.array([0, 30, 50, 90], np.int32)
+    with kernels.use("emulated", device="A100"):
+        out, lse = kernels.attention_varlen(q, k, v, starts, starts, 40, 40, config=config())
+        results = kernels.attention_varlen_backward(
+            grad, q, k, v, out, lse, starts, starts, 40, 40, config=config(), softcap=5.0
+        )
+    for x in (out, *results):
+        assert np.isfinite(x[:30]).all()
+        assert np.isnan(x[30:50]).all()
+        assert np.isfinite(x[50:]).all()
+
+
+def test_lengths_that_do_not_fit():
+    rng = np.random.default_rng(0)
+    q, k, v, grad = (rng.standard_normal((6, 1, 8)).astype(np.float16) for _ in range(4))
+    good = np.array([0, 2, 4, 6], np.int32)
+    with kernels.use("emulated", device="A100"):
+        out, lse = kernels.attention_varlen(q, k, v, good, good, 4, 4, config=config())
+        for starts in ([0, 3, 2, 6], [0, 2, 5, 9], [-1, 2, 4, 6], [0, 1, 6, 6]):
+            bad = np.array(starts, np.int32)
+            for pair in ((bad, good), (good, bad)):
+                with pytest.raises(IndexError, match="cu_seqlens"):
+                    kernels.attention_varlen(q, k, v, *pair, 4, 4, config=config())
+                with pytest.raises(IndexError, match="cu_seqlens"):
+                    kernels.attention_varlen_backward(grad, q, k, v, out, lse, *pair, 4, 4, config=config())
 
 
 @pytest.mark.parametrize("width", [64, 128, 256])
@@ -191,7 +275,7 @@ def test_nan_spreads_as_far_as_it_is_seen():
     assert (np.isnan(out[0, 0].astype(np.float32)).any(axis=1) == spoilt).all()
 
 
-def test_tiles_that_causality_hides_are_not_read():
+def test_tiles_that_nobody_sees_are_not_read():
     """NaN among values that no query may see would come through a product with a probability of zero."""
     q, k, v, grad = inputs((1, 1, 1, 100, 300, 16, 16), np.float16)
     v[0, 0, 128:] = np.nan
@@ -203,6 +287,15 @@ def test_tiles_that_causality_hides_are_not_read():
     assert all(np.isfinite(x).all() for x in (out, lse, dq, dk[:, :, :128], dv[:, :, :128]))
     assert (dk[:, :, 128:] == 0).all()
     assert (dv[:, :, 128:] == 0).all()
+    # A window: the queries stand at keys 200 .. 299 and see those from 192 on.
+    options = dict(window_size=(8, -1), config=config())
+    v[0, 0, 128:] = k[0, 0, 128:] = 1
+    v[0, 0, :192] = k[0, 0, :192] = np.nan
+    with kernels.use("emulated", device="A100"):
+        out, lse = kernels.attention(q, k, v, **options)
+        dq, dk, dv, _ = kernels.attention_backward(grad, q, k, v, out, lse, **options)
+    assert all(np.isfinite(x).all() for x in (out, lse, dq, dk[:, :, 192:], dv[:, :, 192:]))
+    assert (dv[:, :, :192] == 0).all()
 
 
 def test_configs():
@@ -234,15 +327,10 @@ def test_configs():
                 kernels.attention(x, x, x, config=config(**how))
             with pytest.raises(ValueError, match=message):
                 kernels.attention_backward(x, x, x, x, x, np.ones((1, 1, 4), np.float32), config=config(**how))
-    x = np.ones((1, 1, 4, 8), np.float16)
-    slopes = np.ones(1, np.float32)
-    for features in ({"window_size": (2, -1)}, {"softcap": 1.0}, {"alibi_slopes": slopes}):
-        with kernels.use("emulated", device="A100"), kernels.trace() as ran:
-            kernels.attention(x, x, x, **features)
-            with pytest.raises(ValueError, match="windows"):
-                kernels.attention(x, x, x, config=config(), **features)
-        assert "general" in ran.launches[0].config
+    x, starts = np.ones((1, 1, 4, 8), bfloat16), np.array([0, 3, 4], np.int32)
     with kernels.use("emulated", device="A100"), kernels.trace() as ran:
-        x = np.ones((1, 1, 4, 8), bfloat16)
         kernels.attention(x, x, x)
-    assert "sm80" in ran.launches[0].config
+        kernels.attention(x, x, x, window_size=(2, -1), softcap=1.0, alibi_slopes=np.ones(1, np.float32))
+        kernels.attention_varlen(*[x[0].transpose(1, 0, 2)] * 3, starts, starts, 3, 3)
+    assert len(ran.launches) == 3
+    assert all("sm80" in launch.config for launch in ran.launches)

@@ -135,7 +135,7 @@ def test_what_tma_does_not_take_goes_to_the_sm80_family():
         ([plain[0], plain[1][:, :, :0], plain[2][:, :, :0]], {}, "sm80"),
         (plain, {"mask": mask}, "sm80"),
         (plain, {"dropout_p": 0.5, "state": state}, "sm80"),
-        (plain, {"window_size": (3, 3)}, "general"),
+        (plain, {"window_size": (3, 3)}, "sm80"),
     ]
     for arrays, options, family in cases:
         q, k, v = arrays[:3]
@@ -220,7 +220,7 @@ def test_configs():
             for device in ("H100", "H200"):
                 assert ext.attention_config(width, width, dtype, False, device).family == "sm90"
                 assert ext.attention_config(width, width, dtype, False, device, tma=False).family == "sm80"
-                assert ext.attention_config(width, width, dtype, False, device, features=True).family == "general"
+                assert ext.attention_config(width, width, dtype, False, device, features=True).family == "sm80"
                 assert ext.attention_config(width, width, dtype, True, device).family == (
                     "sm90" if width <= 128 else "sm80"
                 )

@@ -343,6 +343,7 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
         if (!attention_sm90_has(dtype, p.d, p.dv, backward))
             refuse("serves float16 and bfloat16, head dimensions up to 256, 128 backward");
         if (p.mask_kind != AttentionMask::none || p.threshold != 0) refuse("serves neither masks nor dropout");
+        if (p.features.any()) refuse("serves no windows, caps on scores, ALiBi or packed sequences");
         if (!device.has_sm90a()) refuse("needs a Hopper GPU");
         if (config.stages < attention_sm90_min_stages(backward))
             refuse("needs at least " + std::to_string(attention_sm90_min_stages(backward)) + " stages");
@@ -351,7 +352,6 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
             !attention_rows_by_tma(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv))
             refuse("needs keys, and rows of neighbours that begin at multiples of 16 bytes");
     } else if (!attention_sm80_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
-    if (p.features.any()) refuse("serves no windows, caps on scores, ALiBi or packed sequences");
     if (device.major < 8) refuse("needs a GPU of compute capability 8.0 or later");
     const int64_t most_heads = p.batch * std::max(p.heads, p.key_heads);
     if (most_heads * tiles_of(std::max(p.queries, p.keys)) > std::numeric_limits<int>::max())
@@ -369,7 +369,8 @@ void attention(const AttentionForward& a, DType dtype, const AttentionConfig& co
     if (config.family == AttentionFamily::sm90) {
         // Results leave by TMA, too.
         if (!attention_rows_by_tma(a.out, a.out_strides, p.batch, p.heads, p.queries, p.dv))
-            throw std::invalid_argument("attention: " + config.to_string() + " needs a head dimension of the values that "
+            throw std::invalid_argument("attention: " + config.to_string() +
+                                        " needs a head dimension of the values that "
                                         "is a multiple of 8");
         if (dtype == DType::float16) return attention_sm90_fp16(a, config, stream);
         return attention_sm90_bf16(a, config, stream);

@@ -46,7 +46,7 @@ enum class AttentionMask {
     additive_wide
 };  // of dtype `dtype`, or float32 where that is 16-bit
 
-// What only the general family takes. Query i stands at key i + shift: the shift is 0 for top_left, else keys - queries.
+// What the general and sm80 families take. Query i stands at key i + shift: the shift is 0 for top_left, else keys - queries.
 struct AttentionFeatures {
     // Keys before and after its own place that a query may attend to; negative: all.
     int64_t window_left = -1, window_right = -1;

@@ -21,13 +21,14 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
     constexpr int kThreads = 128, kRows = 64, kRowBytes = kWidth * 2, kBlocks = kColumns / 8;
     constexpr int kTile = kColumns * kRowBytes, kStage = 2 * kTile + kColumns * 8;
     static_assert(2 * kColumns <= kThreads, "a thread copies one lse or delta");
-    GPU_SHARED(shared);  // (2, kRows, kWidth) owned; stages of (2, kColumns, kWidth), (2, kColumns) lse and delta
-    unsigned char *const own_first = shared, *const own_second = shared + kRows * kRowBytes;
-    unsigned char* const ring = shared + 2 * kRows * kRowBytes;
+    // The sequence; (2, kRows, kWidth) owned; stages of (2, kColumns, kWidth), (2, kColumns) lse and delta.
+    GPU_SHARED(shared);
+    Sequence& sequence = sequence_in(shared);
+    unsigned char *const own_first = shared + kAttentionSm80Header, *const own_second = own_first + kRows * kRowBytes;
+    unsigned char* const ring = own_second + kRows * kRowBytes;
     const AttentionProblem& p = a.problem;
     const int64_t rows = kByKeys ? p.keys : p.queries, heads = kByKeys ? p.key_heads : p.heads;
     const int tiles_down = int((rows + kRows - 1) / kRows), group = int(p.heads / p.key_heads);
-    const bool plain = p.mask_kind == AttentionMask::none;
     const int lane = int(threadIdx.x) % 32, warp_row = int(threadIdx.x) / 32 * 16;
     const float *const lse = static_cast<const float*>(a.lse), *const delta = static_cast<const float*>(a.delta);
 
@@ -36,48 +37,56 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
         // Rows that see most first: the last queries, the first keys.
         const auto [batch, own_head, row0] = place_of<kRows, !kByKeys>(t, tiles_down, int(heads));
         const int head0 = kByKeys ? own_head * group : own_head, key_head = kByKeys ? own_head : own_head / group;
-        const auto k = rows_of_head<T>(p.k, p.k_strides, batch, key_head, p.keys, p.d, copies.k);
-        const auto v = rows_of_head<T>(p.v, p.v_strides, batch, key_head, p.keys, p.dv, copies.v);
-        const auto queries_of = [&](int64_t head) {
-            return rows_of_head<T>(p.q, p.q_strides, batch, head, p.queries, p.d, copies.q);
+        const Sequence here = sequence_of(p, batch);
+        const int64_t own_rows = kByKeys ? here.keys : here.queries;
+        if (row0 >= own_rows) continue;
+        if (threadIdx.x == 0) sequence = here;
+        __syncthreads();
+        const auto keys_of = [&](const Sequence& s) {
+            return rows_of_head<T>(p.k, p.k_strides, batch, key_head, s.k0, s.keys, p.d, copies.k);
         };
-        const auto grad_of = [&](int64_t head) {
-            return rows_of_head<T>(a.grad, a.grad_strides, batch, head, p.queries, p.dv, copies.grad);
+        const auto values_of = [&](const Sequence& s) {
+            return rows_of_head<T>(p.v, p.v_strides, batch, key_head, s.k0, s.keys, p.dv, copies.v);
+        };
+        const auto queries_of = [&](const Sequence& s, int64_t head) {
+            return rows_of_head<T>(p.q, p.q_strides, batch, head, s.q0, s.queries, p.d, copies.q);
+        };
+        const auto grad_of = [&](const Sequence& s, int64_t head) {
+            return rows_of_head<T>(a.grad, a.grad_strides, batch, head, s.q0, s.queries, p.dv, copies.grad);
         };
 
-        // Columns [begin, end) are seen by some row, [whole_begin, whole_end) by all; of every query head of the group.
-        int64_t begin = 0, end = 0, whole_begin = 0, whole_end = 0;
-        const int64_t last_row = min(row0 + kRows, rows) - 1;
+        // The same columns of every query head of the group.
+        const int64_t last_row = min(row0 + kRows, own_rows) - 1;
+        Span span;
         if constexpr (kByKeys) {
-            begin = query_start(p, row0), end = p.queries;
-            whole_begin = query_start(p, last_row), whole_end = end;
+            span = span_of<kColumns>(here.query_begin(row0), here.query_end(last_row), here.query_begin(last_row),
+                                     here.query_end(row0));
         } else {
-            // Where gradients of scores are wanted, those that causality leaves out are written as well: as zeros.
-            end = a.ds ? p.keys : key_end(p, last_row), whole_end = key_end(p, row0);
+            // Where gradients of scores are wanted, those that nobody sees are written as well: as zeros.
+            span = span_of<kColumns>(a.ds ? 0 : here.key_begin(row0), a.ds ? here.keys : here.key_end(last_row),
+                                     here.key_begin(last_row), here.key_end(row0));
         }
-        const int per_head = begin < end ? int((end - begin / kColumns * kColumns + kColumns - 1) / kColumns) : 0;
-        begin = begin / kColumns * kColumns;
-        const int steps = per_head * (kByKeys ? group : 1);
+        const int per_head = span.to - span.from, steps = per_head * (kByKeys ? group : 1);
 
         int copied = 0, write = 0, read = 0;
         const auto copy_next = [&] {
             if (copied < steps) {
                 unsigned char* const stage = ring + write * kStage;
                 const int head = head0 + copied / per_head;
-                const int64_t column0 = begin + int64_t(copied % per_head) * kColumns;
+                const int64_t column0 = int64_t(span.from + copied % per_head) * kColumns;
                 if constexpr (kByKeys) {
-                    const auto q = queries_of(head), grad = grad_of(head);
+                    const auto q = queries_of(sequence, head), grad = grad_of(sequence, head);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage, q, q.data, column0, 0);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage + kTile, grad, grad.data, column0, 0);
                     if (threadIdx.x < 2 * kColumns) {  // beyond the last query: zeros, as its operands are
                         const float* const from = threadIdx.x < kColumns ? lse : delta;
                         const int64_t column = column0 + threadIdx.x % kColumns;
-                        const bool inside = column < p.queries;
+                        const bool inside = column < sequence.queries;
                         ptx::cp_async_4(stage + 2 * kTile + threadIdx.x * 4,
-                                        inside ? from + (batch * p.heads + head) * p.queries + column : from,
-                                        inside ? 4 : 0);
+                                        inside ? from + statistic(p, sequence, head, column) : from, inside ? 4 : 0);
                     }
                 } else {
+                    const auto k = keys_of(sequence), v = values_of(sequence);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage, k, k.data, column0, 0);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage + kTile, v, v.data, column0, 0);
                 }
@@ -86,7 +95,8 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
             ++copied, write = write + 1 == stages ? 0 : write + 1;
         };
         {
-            const auto first = kByKeys ? k : queries_of(head0), second = kByKeys ? v : grad_of(head0);
+            const auto first = kByKeys ? keys_of(here) : queries_of(here, head0);
+            const auto second = kByKeys ? values_of(here) : grad_of(here, head0);
             load_tile<T, kRows, kRowBytes, false, kThreads>(own_first, first, first.data, row0, 0);
             if constexpr (kOfScores)
                 load_tile<T, kRows, kRowBytes, false, kThreads>(own_second, second, second.data, row0, 0);
@@ -97,9 +107,8 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
         if constexpr (!kByKeys) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const int64_t row = row0 + warp_row + half * 8 + lane / 4,
-                              at = (batch * p.heads + head0) * p.queries + row;
-                if (row < p.queries) row_lse[half] = lse[at], row_delta[half] = delta[at];
+                const int64_t row = row0 + warp_row + half * 8 + lane / 4, at = statistic(p, here, head0, row);
+                if (row < here.queries) row_lse[half] = lse[at], row_delta[half] = delta[at];
             }
         }
         float of_scores[kOfScores ? kWidth / 8 : 1][4] = {}, of_values[kOfValues ? kWidth / 8 : 1][4] = {};
@@ -112,53 +121,29 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
             read = read + 1 == stages ? 0 : read + 1;
             copy_next();
             const int head = head0 + step / per_head;
-            const int64_t column0 = begin + int64_t(step % per_head) * kColumns;
+            const int tile = span.from + step % per_head;
+            const int64_t column0 = int64_t(tile) * kColumns;
 
             float x[kBlocks][4] = {};  // products, scores, then probabilities
             row_products<T, kWidth>(x, own_first, warp_row, stage);
-            float unit = float(p.scale) * kLog2E;
-            if (!plain) {
-                unit = kLog2E;
-                general_scores<T, kBlocks, kByKeys>(x, p, batch, head, row0 + warp_row, column0);
+            if (p.mask_kind != AttentionMask::none) {
+                masked_scores<T, kBlocks, kByKeys>(x, p, sequence, head, row0 + warp_row, column0);
             } else {
-                const bool whole = column0 >= whole_begin && column0 + kColumns <= whole_end;
-#pragma unroll
-                for (int j = 0; j < kBlocks; ++j)
-#pragma unroll
-                    for (int e = 0; e < 4; ++e) x[j][e] *= unit;
-                unit = 1;
-                if (!whole) {
-#pragma unroll
-                    for (int half = 0; half < 2; ++half) {
-                        const int64_t row = row0 + warp_row + half * 8 + lane / 4;
-                        int first = 0, last = kColumns;  // the columns that this row sees
-                        if constexpr (kByKeys) {
-                            const int64_t start = query_start(p, row) - column0;
-                            first = int(min(max(start, int64_t(0)), int64_t(kColumns)));
-                        }
-                        const int64_t stop = (kByKeys ? p.queries : key_end(p, row)) - column0;
-                        last = int(max(min(stop, int64_t(kColumns)), int64_t(0)));
-#pragma unroll
-                        for (int j = 0; j < kBlocks; ++j)
-#pragma unroll
-                            for (int e = 0; e < 2; ++e) {
-                                const int column = j * 8 + lane % 4 * 2 + e;
-                                if (column < first || column >= last) x[j][half * 2 + e] = -kInfinity<float>;
-                            }
-                    }
-                }
+                scores_of<kBlocks, kByKeys>(x, p, sequence, head, row0 + warp_row, column0);
+                if (tile < span.whole_from || tile >= span.whole_to)
+                    hide<kBlocks, kByKeys>(x, sequence, row0 + warp_row, column0);
             }
 #pragma unroll
             for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
                 for (int e = 0; e < 4; ++e) {
-                    float statistic = row_lse[e / 2];
+                    float of_row = row_lse[e / 2];
                     if constexpr (kByKeys)
-                        statistic =
+                        of_row =
                             *reinterpret_cast<const float*>(stage + 2 * kTile + (j * 8 + lane % 4 * 2 + e % 2) * 4);
                     // A row that sees nothing has -inf: no probability is other than 0.
-                    statistic = statistic == -kInfinity<float> ? kInfinity<float> : statistic * kLog2E;
-                    x[j][e] = ptx::ex2_approx_ftz(fmaf(x[j][e], unit, -statistic));
+                    of_row = of_row == -kInfinity<float> ? kInfinity<float> : of_row * kLog2E;
+                    x[j][e] = ptx::ex2_approx_ftz(fmaf(x[j][e], kLog2E, -of_row));
                 }
 
             uint32_t bits = 0;
@@ -198,12 +183,23 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                             for (int e = 0; e < 4; ++e) {
                                 const int64_t row = row0 + warp_row + e / 2 * 8 + lane / 4;
                                 const int64_t column = column0 + j * 8 + lane % 4 * 2 + e % 2;
-                                if (row < p.queries && column < p.keys)
-                                    static_cast<float*>(
-                                        a.ds)[((batch * p.heads + head) * p.queries + row) * p.keys + column] =
+                                if (row < sequence.queries && column < sequence.keys)
+                                    static_cast<float*>(a.ds)[statistic(p, sequence, head, row) * p.keys + column] =
                                         ds[j][e];
                             }
                     }
+                }
+                if (p.features.softcap != 0) {  // by its derivative, from the products made again
+                    const float factor = float(p.scale / p.features.softcap);
+                    float products[kBlocks][4] = {};
+                    row_products<T, kWidth>(products, own_first, warp_row, stage);
+#pragma unroll
+                    for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                        for (int e = 0; e < 4; ++e) {
+                            const float capped = quick_tanh(products[j][e] * factor);
+                            ds[j][e] *= 1 - capped * capped;
+                        }
                 }
                 uint32_t weights[kBlocks / 2][4];
                 round_to<T>(weights, ds);
@@ -216,11 +212,13 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
         const float scale = float(p.scale), scales[2] = {scale, scale}, ones[2] = {1, 1};
         if constexpr (kOfScores)
             store_rows<T, kWidth>(kByKeys ? a.dk : a.dq, kByKeys ? a.dk_strides : a.dq_strides, batch, own_head,
-                                  row0 + warp_row, rows, p.d, vectors, of_scores, scales, own_first, warp_row);
+                                  kByKeys ? sequence.k0 : sequence.q0, row0 + warp_row,
+                                  kByKeys ? sequence.keys : sequence.queries, p.d, vectors, of_scores, scales,
+                                  own_first, warp_row);
         if constexpr (kOfValues)
-            store_rows<T, kWidth>(a.dv, a.dv_strides, batch, own_head, row0 + warp_row, rows, p.dv, v_vectors,
-                                  of_values, ones, own_second, warp_row);
-        __syncthreads();  // the next tile's operands overwrite the results
+            store_rows<T, kWidth>(a.dv, a.dv_strides, batch, own_head, sequence.k0, row0 + warp_row, sequence.keys,
+                                  p.dv, v_vectors, of_values, ones, own_second, warp_row);
+        __syncthreads();  // the next tile's sequence and operands overwrite what is read here
     }
 }
 

@@ -46,7 +46,7 @@ inline AttentionConfig attention_config(int64_t d, int64_t dv, DType dtype, bool
         c.family = AttentionFamily::sm90, c.stages = attention_sm90_stages(backward), c.max_blocks = device.sm_count;
         return c;
     }
-    if (device.major < 8 || features || !attention_sm80_has(dtype, d, dv)) return c;
+    if (device.major < 8 || !attention_sm80_has(dtype, d, dv)) return c;
     for (int stages = attention_sm80_most_stages(d, dv, backward); stages >= 2; --stages)
         if (attention_sm80_shared_bytes(d, dv, backward, stages) <= device.shared_per_block) {
             c.family = AttentionFamily::sm80, c.stages = stages;

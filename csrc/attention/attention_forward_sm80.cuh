@@ -1,7 +1,7 @@
 // Forward attention on mma.sync: a block has rows of queries, a ring of stages brings keys and values by turns.
 //
 // Softmax is online, in powers of two: a row's maximum so far, times log2(e), is subtracted in the multiply-add before
-// ex2. Tiles that causality hides wholly are skipped, and only those on its edge look at single elements.
+// ex2. Tiles that causality or a window hides wholly are skipped, and only those on an edge look at single elements.
 #pragma once
 #include "attention_sm80.cuh"
 
@@ -13,29 +13,37 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
     constexpr int kThreads = kWarps * 32, kRows = kWarps * kDown * 16, kRowBytes = kWidth * 2;
     constexpr int kStage = kColumns * kRowBytes, kBlocks = kColumns / 8, kSlices = kWidth / 16;
     constexpr bool kKeepQueries = kWidth <= 128;  // in registers
-    GPU_SHARED(shared);                           // (kRows, kWidth) queries, later results; (stages, kColumns, kWidth)
-    unsigned char* const ring = shared + kRows * kRowBytes;
+    GPU_SHARED(shared);  // the sequence; (kRows, kWidth) queries, later results; (stages, kColumns, kWidth)
+    Sequence& sequence = sequence_in(shared);
+    unsigned char *const own = shared + kAttentionSm80Header, *const ring = own + kRows * kRowBytes;
     const AttentionProblem& p = a.problem;
     const int tiles_down = int((p.queries + kRows - 1) / kRows), group = int(p.heads / p.key_heads);
-    const bool plain = p.mask_kind == AttentionMask::none && p.scale > 0;  // the greatest product is the greatest score
+    // Where there is neither cap nor bias, the greatest product is the greatest score.
+    const bool plain =
+        p.mask_kind == AttentionMask::none && p.scale > 0 && p.features.softcap == 0 && !p.features.slopes;
     const int lane = int(threadIdx.x) % 32, warp_row = int(threadIdx.x) / 32 * kDown * 16;
 
     const int tiles = int(tiles_down * p.heads * p.batch);
     for (int t = int(blockIdx.x); t < tiles; t += int(gridDim.x)) {
         // Rows that see most keys first: what is left for the end is short.
         const auto [batch, head, row0] = place_of<kRows, true>(t, tiles_down, int(p.heads));
-        const auto q = rows_of_head<T>(p.q, p.q_strides, batch, head, p.queries, p.d, copies.q);
-        const int64_t end = key_end(p, min(row0 + kRows, p.queries) - 1);
-        const int steps = int((end + kColumns - 1) / kColumns);
+        const Sequence here = sequence_of(p, batch);
+        if (row0 >= here.queries) continue;
+        if (threadIdx.x == 0) sequence = here;
+        __syncthreads();
+        const auto q = rows_of_head<T>(p.q, p.q_strides, batch, head, here.q0, here.queries, p.d, copies.q);
+        const int64_t last_row = min(row0 + kRows, here.queries) - 1;
+        const Span span = span_of<kColumns>(here.key_begin(row0), here.key_end(last_row), here.key_begin(last_row),
+                                            here.key_end(row0));
 
-        int item = 0;  // of 2 * steps, to be copied next
+        int item = 2 * span.from;  // to be copied next, up to 2 * span.to
         int write = 0, read = 0;
         const auto copy_next = [&] {
-            if (item < 2 * steps) {
+            if (item < 2 * span.to) {
                 const bool values = item % 2;
                 const auto from =
-                    rows_of_head<T>(values ? p.v : p.k, values ? p.v_strides : p.k_strides, batch, head / group, p.keys,
-                                    values ? p.dv : p.d, values ? copies.v : copies.k);
+                    rows_of_head<T>(values ? p.v : p.k, values ? p.v_strides : p.k_strides, batch, head / group,
+                                    sequence.k0, sequence.keys, values ? p.dv : p.d, values ? copies.v : copies.k);
                 load_tile<T, kColumns, kRowBytes, false, kThreads>(ring + write * kStage, from, from.data,
                                                                    int64_t(item / 2) * kColumns, 0);
             }
@@ -51,7 +59,7 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
             copy_next();
             return stage;
         };
-        load_tile<T, kRows, kRowBytes, false, kThreads>(shared, q, q.data, row0, 0);  // in the first item's group
+        load_tile<T, kRows, kRowBytes, false, kThreads>(own, q, q.data, row0, 0);  // in the first item's group
         for (int s = 0; s < stages - 1; ++s) copy_next();
 
         uint32_t queries[kKeepQueries ? kDown : 1][kKeepQueries ? kSlices : 1][4];
@@ -63,7 +71,7 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
             for (int i = 0; i < kDown; ++i)
 #pragma unroll
                 for (int slice = 0; slice < kSlices; ++slice)
-                    fragment_a<T, kRowBytes>(queries[i][slice], shared, warp_row + i * 16, slice, at);
+                    fragment_a<T, kRowBytes>(queries[i][slice], own, warp_row + i * 16, slice, at);
         }
 
         float out[kDown][kWidth / 8][4] = {};
@@ -72,7 +80,7 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
         for (int i = 0; i < kDown; ++i) high[i][0] = high[i][1] = -kInfinity<float>;
 
 #pragma unroll 1
-        for (int step = 0; step < steps; ++step) {
+        for (int step = span.from; step < span.to; ++step) {
             const int64_t column0 = int64_t(step) * kColumns;
             float scores[kDown][kBlocks][4] = {};
             {
@@ -84,7 +92,7 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
                     if constexpr (!kKeepQueries) {
 #pragma unroll
                         for (int i = 0; i < kDown; ++i)
-                            fragment_a<T, kRowBytes>(fresh[i], shared, warp_row + i * 16, slice, at);
+                            fragment_a<T, kRowBytes>(fresh[i], own, warp_row + i * 16, slice, at);
                     }
 #pragma unroll
                     for (int j = 0; j < kBlocks; j += 2) {
@@ -100,25 +108,23 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
                 }
             }
 
-            float unit = float(p.scale) * kLog2E;  // what scores are multiplied by to be exponents
-            if (!plain) {
-                unit = kLog2E;
+            // What scores, or products that stand for them, are multiplied by to be exponents.
+            const float unit = plain ? float(p.scale) * kLog2E : kLog2E;
+            if (p.mask_kind != AttentionMask::none) {
 #pragma unroll
                 for (int i = 0; i < kDown; ++i)
-                    general_scores<T, kBlocks, false>(scores[i], p, batch, head, row0 + warp_row + i * 16, column0);
-            } else if (column0 + kColumns > key_end(p, row0)) {
+                    masked_scores<T, kBlocks, false>(scores[i], p, sequence, head, row0 + warp_row + i * 16, column0);
+            } else {
+                if (!plain) {
 #pragma unroll
-                for (int i = 0; i < kDown; ++i)
+                    for (int i = 0; i < kDown; ++i)
+                        scores_of<kBlocks, false>(scores[i], p, sequence, head, row0 + warp_row + i * 16, column0);
+                }
+                if (step < span.whole_from || step >= span.whole_to) {
 #pragma unroll
-                    for (int half = 0; half < 2; ++half) {
-                        const int64_t end = key_end(p, row0 + warp_row + i * 16 + half * 8 + lane / 4) - column0;
-                        const int seen = int(min(end, int64_t(kColumns)));  // columns of the tile; may be negative
-#pragma unroll
-                        for (int j = 0; j < kBlocks; ++j)
-#pragma unroll
-                            for (int e = 0; e < 2; ++e)
-                                if (j * 8 + lane % 4 * 2 + e >= seen) scores[i][j][half * 2 + e] = -kInfinity<float>;
-                    }
+                    for (int i = 0; i < kDown; ++i)
+                        hide<kBlocks, false>(scores[i], sequence, row0 + warp_row + i * 16, column0);
+                }
             }
 
 #pragma unroll
@@ -189,14 +195,14 @@ attention_sm80_kernel(const __grid_constant__ AttentionForward a, const Copies c
                 const float sum = warp_reduce(total[i][half], 4, Add());
                 factor[half] = sum == 0 ? 0.0f : 1 / sum;
                 const int64_t row = row0 + warp_row + i * 16 + half * 8 + lane / 4;
-                if (lane % 4 == 0 && row < p.queries)
-                    static_cast<float*>(a.lse)[(batch * p.heads + head) * p.queries + row] =
+                if (lane % 4 == 0 && row < sequence.queries)
+                    static_cast<float*>(a.lse)[statistic(p, sequence, head, row)] =
                         sum == 0 ? -kInfinity<float> : fmaf(high[i][half], kLn2, logarithm(sum));
             }
-            store_rows<T, kWidth>(a.out, a.out_strides, batch, head, row0 + warp_row + i * 16, p.queries, p.dv, vectors,
-                                  out[i], factor, shared, warp_row + i * 16);
+            store_rows<T, kWidth>(a.out, a.out_strides, batch, head, sequence.q0, row0 + warp_row + i * 16,
+                                  sequence.queries, p.dv, vectors, out[i], factor, own, warp_row + i * 16);
         }
-        __syncthreads();  // the next tile's queries overwrite the results
+        __syncthreads();  // the next tile's sequence and queries overwrite what is read here
     }
 }
 

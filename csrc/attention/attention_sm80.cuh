@@ -41,23 +41,30 @@ __device__ __forceinline__ Place place_of(int t, int tiles_down, int heads) {
     return {which / heads, which % heads, int64_t(kLastFirst ? tiles_down - 1 - down : down) * kRows};
 }
 
-// A batch's sequence, of which these kernels know whole ones alone: made where it is asked, not held in registers.
-__device__ __forceinline__ Sequence sequence_here(const AttentionProblem& p, int64_t batch) {
-    return reach_of(p, Sequence{batch, 0, p.queries, 0, p.keys, 0, 0, 0});
-}
-__device__ __forceinline__ int64_t key_end(const AttentionProblem& p, int64_t row) {
-    return sequence_here(p, 0).key_end(row);
-}
-__device__ __forceinline__ int64_t query_start(const AttentionProblem& p, int64_t column) {
-    return min(p.queries, sequence_here(p, 0).query_begin(column));
+// The sequence that the block's tile is of. It stays at the head of shared memory, where fields are read as they are
+// asked, rather than in registers through the loop.
+__device__ __forceinline__ Sequence& sequence_in(unsigned char* shared) {
+    static_assert(sizeof(Sequence) <= kAttentionSm80Header);
+    return *reinterpret_cast<Sequence*>(shared);
 }
 
-// The matrix of one head.
+// Tiles of kColumns columns, from .. to - 1, that some of a tile's rows see; all of them see whole_from .. whole_to - 1
+// wholly.
+struct Span { int from, to, whole_from, whole_to; };
+
+template <int kColumns>
+__device__ __forceinline__ Span span_of(int64_t begin, int64_t end, int64_t whole_begin, int64_t whole_end) {
+    const int from = int(begin / kColumns), to = begin < end ? int((end + kColumns - 1) / kColumns) : from;
+    return {from, to, int((whole_begin + kColumns - 1) / kColumns), int(whole_end / kColumns)};
+}
+
+// Rows first .. first + rows - 1 of the matrix of one head.
 template <class T>
-__device__ __forceinline__ Operand<T> rows_of_head(const void* base, const AttentionStrides& s, int64_t batch,
-                                                   int64_t head, int64_t rows, int64_t columns, int copy) {
-    return {
-        static_cast<const T*>(base) + batch * s.batch + head * s.head, rows, columns, s.row, copy ? 1 : s.column, copy};
+__device__ __forceinline__ Operand<T>
+rows_of_head(const void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t first, int64_t rows,
+             int64_t columns, int copy) {
+    const T* const data = static_cast<const T*>(base) + batch * s.batch + head * s.head + first * s.row;
+    return {data, rows, columns, s.row, copy ? 1 : s.column, copy};
 }
 
 // The lane, for addresses that are to be computed here.
@@ -144,29 +151,82 @@ __device__ __forceinline__ uint32_t kept(const AttentionProblem& p, int64_t batc
     return bits;
 }
 
-// Products become scores by all that a problem may ask for. kByKeys: rows are keys.
+// tanh but for a few roundings of 1: as good as scores are, which lie about a cap that it is multiplied by.
+__device__ __forceinline__ float quick_tanh(float x) {
+    return 1 - __fdividef(2.0f, 1 + ptx::ex2_approx_ftz(x * (2 * kLog2E)));
+}
+
+// Products become scores where there is no mask: by scale, cap and ALiBi. What a row may not see, `hide` takes out.
+// kByKeys: rows are keys.
+template <int kBlocks, bool kByKeys>
+__device__ __forceinline__ void scores_of(float (&x)[kBlocks][4], const AttentionProblem& p, const Sequence& sequence,
+                                          int64_t head, int64_t row0, int64_t column0) {
+    const AttentionFeatures& f = p.features;
+    const float cap = float(f.softcap), factor = float(f.softcap != 0 ? p.scale / f.softcap : p.scale);
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[j][e] *= factor;
+    if (f.softcap != 0) {
+#pragma unroll
+        for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) x[j][e] = cap * quick_tanh(x[j][e]);
+    }
+    if (f.slopes) {
+        const float slope = f.slopes[sequence.batch * f.slope_batch + head * f.slope_head];
+        const int lane = lane_here();
+        const int64_t shift = kByKeys ? -sequence.shift : sequence.shift;
+        const float distance = float(row0 + lane / 4 + shift - column0 - lane % 4 * 2);  // of element 0, with its sign
+#pragma unroll
+        for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e)
+                x[j][e] = fmaf(-slope, fabsf(distance + float(e / 2 * 8 - j * 8 - e % 2)), x[j][e]);
+    }
+}
+
+// -inf in place of the scores that a row may not see, be it for causality, a window or the sequence's end.
+template <int kBlocks, bool kByKeys>
+__device__ __forceinline__ void hide(float (&x)[kBlocks][4], const Sequence& sequence, int64_t row0, int64_t column0) {
+    constexpr int64_t kColumns = kBlocks * 8;
+    const int lane = lane_here();
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int64_t row = row0 + half * 8 + lane / 4;
+        const int64_t begin = kByKeys ? sequence.query_begin(row) : sequence.key_begin(row);
+        const int64_t end = kByKeys ? sequence.query_end(row) : sequence.key_end(row);
+        const int first = int(max(min(begin - column0, kColumns), int64_t(0))) - lane % 4 * 2;
+        const int last = int(max(min(end - column0, kColumns), int64_t(0))) - lane % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+            for (int e = 0; e < 2; ++e)
+                if (j * 8 + e < first || j * 8 + e >= last) x[j][half * 2 + e] = -kInfinity<float>;
+    }
+}
+
+// Products become scores where there is a mask, each element by itself. kByKeys: rows are keys.
 template <class T, int kBlocks, bool kByKeys>
-__device__ __forceinline__ void general_scores(float (&x)[kBlocks][4], const AttentionProblem& p, int64_t batch,
-                                               int64_t head, int64_t row0, int64_t column0) {
+__device__ __forceinline__ void masked_scores(float (&x)[kBlocks][4], const AttentionProblem& p,
+                                              const Sequence& sequence, int64_t head, int64_t row0, int64_t column0) {
     each_block(x, [&](int j, float (&some)[4]) {
         const int lane = lane_here();
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
             const int64_t row = row0 + e / 2 * 8 + lane / 4, column = column0 + j * 8 + lane % 4 * 2 + e % 2;
-            const int64_t query = kByKeys ? column : row, key = kByKeys ? row : column;
-            float slope;  // of a cap on scores, which there is none of
-            some[e] = key < p.keys ? score<T>(p, sequence_here(p, batch), head, query, key, some[e], slope)
-                                   : -kInfinity<float>;
+            float slope;  // of the cap, which gradients take from the products
+            some[e] = score<T>(p, sequence, head, kByKeys ? column : row, kByKeys ? row : column, some[e], slope);
         }
     });
 }
 
 // A warp's 16 rows of results times factor[half], rounded, into its part of a tile it owns, and from there to rows row0 ..
-// of one head's matrix. Nobody else may read or write those 16 rows of the tile.
+// of the `rows` from `first` on of one head's matrix. Nobody else may read or write those 16 rows of the tile.
 template <class T, int kWidth>
 __device__ __forceinline__ void
-store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t row0, int64_t rows,
-           int64_t columns, bool vectors, const float (&sums)[kWidth / 8][4], const float (&factor)[2],
+store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t first, int64_t row0,
+           int64_t rows, int64_t columns, bool vectors, const float (&sums)[kWidth / 8][4], const float (&factor)[2],
            unsigned char* tile, int tile_row) {
     constexpr int kRowBytes = kWidth * 2, kChunks = kWidth / 8;
     const int lane = lane_here();
@@ -179,7 +239,7 @@ store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, i
                                          lane % 4 * 4) =
                 pack<T>(sums[j][half * 2] * factor[half], sums[j][half * 2 + 1] * factor[half]);
     __syncwarp();
-    T* const to = static_cast<T*>(base) + batch * s.batch + head * s.head;
+    T* const to = static_cast<T*>(base) + batch * s.batch + head * s.head + first * s.row;
 #pragma unroll 4
     for (int i = lane; i < 16 * kChunks; i += 32) {
         const int r = i / kChunks, chunk = i % kChunks;

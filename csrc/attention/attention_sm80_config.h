@@ -23,15 +23,15 @@ constexpr int attention_sm80_width(int64_t d, int64_t dv) {
 //
 // Registers a thread by ptxas 13.0 (bfloat16), and no local memory:
 //                        sm_80  sm_90a  sm_120
-//   forward   64           231     233     248
-//            128           230     228     244
-//            256           252     247     252
-//   dq        64           217     212     206
-//            128           200     206     194
-//            256           242     242     225
-//   dk, dv    64           246     244     234
-//            128           254     254     245
-//            256, each     235     236     229
+//   forward   64           248     243     246
+//            128           226     228     230
+//            256           254     255     252
+//   dq        64           214     209     184
+//            128           198     200     179
+//            256           242     242     232
+//   dk, dv    64           249     243     211
+//            128           255     254     245
+//            256, each     230     232     224
 struct AttentionSm80Tile {
     int width, warps, blocks_down, columns, most_stages;
     constexpr int rows() const { return warps * blocks_down * 16; }
@@ -63,7 +63,10 @@ constexpr int attention_sm80_most_stages(int64_t d, int64_t dv, bool backward) {
 constexpr int attention_sm80_stage_bytes(const AttentionSm80Tile& t, bool backward) {
     return t.columns * (t.width * 2 * (backward ? 2 : 1) + (backward ? 8 : 0));
 }
+// The sequence that a tile is of, before the tiles.
+constexpr int kAttentionSm80Header = 128;
+
 constexpr int attention_sm80_shared_bytes(int64_t d, int64_t dv, bool backward, int stages) {
     const AttentionSm80Tile t = attention_sm80_tile(d, dv, backward);
-    return t.rows() * t.width * 2 * (backward ? 2 : 1) + stages * attention_sm80_stage_bytes(t, backward);
+    return kAttentionSm80Header + t.rows() * t.width * 2 * (backward ? 2 : 1) + stages * attention_sm80_stage_bytes(t, backward);
 }

@@ -154,6 +154,10 @@ def attention_inputs(rng: np.random.Generator, dtype: Any, *sizes: int) -> list[
     return [*(normal(rng, s, dtype) for s in shapes), aligned((b, h, tq), sums, normal(rng, (b, h, tq), sums) + 4)]
 
 
+def general_attention() -> Any:
+    return extension_for(np.empty(0)).AttentionConfig()
+
+
 def of_tensor_cores(dtype: Any, family: str = "sm80", **how: int) -> dict[str, Any]:
     """The family's config where it has the dtype, else the general one's."""
     family = "general" if np.dtype(dtype) in (np.float32, np.float64) else family
@@ -185,6 +189,9 @@ def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Ite
         if index == 0:
             kwargs |= {"dropout_p": 0.3, "state": state()}
         yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
+        slopes = aligned((sizes[1],), np.float32, 0.5)
+        kwargs = {"window_size": (30, 3), "softcap": 2.0, "alibi_slopes": slopes, **of_tensor_cores(dtype)}
+        yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
 
     # The same of the sm90 family.
     for index, sizes in enumerate(
@@ -211,12 +218,13 @@ def small_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any)
         arrays = attention_inputs(rng, dtype, 1, 4, 2, 40, 42, 9, 6)
         arrays[1] = misaligned(arrays[1])
         for kwargs in ({"causal": "bottom_right"}, {"window_size": (4, 4), "dropout_p": 0.3, "state": state()}):
-            yield packed_attention(backward, arrays, lengths), kwargs
+            yield packed_attention(backward, arrays, lengths), {**kwargs, "config": general_attention()}
+            yield packed_attention(backward, arrays, lengths), {**kwargs, **of_tensor_cores(dtype)}
 
 
 def aligned_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
     arrays = attention_inputs(rng, dtype, 1, 1, 1, 96, 128, 64, 64)
-    return packed_attention(backward, arrays, [(32, 96), (64, 32)]), {}
+    return packed_attention(backward, arrays, [(32, 96), (64, 32)]), {"config": general_attention()}
 
 
 def attention_cache(rng: np.random.Generator, dtype: Any, *sizes: int) -> tuple:
@@ -252,7 +260,7 @@ def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any, widt
             else (1, 1, 1, 256, 128, width, width)
         )
     grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
-    general = {"config": extension_for(np.empty(0)).AttentionConfig()}
+    general = {"config": general_attention()}
     kwargs = of_tensor_cores(dtype, family, **({"stages": 4} if family == "sm90" else {})) if family else general
     return ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
 
