@@ -52,6 +52,7 @@ from fastnet.autograd import (
     set_grad_enabled,
 )
 from fastnet.errors import OutOfMemoryError
+from fastnet.interop import install as _install_interop
 from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
 from fastnet.ops import activations as _activations
 from fastnet.ops import arithmetic as _arithmetic
@@ -245,6 +246,9 @@ _FROM = {
     "is_autocast_cpu_enabled": "amp",
     "is_autocast_enabled": "amp",
 }
+
+
+_install_interop()
 
 
 def __getattr__(name: str) -> Any:

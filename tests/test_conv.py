@@ -82,6 +82,10 @@ def test_reference_in_pieces(monkeypatch):
         rng = np.random.default_rng(1)
         for _ in range(12):
             check_three_products(reference, draw(rng, largest=17), rng, np.float32, f"pieces of {size} bytes")
+    monkeypatch.setitem(reference.CHUNK_BYTES, True, 600)  # 6 and 5 rows, or 4, 4 and 3
+    for filters in (6, 12):  # depthwise
+        problem = Problem(2, 6, (11, 7), filters, (3, 2), (1, 2), (1, 0), (1, 1), 6)
+        check_three_products(reference, problem, rng, np.float32, "pieces of rows")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name)

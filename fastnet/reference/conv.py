@@ -315,7 +315,7 @@ def _chunks(g: ConvGeometry, row_bytes: int, numpy: bool) -> Iterator[tuple[slic
         rows = -(-p // -(-p // rows))  # chunks of one size, as nearly as may be
         for n in range(g.batch):
             for i in range(0, p, rows):
-                yield slice(n, n + 1), slice(i, i + rows)
+                yield slice(n, n + 1), slice(i, min(i + rows, p))
 
 
 def _columns(windows: Any, g: ConvGeometry) -> Any:
