@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     train.add_argument(
+        "--graph", action="store_true", help="launch each step as one CUDA graph, to the same bits (on a GPU)", **unset
+    )
+    train.add_argument(
         "--kernels",
         choices=["reference", "emulated", "native"],
         default=None,
@@ -205,6 +208,8 @@ def _train(arguments: argparse.Namespace) -> int:
         return _fail(f"--device: {error}")
     if where.type == "cuda" and (why := why_no_cuda()):
         return _fail(f"--device {where}: {why}")
+    if "graph" in arguments and where.type == "cpu":
+        return _fail("--graph: CUDA graphs need a GPU: give --device cuda")
     if arguments.kernels == "native" and where.type == "cpu":
         return _fail("--kernels native runs on a GPU: give --device cuda, or --kernels emulated to run them on the CPU")
     if arguments.kernels == "emulated" and where.type == "cuda":
@@ -278,6 +283,7 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where:
     from rich.console import Console
     from rich.table import Table
 
+    from fastnet.cuda.graphs import CaptureError
     from fastnet.train.checkpoints import CheckpointError
     from fastnet.train.interrupts import Interrupted
     from fastnet.utils.cost import readable
@@ -289,6 +295,8 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where:
         trainer, results = recipe.run(options)
     except CheckpointError as error:
         return _fail(f"--resume: {error}")
+    except CaptureError as error:
+        return _fail(f"--graph: {error}")
     except Interrupted as stopped:
         again = f"fastnet train {arguments.recipe} --out {arguments.out} --resume"
         return _fail(f"{stopped}; go on with: {again}", 128 + stopped.signal)

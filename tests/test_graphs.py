@@ -1,8 +1,9 @@
-"""Graphed steps on a made-up stream, which replays by doing the work again with everything frozen that a real graph
-would freeze: what is copied, written and counted around a replay. Capture itself needs a GPU: benchmarks/PENDING.md."""
+"""Graphed steps on a made-up stream: what is copied, written and counted around a replay. Capture itself needs a GPU:
+benchmarks/PENDING.md."""
 
 import numpy as np
 import pytest
+from made_up_stream import MadeUpStream
 
 import fastnet
 from fastnet import _capture, cuda, kernels, nn, optim
@@ -10,49 +11,8 @@ from fastnet.cuda.graphs import CaptureError, graph
 from fastnet.nn import functional as F
 
 
-class MadeUpStream:
-    """Notes work by doing it and putting back what it changed; replays it with rates of NaN on the host."""
-
-    def __init__(self, model, optimizer):
-        self.model, self.optimizer = model, optimizer
-        self.graphed = None
-        self.ran = self.replayed = 0
-
-    def _arrays(self):
-        states = [v for s in self.optimizer.state.values() for v in s.values() if isinstance(v, fastnet.Tensor)]
-        return [t._data for t in (*self.model.parameters(), *self.model.buffers(), *states)]
-
-    def run(self, work):
-        self.ran += 1
-        return work()
-
-    def record(self, work):
-        arrays = self._arrays()
-        kept = [a.copy() for a in arrays]
-        try:
-            result = work()
-        finally:
-            for a, k in zip(arrays, kept, strict=True):
-                a[...] = k
-        assert [id(a) for a in arrays] == [id(a) for a in self._arrays()], "a capture made new states"
-        return work, result
-
-    def replay(self, graph):
-        self.replayed += 1
-        rates = [g["lr"] for g in self.optimizer.param_groups]
-        for g in self.optimizer.param_groups:
-            g["lr"] = float("nan")  # what the host holds is not read
-        capture = self.graphed._capture
-        places = dict(capture._places)
-        _capture.current, capture.recording = capture, True
-        try:
-            result = graph()
-        finally:
-            _capture.current, capture.recording = None, False
-            capture._places = places
-            for g, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                g["lr"] = rate
-        self.graphed._result._data[...] = result._data
+def made_up(model, optimizer):
+    return MadeUpStream([optimizer], lambda: [*model.parameters(), *model.buffers()])
 
 
 def problem(kind="SGD", **options):
@@ -75,7 +35,7 @@ def problem(kind="SGD", **options):
 
 def graphed(kind="SGD", warmup=2, **options):
     model, optimizer, step = problem(kind, **options)
-    stream = MadeUpStream(model, optimizer)
+    stream = made_up(model, optimizer)
     made = graph(step, warmup=warmup, recorder=stream)
     stream.graphed = made
     return model, optimizer, made, stream
@@ -141,7 +101,7 @@ def test_gradients_of_scaled_and_clipped_steps():
         scaler.update()
         return loss
 
-    stream = MadeUpStream(model, optimizer)
+    stream = made_up(model, optimizer)
     stream.graphed = made = graph(step, recorder=stream)
     first = model[0].weight.detach().clone()
     for x, y in batches(5):
@@ -161,7 +121,7 @@ def failing(body, message, warmup=1):
         optimizer.step()
         return body(loss, model, optimizer)
 
-    stream = MadeUpStream(model, optimizer)
+    stream = made_up(model, optimizer)
     stream.graphed = made = graph(step, warmup=warmup, recorder=stream)
     data = batches(warmup + 1)
     for x, y in data[:warmup]:
@@ -240,7 +200,7 @@ def test_a_generator_of_ones_own():
     """Its numbers go on from replay to replay, and after a step as if each had been run."""
     model, optimizer, _ = problem()
     own = fastnet.Generator().manual_seed(3)
-    stream = MadeUpStream(model, optimizer)
+    stream = made_up(model, optimizer)
     stream.graphed = made = graph(lambda x: x + fastnet.rand(4, generator=own), recorder=stream)
     zeros = fastnet.zeros(4)
     got = [made(zeros).tolist() for _ in range(6)] + [fastnet.rand(4, generator=own).tolist()]
@@ -250,7 +210,7 @@ def test_a_generator_of_ones_own():
 
 def test_nothing_is_captured_within_a_capture():
     model, optimizer, _, stream = graphed(warmup=1)
-    inner = graph(lambda x: x, recorder=MadeUpStream(model, optimizer))
+    inner = graph(lambda x: x, recorder=made_up(model, optimizer))
     outer = graph(lambda x: inner(x), recorder=stream)
     with pytest.raises(CaptureError, match="calls another one"):
         outer(fastnet.zeros(2))
@@ -267,7 +227,7 @@ def test_optimizers_of_array_code_are_refused(kind):
         optimizer.step(*[lambda: 0.0] * (kind == "LBFGS"))
 
     with pytest.raises(CaptureError, match=kind + r".step .*test_graphs\.py"):
-        graph(step, recorder=MadeUpStream(nn.Identity(), optimizer))(fastnet.ones(3, 3))
+        graph(step, recorder=made_up(nn.Identity(), optimizer))(fastnet.ones(3, 3))
 
 
 def test_without_a_gpu_it_says_so():

@@ -61,7 +61,10 @@ def test_groups_keep_their_ratios_and_a_bad_range_is_refused():
     trainer.optimizer = optim.SGD([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.1}], lr=1.0)
     seen = []
     step = trainer.optimizer.step
-    trainer.optimizer.step = lambda: (seen.append([g["lr"] for g in trainer.optimizer.param_groups]), step())
+    trainer.optimizer.step = lambda **options: (
+        seen.append([g["lr"] for g in trainer.optimizer.param_groups]),
+        step(**options),
+    )
     find_learning_rate(trainer, loader, lowest=1e-4, highest=1e-2, steps=10)
     np.testing.assert_allclose([b / a for a, b in seen], 0.1)
     np.testing.assert_allclose([a for a, _ in seen], np.geomspace(1e-4, 1e-2, 10))
@@ -74,8 +77,12 @@ def test_groups_keep_their_ratios_and_a_bad_range_is_refused():
 
 def test_a_bad_step_does_not_move_the_suggestion(monkeypatch):
     """Losses that fall along a valley whose steepest place and least value are known, with single steps far off."""
+
+    def record(loss):  # loss, totals, what is watched, the gradients' norm
+        return fastnet.tensor([loss, *[0.0] * 5, loss, 0.0, 0.0], dtype=fastnet.float64)
+
     trainer, loader = problem()
-    monkeypatch.setattr(Trainer, "train_step", lambda self, batches: (next(losses), []))
+    monkeypatch.setattr(Trainer, "train_step", lambda self, batches: record(next(losses)))
     at = np.linspace(-5, 1, 150)  # logarithms of the rates to base 10
     clean = 2.3 - 1.5 / (1 + np.exp(-6 * (at + 2.5))) + np.exp(5 * (at + 0.2))
     spoilt = clean.copy()

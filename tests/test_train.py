@@ -100,6 +100,7 @@ def test_nan_is_caught():
         (["train", "mlp", "--kernels", "native"], "native"),
         (["train", "mlp", "--kernels", "emulated", "--device", "cuda"], "cuda"),
         (["train", "mlp", "--out", "/proc/nothing"], "--out"),
+        (["train", "mlp", "--graph"], "--graph: CUDA graphs need a GPU"),
         (["train", "mlp", "--data", "text"], "takes no file"),
         (["train", "gan", "--ema", "0.9"], "--ema: the recipe gan has no such option"),
     ],

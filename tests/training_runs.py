@@ -39,7 +39,7 @@ class Jittered:
         return x + 0.1 * fastnet.rand(6), int(self.y[i])
 
 
-def classifier(out, resume=None, epochs=3, checkpoint_every=3, sampler=None, **options):
+def classifier(out, resume=None, epochs=3, checkpoint_every=3, sampler=None, cycle_momentum=True, **options):
     """A trainer of a network with batch normalisation and dropout, and what to fit it on."""
     fastnet.manual_seed(5)
     random.seed(5), np.random.seed(5)
@@ -48,7 +48,9 @@ def classifier(out, resume=None, epochs=3, checkpoint_every=3, sampler=None, **o
     data = Jittered(60)
     loader = DataLoader(data, 8, shuffle=sampler is None, sampler=sampler and sampler(data))
     per_epoch = -(-len(loader) // options.get("accumulate", 1))
-    schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=epochs * per_epoch + 1)
+    schedule = optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=epochs * per_epoch + 1, cycle_momentum=cycle_momentum
+    )
     trainer = Trainer(
         model, optimizer, scheduler=schedule, schedule_by="step", out=out, resume=resume, progress=False,
         checkpoint_every=checkpoint_every, options={"epochs": epochs}, **options,

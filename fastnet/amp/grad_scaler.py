@@ -173,6 +173,10 @@ class GradScaler:
             return 1.0
         return self._init_scale if self._scale is None else float(self._scale[0])
 
+    def get_scale_array(self) -> Any:
+        """The factor as an array (1,) beside the losses, once one was scaled; does not wait for the device."""
+        return self._scale
+
     def get_growth_factor(self) -> float:
         return self._growth_factor
 

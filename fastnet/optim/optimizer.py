@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _capture, _dtypes
+from fastnet._device import namespace
 from fastnet._tensor import RemovableHandle, Tensor
 from fastnet.autograd import enable_grad
 from fastnet.kernels._runtime import implementation
@@ -252,6 +253,9 @@ class Optimizer:
 
     # GradScaler sets grad_scale for the length of a step, a tensor of one element: what the loss was multiplied by.
     grad_scale: Tensor | None = None
+    # A trainer sets halt for the length of a step, a float64 tensor of one element: a step whose gradients or norm are
+    # not finite makes it 1 (with a grad_scale it is left out, and no more), and where it is 1 steps change nothing.
+    halt: Tensor | None = None
     grad_norm: Tensor | None = None  # of the last step that measured it, float64, beside the gradients
     _found: Any = None  # what gradient_norm returned in the last step, or unscaling before it
 
@@ -259,20 +263,33 @@ class Optimizer:
         """What the kernels of this step read of its gradients: norm, factor and whether to leave it out; None where
         nobody asked for any."""
         scale, unscaled, self._found = self.grad_scale, self._found, None
-        if scale is None and max_norm is None:
+        if scale is None and max_norm is None and self.halt is None:
             return None
         if scale is None or max_norm is not None or unscaled is None:
             grads = {id(p.grad): p.grad._data for g in self.param_groups for p in self._with_gradient(g)}
             if not grads:
                 return None
             arrays = list(grads.values())
-            self._found = implementation(arrays[0]).gradient_norm(
-                arrays, scale=None if scale is None else scale._data, max_norm=max_norm
-            )
+            if scale is not None:
+                factor = scale._data
+            else:  # with a factor the kernels look for infinities
+                factor = None if self.halt is None else namespace(arrays[0]).ones(1, np.float32)
+            self._found = implementation(arrays[0]).gradient_norm(arrays, scale=factor, max_norm=max_norm)
         else:
             self._found = unscaled  # the scaler has looked at them, and left a factor of 1
         self.grad_norm = Tensor._wrap(self._found[:1].reshape(()))
+        if self.halt is not None:
+            xp, halt, skip = namespace(self._found), self.halt._data, self._found[2:]
+            if scale is None:
+                xp.maximum(halt, skip, out=halt)
+                xp.maximum(halt, ~xp.isfinite(self._found[:1]), out=halt)
+            xp.maximum(skip, halt, out=skip)
         return self._found
+
+    @property
+    def _may_skip(self) -> bool:
+        """Whether the device may leave out the step that is being made."""
+        return self.grad_scale is not None or self.halt is not None
 
     def keep_master_weights(self) -> None:
         """Give every 16-bit parameter a float32 copy, ``state[p]["master"]``: steps update that one, with float32
@@ -324,7 +341,7 @@ class Optimizer:
         """Like _together, with steps as kernels take them: arrays, which the kernel counts up, where the step lies
         beside its param, and numbers where it does not, which are counted here when the caller is done. A step that the
         device may leave out, or a captured one, is counted there alone."""
-        if self.grad_scale is not None or _capture.current is not None:
+        if self._may_skip or _capture.current is not None:
             for p in params:
                 self.state[p]["step"] = _beside(self.state[p]["step"], p)
         for together in self._together(params):

@@ -107,7 +107,7 @@ class SGD(Optimizer):
         return loss
 
     def _update(self, group: dict[str, Any], params: list[Tensor], first_step: bool, gradients: Any) -> None:
-        if first_step and self.grad_scale is not None and group["momentum"] != 0:
+        if first_step and self._may_skip and group["momentum"] != 0:
             # The device may leave this step out, and the next one is the first then. With buffers of 0 it makes no
             # difference which is, unless dampening does: then this waits for the answer.
             if group["dampening"] == 0:

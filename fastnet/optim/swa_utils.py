@@ -133,6 +133,7 @@ class AveragedModel(nn.Module):
             self.module = self.module.to(device)
         self.register_buffer("n_averaged", fastnet.tensor(0, dtype=fastnet.int64, device=device))
         self.avg_fn, self.multi_avg_fn, self.use_buffers = avg_fn, multi_avg_fn, use_buffers
+        self._begun: tuple[int, int] | None = None  # n_averaged, its version, when it was last seen not to be 0
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
@@ -146,7 +147,8 @@ class AveragedModel(nn.Module):
         """Take the model's weights of now into the average."""
         averages = self._averaged_tensors(self.module)
         weights = [w.to(a.device) for w, a in zip(self._averaged_tensors(model), averages, strict=True)]
-        if int(self.n_averaged) == 0:
+        # Reading n_averaged waits for the device: not again while nobody else has changed it.
+        if self._begun != (id(self.n_averaged), self.n_averaged._version) and int(self.n_averaged) == 0:
             for average, weight in zip(averages, weights, strict=True):
                 average.copy_(weight)
         elif self.multi_avg_fn is not None:
@@ -161,6 +163,7 @@ class AveragedModel(nn.Module):
             for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
                 mine.copy_(theirs.to(mine.device))
         self.n_averaged += 1
+        self._begun = id(self.n_averaged), self.n_averaged._version
 
 
 @fastnet.no_grad()

@@ -21,10 +21,11 @@ class Options:
     out: Path | None = None
     progress: bool = True
     checkpoint_every: int | None = None
+    graph: bool = False
     resume: Path | None = None
 
     # What does not decide the bits that a run gives: a resumed run may have others.
-    FREE = ("device", "out", "progress", "checkpoint_every", "resume")
+    FREE = ("device", "out", "progress", "checkpoint_every", "graph", "resume")
 
     def deciding(self) -> dict[str, Any]:
         """The others, as plain values: a checkpoint keeps them, and goes on with the same ones only."""
@@ -40,6 +41,7 @@ class Options:
             "precision": self.precision,
             "max_norm": self.max_norm,
             "checkpoint_every": self.checkpoint_every,
+            "graph": self.graph,
             "resume": self.resume,
             "options": self.deciding(),
         }

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fastnet
-from fastnet import nn
 from fastnet._serialization import save
 from fastnet._tensor import Tensor
 from fastnet.nn import functional as F
-from fastnet.train import diagnosis, figures
+from fastnet.train import figures
 from fastnet.train.run import Run
+from fastnet.train.steps import record_of
 
 
 @dataclass
@@ -44,10 +42,11 @@ class AdversarialTrainer(Run):
         max_norm: gradients of either are scaled so that their norm is at most this; None leaves them.
         device, out, progress: as ``Trainer``'s.
         after_epoch: called with the epoch's number once its numbers are written.
-        precision, checkpoint_every, resume, options: as ``Run``'s; precision is not "float16".
+        precision, checkpoint_every, fetch_every, graph, resume, options: as ``Run``'s; precision is not "float16".
     """
 
     Row = AdversarialEpoch
+    watched = ("discriminator's loss", "discriminator's gradient", "generator's loss", "generator's gradient")
     totals_are = ("generator's loss", "discriminator's loss", "real", "fake", "images")
 
     def __init__(
@@ -64,6 +63,8 @@ class AdversarialTrainer(Run):
         after_epoch: Callable[[int], None] | None = None,
         precision: str = "float32",
         checkpoint_every: int | None = None,
+        fetch_every: int | None = None,
+        graph: bool = False,
         resume: Path | None = None,
         options: dict[str, Any] | None = None,
     ):
@@ -74,6 +75,8 @@ class AdversarialTrainer(Run):
             "images",
             precision=precision,
             checkpoint_every=checkpoint_every,
+            fetch_every=fetch_every,
+            graph=graph,
             resume=resume,
             options=options,
         )
@@ -95,9 +98,11 @@ class AdversarialTrainer(Run):
     def step(self, images: Tensor) -> tuple[float, float, float, float]:
         """One step of both; losses of generator and discriminator, mean probability of being real of real and of
         generated images."""
-        loss, totals = self.train_step([(images, None)])
-        n = len(images)
-        return loss, totals[1] / n, totals[2] / n, totals[3] / n
+        before = list(self.totals)
+        self.launch([(images, None)])
+        self.fetch()
+        _, *others, n = (a - b for a, b in zip(self.totals, before, strict=True))
+        return self.history.step_losses[-1], others[0] / n, others[1] / n, others[2] / n
 
     def _judged(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The discriminator's loss, generated images, and the logits of real and of generated images."""
@@ -120,31 +125,21 @@ class AdversarialTrainer(Run):
         loss, fakes, _, _ = self._judged(batch[0])
         return loss + self._fooled(fakes)
 
-    def train_step(self, batches: Sequence[Any]) -> tuple[float, Sequence[float]]:
-        self.begin_step()
+    def train_step(self, batches: Sequence[Any]) -> Tensor:
         ((images, *_),) = batches
         loss, fakes, real, fake = self._judged(images)
-        of_discriminator = self.check_finite("discriminator's loss", loss.item(), batches)
         self.discriminator_optimizer.zero_grad()
         loss.backward()
-        self._update(self.discriminator_optimizer, self.model.discriminator, batches)
+        of_discriminator = loss.detach(), self.update(self.discriminator_optimizer, loss, self.max_norm)
 
         loss = self._fooled(fakes)
-        of_generator = self.check_finite("generator's loss", loss.item(), batches)
         self.generator_optimizer.zero_grad()
         loss.backward()
-        self._update(self.generator_optimizer, self.model.generator, batches)
-        shares = [x.detach().float().sigmoid().mean().item() for x in (real, fake)]
+        of_generator = loss.detach(), self.update(self.generator_optimizer, loss, self.max_norm)
         n = len(images)
-        return of_generator, [n * v for v in (of_generator, of_discriminator, *shares, 1.0)]
-
-    def _update(self, optimizer: Any, part: nn.Module, batches: Sequence[Any]) -> None:
-        parameters = [p for p in part.parameters() if p.grad is not None]
-        norm = float(np.sqrt(np.square(diagnosis.gradient_norms(parameters)).sum()))
-        self.check_finite("gradient", norm, batches)
-        if self.max_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, fastnet.tensor(norm))
-        optimizer.step()
+        shares = [x.detach().float().sigmoid().mean() for x in (real, fake)]
+        totals = [n * x.double() for x in (of_generator[0], of_discriminator[0], *shares)]
+        return record_of([of_generator[0], *totals, n, *of_discriminator, *of_generator])
 
     def fit(self, images: Any, epochs: int) -> Any:
         """Train until so many passes over a loader of (images, anything) are done; keeps the last model. Raises as

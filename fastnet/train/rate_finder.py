@@ -79,23 +79,24 @@ def find_learning_rate(
         raise ValueError(f"find_learning_rate: steps is {steps}, expected at least 10")
     trainer._loader = loader  # whose own generator, where it has one, is put back too
     before = resume.copied(trainer.snapshot())
-    scheduler, trainer.scheduler = trainer.scheduler, None
+    scheduler, trainer.scheduler = trainer.scheduler, None  # rates are not its business here
     groups = trainer.optimizer.param_groups
     shares = [float(g["lr"]) / float(groups[0]["lr"]) for g in groups]
     rates, losses, averages = [], [], []
     average = 0.0
     batches = itertools.chain.from_iterable(Batches(loader) for _ in itertools.count())
     try:
-        with trainer.running(steps) as advance, np.errstate(over="ignore", invalid="ignore"):
+        with trainer.running(steps) as advance:
             for i in range(steps):
                 rate = lowest * (highest / lowest) ** (i / (steps - 1))
                 for group, share in zip(groups, shares, strict=True):
                     group["lr"] = rate * share
-                taken = [trainer.placed(b) for b in itertools.islice(batches, trainer.accumulate)]
+                trainer.launch(list(itertools.islice(batches, trainer.accumulate)))
                 try:
-                    loss, _ = trainer.train_step(taken)
+                    trainer.fetch()
                 except FloatingPointError:
                     break
+                loss = trainer.history.step_losses[-1]
                 average = MEMORY * average + (1 - MEMORY) * loss
                 rates.append(rate)
                 losses.append(loss)

@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 
 import fastnet
+from fastnet import nn
+from fastnet._device import device as Device
 from fastnet._tensor import Tensor
-from fastnet.train import checkpoints, resume
+from fastnet.train import checkpoints, resume, steps
 from fastnet.train.diagnosis import where_not_finite
 from fastnet.train.interrupts import Interrupted, Stop, stoppable
 from fastnet.train.place import Batches, random_state, set_random_state
 from fastnet.utils import cost, energy
 
+FETCH_EVERY = 10  # steps between readings of a GPU's numbers
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
@@ -59,6 +62,9 @@ class Run:
         accumulate: batches whose gradients are added up for one step; the loss is their mean.
         checkpoint_every: steps between checkpoints; at the end of every epoch there is one anyway. They are written
             to ``out/checkpoints``.
+        fetch_every: steps whose numbers are read from the device at once, which waits for it; None: 10 on a GPU, 1 on
+            the CPU. A NaN is found then, at the step where it arose: steps after it change nothing.
+        graph: whether each step is one launch of a CUDA graph (``fastnet.cuda.graph``), made of the third of its form.
         resume: a checkpoint, or a folder with checkpoints, from which to go on; None begins.
         options: plain values by name that decide what the run computes; a checkpoint with others is refused.
     """
@@ -67,6 +73,7 @@ class Run:
     profiler: Callable[[Callable[[], Any]], Any] | None = None  # set by fastnet.train.profiling: makes the steps
     instead: Callable[[Run, Any], None] | None = None  # set by fastnet.train.rate_finder: takes the place of training
     totals_are: tuple[str, ...] = ()  # the names of what a step adds up over an epoch
+    watched: tuple[str, ...] = ("loss",)  # of each step, what must be finite, in the order in which they arise
 
     def __init__(
         self,
@@ -78,21 +85,34 @@ class Run:
         precision: str = "float32",
         accumulate: int = 1,
         checkpoint_every: int | None = None,
+        fetch_every: int | None = None,
+        graph: bool = False,
         resume: Path | None = None,
         options: dict[str, Any] | None = None,
     ):
         name = type(self).__name__
         if precision not in PRECISIONS:
             raise ValueError(f"{name}: precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
-        for argument, value in (("accumulate", accumulate), ("checkpoint_every", checkpoint_every)):
+        for argument, value in (
+            ("accumulate", accumulate),
+            ("checkpoint_every", checkpoint_every),
+            ("fetch_every", fetch_every),
+        ):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}: {argument} is {value!r}, expected a positive integer")
+        if graph and Device(device).type != "cuda":
+            raise ValueError(f"{name}: graph is True and device {str(device)!r}, expected a GPU: cuda or cuda:N")
         self.device, self.out, self.progress, self.units = device, out, progress, units
         self.precision, self.accumulate, self.checkpoint_every = precision, accumulate, checkpoint_every
         self.resume, self.options = resume, options or {}
+        self.fetch_every = fetch_every or (FETCH_EVERY if Device(device).type == "cuda" else 1)
+        self.graph = graph
         self.history: Any = History()
         self.carried: Any = None  # tensors that the model hands from batch to batch
         self.totals = [0.0] * len(self.totals_are)
+        self._pending: list[steps.Launched] = []
+        self._halt: Tensor | None = None
+        self._graphed = steps.GraphedSteps(self)
         self._batches: Batches | None = None
         self._loader: Any = None
         self._began: float | None = None
@@ -105,9 +125,16 @@ class Run:
         """Everything with a ``state_dict`` that a checkpoint holds, by name; None for what this run has not."""
         raise NotImplementedError
 
-    def train_step(self, batches: Sequence[Any]) -> tuple[float, Sequence[float]]:
-        """One step on so many batches; its loss, and what it adds to the totals."""
+    def train_step(self, batches: Sequence[Any]) -> Tensor:
+        """One step on so many batches, without waiting for the device; its record: loss, what it adds to the totals,
+        the values of ``watched``, and whatever else ``recorded`` takes."""
         raise NotImplementedError
+
+    def after_step(self) -> None:
+        """What the host does after a step: schedules."""
+
+    def recorded(self, more: Sequence[float]) -> None:
+        """Keep what else a step's record holds; the step is not yet among the history's."""
 
     def end_epoch(self, number: int, seconds: float) -> None:
         """Add the epoch's row to the history, from the totals; whatever else there is to do then."""
@@ -161,15 +188,82 @@ class Run:
             began = time.perf_counter()
             batches = list(itertools.islice(self._batches, self.accumulate))
             if not batches:
+                self.fetch()
+                self._epoch_seconds += time.perf_counter() - began
                 return
-            loss, totals = self.counted(self.train_step, [self.placed(b) for b in batches])
-            self.history.step_losses.append(loss)
-            self.totals = [a + b for a, b in zip(self.totals, totals, strict=True)]
+            self.launch(batches)
+            if len(self._pending) >= self.fetch_every:
+                self.fetch()
             self._epoch_seconds += time.perf_counter() - began
-            advance(self.describe(number))
-            if self.checkpoint_every and len(self.history.step_losses) % self.checkpoint_every == 0:
+            advance(self.describe(number) if self.totals[-1] else f"epoch {number}")
+            if self.checkpoint_every and self.steps_done % self.checkpoint_every == 0:
                 self.checkpoint()
             self._obey(stop, unsaved=True)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps given to the device, read or not."""
+        return len(self.history.step_losses) + len(self._pending)
+
+    def launch(self, batches: Sequence[Any]) -> None:
+        """Give a step to the device; ``fetch`` reads its numbers."""
+        placed = [self.placed(b) for b in batches]
+        start = fastnet.get_rng_state(), self.carried
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is watched
+            record = self.counted(self._graphed if self.graph else self.train_step, placed)
+        self._pending.append(steps.Launched(record, *start, placed))
+        self.after_step()
+
+    def fetch(self) -> None:
+        """Read the numbers of the steps since the last time into the history; waits for the device.
+
+        Raises:
+            FloatingPointError: a value that is watched is NaN or infinite.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        n = 1 + len(self.totals_are)
+        for step, values in zip(pending, steps.fetched([p.record for p in pending]), strict=True):
+            watched, more = values[n : n + len(self.watched)], values[n + len(self.watched) :]
+            for what, value in zip(self.watched, watched, strict=True):
+                self._check_finite(what, value, step)
+            self.recorded(more)
+            self.history.step_losses.append(values[0])
+            self.totals = [a + b for a, b in zip(self.totals, values[1:n], strict=True)]
+
+    def update(self, optimizer: Any, loss: Tensor, max_norm: float | None = None, scaler: Any = None) -> Any:
+        """Unscale, clip and apply the gradients in one pass over them; the norm of all before clipping, on the device.
+
+        Where the loss or, without a scaler, a gradient is not finite, this step and all after it change nothing.
+        Nothing waits for the device, but for optimizers that cannot leave out a step by themselves (Muon).
+        """
+        halt = self._halt
+        if halt is None:
+            halt = self._halt = fastnet.zeros(1, dtype=fastnet.float64, device=loss.device)
+        halt.copy_(fastnet.maximum(halt, (~loss.detach().isfinite()).double()))
+        if not getattr(optimizer, "_step_supports_amp_scaling", False):
+            return self._update_waiting(optimizer, max_norm, scaler)
+        with steps.halting(optimizer, halt):
+            if scaler is None:
+                optimizer.step(max_norm=max_norm)
+            else:
+                scaler.step(optimizer, max_norm=max_norm)
+                scaler.update()
+        stepped = any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+        return optimizer.grad_norm if stepped else 0.0
+
+    def _update_waiting(self, optimizer: Any, max_norm: float | None, scaler: Any) -> Any:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
+        if scaler is not None:
+            scaler.step(optimizer)
+            scaler.update()
+        elif bool(norm.isfinite()) and not bool(self._halt):
+            optimizer.step()
+        return norm
 
     def _end_pass(self) -> None:
         self._batches, self.totals, self._epoch_seconds = None, [0.0] * len(self.totals_are), 0.0
@@ -177,7 +271,7 @@ class Run:
     def _obey(self, stop: Stop, unsaved: bool = False) -> None:
         if stop.signal is not None:
             written = self.checkpoint() if unsaved else self._newest()
-            raise Interrupted(stop.signal, len(self.history.step_losses), written)
+            raise Interrupted(stop.signal, self.steps_done, written)
 
     def placed(self, batch: Any) -> Any:
         """A batch on the run's device."""
@@ -191,23 +285,15 @@ class Run:
             return nullcontext()
         return fastnet.autocast(str(self.device).split(":")[0], getattr(fastnet, self.precision))
 
-    def begin_step(self) -> None:
-        """Remember from what a step is computed, so that it can be computed again."""
-        self._step_start = fastnet.get_rng_state(), self.carried
-
-    def check_finite(self, what: str, value: float, batches: Sequence[Any]) -> float:
-        """value; called before a step changes anything.
-
-        Raises:
-            FloatingPointError: it is NaN or infinite; the message says at which step, and where it arose when the step
-                is computed again.
-        """
+    def _check_finite(self, what: str, value: float, step: steps.Launched) -> None:
+        """Raise FloatingPointError for a value that is NaN or infinite: at which step, and where it arose when the step
+        is computed again."""
         if math.isfinite(value):
-            return value
+            return
         where = None
-        for batch in batches:
-            fastnet.set_rng_state(self._step_start[0])
-            self.carried = self._step_start[1]
+        for batch in step.batches:
+            fastnet.set_rng_state(step.random_state)
+            self.carried = step.carried
             where = where_not_finite(self.parts()["model"], batch, lambda batch=batch: self.diagnosed_loss(batch))
             if where is not None:
                 break
@@ -226,6 +312,7 @@ class Run:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that decides how the run goes on: tensors, plain values, and containers of them."""
+        self.fetch()
         h = self.history
         place = None
         if self._batches is not None:
@@ -287,6 +374,8 @@ class Run:
         return state["place"]
 
     def _set(self, state: dict[str, Any]) -> None:
+        self._pending, self._halt = [], None
+        self._graphed.clear()
         for name, part in self.parts().items():
             if part is not None:
                 part.load_state_dict(state[name])
@@ -318,14 +407,14 @@ class Run:
             self.say(f"warning: {text}")
 
     @contextmanager
-    def running(self, steps: int) -> Iterator[Callable[[str], None]]:
-        """Around a run of so many steps: its precision, time and cost; gives what advances the progress bar."""
+    def running(self, total: int) -> Iterator[Callable[[str], None]]:
+        """Around a run of so many steps in all: its precision, time and cost; gives what advances the progress bar."""
         history, self._began, meter = self.history, time.perf_counter(), energy.meter_for(self.device)
         before = fastnet.get_float32_matmul_precision()
         if self.precision == "tf32":
             fastnet.set_float32_matmul_precision("high")
         try:
-            with self._bar(steps) as advance:
+            with self._bar(total) as advance:
                 yield advance
         finally:
             fastnet.set_float32_matmul_precision(before)
@@ -339,7 +428,7 @@ class Run:
         return self._seconds_before + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     @contextmanager
-    def _bar(self, steps: int) -> Iterator[Callable[[str], None]]:
+    def _bar(self, total: int) -> Iterator[Callable[[str], None]]:
         if not self.progress:
             yield lambda text: None
             return
@@ -347,7 +436,7 @@ class Run:
 
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         with Progress(*columns) as progress:
-            task = progress.add_task("starting", total=steps, completed=len(self.history.step_losses))
+            task = progress.add_task("starting", total=total, completed=len(self.history.step_losses))
             before, self._say = self._say, lambda text: progress.console.print(text, markup=False, highlight=False)
             yield lambda text: progress.update(task, advance=1, description=text)
             self._say = before

@@ -21,20 +21,25 @@ from fastnet.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastnet.train import diagnosis, figures
 from fastnet.train.run import History as RunHistory
 from fastnet.train.run import Run
+from fastnet.train.steps import record_of
 
 RECORDED = 400  # gradient norms by layer are kept for about so many steps of a run
+GROUPS = 1024  # of validation targets, at most, whose mean losses are compared from epoch to epoch
 
 
 @dataclass
 class Epoch:
     """One line of metrics.csv. Losses are means over targets in nats, accuracies shares, times seconds;
-    ``gradient_norm`` is the mean over steps, before clipping, ``learning_rate`` that of the last step."""
+    ``validation_rise_error`` is the standard error of what ``validation_loss`` lies above the least until then, from
+    the differences target by target; ``gradient_norm`` is the mean over steps, before clipping, ``learning_rate`` that
+    of the last step."""
 
     epoch: int
     train_loss: float
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    validation_rise_error: float
     gradient_norm: float
     learning_rate: float
     seconds: float
@@ -44,13 +49,15 @@ class Epoch:
 @dataclass
 class History(RunHistory):
     """What a run gave. ``gradient_norms`` has a norm a step, of all gradients before clipping; ``layer_norms`` those of
-    each layer's weights at ``layer_steps``, by layer from the first to the last."""
+    each layer's weights at ``layer_steps``, by layer from the first to the last; ``least_losses`` the validation losses
+    of the epoch where their mean was least, as means of groups of targets."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_by: str = "accuracy"
     gradient_norms: list[float] = field(default_factory=list)
     layer_steps: list[int] = field(default_factory=list)
     layer_norms: list[list[float]] = field(default_factory=list)
+    least_losses: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def best(self) -> Epoch:
@@ -78,7 +85,7 @@ class Trainer(Run):
         ema: decay of an exponential moving average of the weights, which is what is validated and kept; None without.
         patience: epochs without a better validation number after which training stops; None never.
         after_epoch: called with the epoch's number once its numbers are written.
-        precision, accumulate, checkpoint_every, resume, options: as ``Run``'s.
+        precision, accumulate, checkpoint_every, fetch_every, graph, resume, options: as ``Run``'s.
     """
 
     Row = Epoch
@@ -103,6 +110,8 @@ class Trainer(Run):
         precision: str = "float32",
         accumulate: int = 1,
         checkpoint_every: int | None = None,
+        fetch_every: int | None = None,
+        graph: bool = False,
         resume: Path | None = None,
         options: dict[str, Any] | None = None,
     ):
@@ -114,6 +123,8 @@ class Trainer(Run):
             precision=precision,
             accumulate=accumulate,
             checkpoint_every=checkpoint_every,
+            fetch_every=fetch_every,
+            graph=graph,
             resume=resume,
             options=options,
         )
@@ -127,7 +138,9 @@ class Trainer(Run):
         self.max_norm, self.patience, self.after_epoch = max_norm, patience, after_epoch
         self.ema = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
         self.scaler = GradScaler(str(device).split(":")[0]) if precision == "float16" else None
-        self.loss = nn.CrossEntropyLoss()
+        # With a scaler an infinite gradient skips the step and lowers the scale.
+        self.watched = ("loss", "gradient") if self.scaler is None else ("loss",)
+        self.loss, self._each_loss = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="none")
         self.history: History = History(best_by=best_by)
         self._layers = diagnosis.layers_of(model)
         self._record_every = 1
@@ -147,88 +160,95 @@ class Trainer(Run):
             "gradient_norms": Tensor._wrap(np.array(h.gradient_norms, np.float64)),
             "layer_steps": Tensor._wrap(np.array(h.layer_steps, np.int64)),
             "layer_norms": Tensor._wrap(np.array(h.layer_norms, np.float64).reshape(-1, len(self._layers))),
+            "least_losses": Tensor._wrap(h.least_losses),
         }
 
     def set_more(self, state: dict[str, Any]) -> None:
         h = self.history
         h.gradient_norms, h.layer_steps = state["gradient_norms"].tolist(), state["layer_steps"].tolist()
         h.layer_norms = state["layer_norms"].tolist()
+        h.least_losses = state["least_losses"].numpy()
 
     def logits(self, x: Any) -> Tensor:
         """The model's logits for a batch."""
         return self.model(x)
 
-    def _judged(self, x: Any, y: Tensor) -> tuple[Tensor, int]:
-        """Mean loss of a batch, and how many targets were right."""
+    def _judged(self, x: Any, y: Tensor, criterion: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch, or what another criterion makes of it, and how many targets were right."""
         with self.autocast():
             logits = self.logits(x)
             logits, y = logits.reshape(-1, logits.shape[-1]), y.reshape(-1)
-            loss = self.loss(logits, y)
-        return loss, int((logits.detach().argmax(1) == y).sum().item())
+            loss = (criterion or self.loss)(logits, y)
+        return loss, (logits.detach().argmax(1) == y).sum()
 
     def diagnosed_loss(self, batch: Any) -> Tensor:
         return self._judged(*batch)[0]
 
     def step(self, x: Any, y: Tensor) -> tuple[float, int]:
         """One optimizer step on one batch; its loss and how many targets were right."""
-        loss, totals = self.train_step([(x, y)])
-        return loss, int(totals[1])
+        before = self.totals[1]
+        self.launch([(x, y)])
+        self.fetch()
+        return self.history.step_losses[-1], int(self.totals[1] - before)
 
-    def train_step(self, batches: Sequence[Any]) -> tuple[float, Sequence[float]]:
-        self.begin_step()
+    def train_step(self, batches: Sequence[Any]) -> Tensor:
         self.optimizer.zero_grad()
-        losses, rights, sizes = [], [], []
+        mean: Any = 0.0
+        total, right, count = 0.0, 0, 0
         for x, y in batches:
-            loss, right = self._judged(x, y)
+            loss, correct = self._judged(x, y)
             share = loss / len(batches) if len(batches) > 1 else loss
             (share if self.scaler is None else self.scaler.scale(share)).backward()
-            losses.append(self.check_finite("loss", loss.item(), batches))
-            rights.append(right)
-            sizes.append(y.numel())
-        norm = self._finish_gradients(batches)
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+            wide = loss.detach().double()
+            mean, total = mean + wide, total + wide * y.numel()
+            right, count = right + correct, count + y.numel()
+        mean = mean / len(batches)
+        layers = self._layer_norms()
+        norm = self.update(self.optimizer, mean, self.max_norm, self.scaler)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
+        watched = [mean] if self.scaler is not None else [mean, norm]
+        return record_of([mean, total, right, count, norm, 1, *watched, norm, *layers])
+
+    def _layer_norms(self) -> list[Any]:
+        """Gradient norms of the layers, in the steps that record them; in a CUDA graph, where all steps are alike, in
+        all."""
+        if not self.graph and self.steps_done % self._record_every:
+            return []
+        norms = diagnosis.gradient_norms(list(self._layers.values()))
+        return norms if self.scaler is None else [n / self.scaler.get_scale_array() for n in norms]
+
+    def after_step(self) -> None:
         if self.scheduler is not None and self.schedule_by == "step":
             self.scheduler.step()
-        total = sum(loss * n for loss, n in zip(losses, sizes, strict=True))
-        return sum(losses) / len(losses), [total, float(sum(rights)), float(sum(sizes)), norm, 1.0]
 
-    def _finish_gradients(self, batches: Sequence[Any]) -> float:
-        """Unscale, record and clip the gradients; the norm of all before clipping."""
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norms = diagnosis.gradient_norms(parameters)
-        norm = float(np.sqrt(np.square(norms).sum()))
-        if self.scaler is None:  # with one, an infinity skips the step and lowers the scale
-            self.check_finite("gradient", norm, batches)
+    def recorded(self, more: Sequence[float]) -> None:
         h = self.history
+        h.gradient_norms.append(more[0])
         if len(h.step_losses) % self._record_every == 0:
-            by_parameter = dict(zip(map(id, parameters), norms.tolist(), strict=True))
             h.layer_steps.append(len(h.step_losses) + 1)
-            h.layer_norms.append([by_parameter.get(id(p), 0.0) for p in self._layers.values()])
-        h.gradient_norms.append(norm)
-        if self.max_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, fastnet.tensor(norm))
-        return norm
+            h.layer_norms.append(list(more[1:]))
 
     def evaluate(self, loader: Any) -> tuple[float, float]:
         """Mean loss and accuracy over a loader, in evaluation mode."""
+        losses, accuracy = self._evaluated(loader)
+        return float(losses.mean()), accuracy
+
+    def _evaluated(self, loader: Any) -> tuple[np.ndarray, float]:
+        """The loss of each target of a loader, float64, and the accuracy, in evaluation mode."""
         self.model.eval()
         self.begin_pass()
-        total, right, n = 0.0, 0, 0
+        losses: list[Tensor] = []
+        right: Any = 0
         with fastnet.no_grad():
             for batch in loader:
                 x, y = self.placed(batch)
-                loss, correct = self._judged(x, y)
-                total, right, n = total + loss.item() * y.numel(), right + correct, n + y.numel()
+                each, correct = self._judged(x, y, self._each_loss)
+                losses.append(each.double())
+                right = right + correct
         self.model.train()
-        return total / n, right / n
+        values = fastnet.cat(losses).numpy(force=True)
+        return values, int(right) / len(values)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -259,28 +279,41 @@ class Trainer(Run):
         rate = float(self.optimizer.param_groups[0]["lr"])
         history = self.history
         with self._averaged():
-            loss, accuracy = self.evaluate(self._validation)
+            losses, accuracy = self._evaluated(self._validation)
+            loss, error = float(losses.mean()), self._rise_error(losses)
             history.epochs.append(
-                Epoch(number, total / n, right / n, loss, accuracy, norms / steps, rate, seconds, n / seconds)
+                Epoch(number, total / n, right / n, loss, accuracy, error, norms / steps, rate, seconds, n / seconds)
             )
             if self.out is not None and history.best is history.epochs[-1]:
                 save(self.model.state_dict(), self.out / "checkpoint.safetensors")
         self.write_metrics()
-        self._warn_of_trouble()
+        self._warn_of_trouble(len(losses))
         if self.scheduler is not None and self.schedule_by == "epoch":
             self.scheduler.step(*[loss] * isinstance(self.scheduler, ReduceLROnPlateau))
         if self.after_epoch is not None:
             self.after_epoch(number)
 
-    def _warn_of_trouble(self) -> None:
-        """Say once what the numbers say of overfitting and of the first layer's gradients."""
+    def _rise_error(self, losses: np.ndarray) -> float:
+        """``Epoch.validation_rise_error`` of an epoch of these losses; they are kept where their mean is the least."""
+        h = self.history
+        least = min((e.validation_loss for e in h.epochs), default=np.inf)
+        groups = np.array([part.mean() for part in np.array_split(losses, min(len(losses), GROUPS))])
+        if losses.mean() < least:
+            h.least_losses = groups
+            return 0.0
+        return diagnosis.standard_error(groups - h.least_losses)
+
+    def _warn_of_trouble(self, targets: int) -> None:
+        """Say once what the numbers say of overfitting, from so many targets of validation, and of the first layer's
+        gradients."""
         h = self.history
         steps = self.totals[-1]
         norms = np.array(
             [n for s, n in zip(h.layer_steps, h.layer_norms, strict=True) if s > len(h.step_losses) - steps]
         )
         sizes = [p.numel() for p in self._layers.values()]
-        for text in (diagnosis.overfitting(h.epochs), diagnosis.first_layers(list(self._layers), sizes, norms)):
+        first_layers = diagnosis.first_layers(list(self._layers), sizes, norms)
+        for text in (diagnosis.overfitting(h.epochs, targets), first_layers):
             if text is not None and not any(w.split(":")[0] == text.split(":")[0] for w in h.warnings):
                 self.warn(text)
 
