@@ -28,25 +28,49 @@ def test_bad_sizes(size):
         DCGAN(image_size=size)
 
 
+def test_labels():
+    """Labels change what is drawn and how it is judged; the logit gains the label's vector times the features' sums."""
+    fastnet.manual_seed(0)
+    net = DCGAN(latent=6, image_size=8, width=4, classes=3).eval()
+    noise, labels = fastnet.randn(1, 6).expand(3, 6), fastnet.arange(3)
+    images = net(noise, labels)
+    assert (images[0] - images[1]).abs().max().item() > 0 < (images[1] - images[2]).abs().max().item()
+    d = net.discriminator
+    features = d.layers[:-2](images).sum((2, 3)).numpy(force=True)
+    gained = (d(images, labels) - d.layers(images)).numpy(force=True)
+    np.testing.assert_allclose(gained, (features * d.embedding.weight.numpy(force=True)).sum(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "labels", "said"), [(0, fastnet.zeros(2).long(), "given"), (3, None, "missing")])
+def test_labels_without_classes(classes, labels, said):
+    net = DCGAN(latent=6, image_size=8, width=4, classes=classes)
+    with pytest.raises(ValueError, match=f"Generator: labels are {said}, but classes is {classes}"):
+        net(fastnet.randn(2, 6), labels)
+    with pytest.raises(ValueError, match=f"Discriminator: labels are {said}, but classes is {classes}"):
+        net.discriminator(fastnet.zeros(2, 1, 8, 8), labels)
+
+
 def test_initialisation():
     fastnet.manual_seed(0)
-    for name, p in DCGAN(latent=32, image_size=16, width=32).named_parameters():
-        if p.dim() == 4:
+    for name, p in DCGAN(latent=32, image_size=16, width=32, classes=100).named_parameters():
+        if p.dim() == 4 or name.endswith("embedding.weight"):
             # The standard deviation of n draws is within 4 / sqrt(2 n) of its own value.
             assert abs(p.std().item() / 0.02 - 1) < 4 / np.sqrt(2 * p.numel()), name
 
 
-def test_each_side_learns_from_its_own_loss():
+@pytest.mark.parametrize("classes", [0, 2])
+def test_each_side_learns_from_its_own_loss(classes):
     """With the other side's optimizer still, each lowers its own loss; the still side's parameters stay."""
     for learning in ("generator", "discriminator"):
         fastnet.manual_seed(1)
-        net = DCGAN(latent=8, image_size=8, width=8)
+        net = DCGAN(latent=8, image_size=8, width=8, classes=classes)
         rates = {"generator": 0.0, "discriminator": 0.0, learning: 2e-3}
         optimizers = [fastnet.optim.Adam(getattr(net, n).parameters(), lr=r) for n, r in rates.items()]
         before = {n: p.detach().clone() for n, p in net.named_parameters()}
         trainer = AdversarialTrainer(net, *optimizers, progress=False)
         images = fastnet.ones(16, 1, 8, 8) * 0.5
-        losses = np.array([trainer.step(images)[:2] for _ in range(12)])
+        labels = fastnet.arange(16) % classes if classes else None
+        losses = np.array([trainer.step(images, labels)[:2] for _ in range(12)])
         mine = losses[:, 0 if learning == "generator" else 1]
         assert mine[-3:].mean() < mine[:3].mean()
         for name, p in net.named_parameters():

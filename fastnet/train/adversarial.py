@@ -35,7 +35,8 @@ class AdversarialTrainer(Run):
     ``-log D(G(noise))``.
 
     Args:
-        gan: has ``generator`` (with ``latent``, the size of its noise) and ``discriminator``, which gives logits.
+        gan: has ``generator`` (with ``latent``, the size of its noise, and ``classes``) and ``discriminator``, which
+            gives logits; where ``classes`` is not 0, both take labels too, those of generated images drawn evenly.
         generator_optimizer, discriminator_optimizer: over their parameters.
         real_target: what the discriminator is to say of real images: 1, or a little less (Salimans et al. 2016,
             section 3.4).
@@ -95,39 +96,45 @@ class AdversarialTrainer(Run):
             "discriminator_optimizer": self.discriminator_optimizer,
         }
 
-    def step(self, images: Tensor) -> tuple[float, float, float, float]:
+    def step(self, images: Tensor, labels: Tensor | None = None) -> tuple[float, float, float, float]:
         """One step of both; losses of generator and discriminator, mean probability of being real of real and of
         generated images."""
         before = list(self.totals)
-        self.launch([(images, None)])
+        self.launch([(images, labels)])
         self.fetch()
         _, *others, n = (a - b for a, b in zip(self.totals, before, strict=True))
         return self.history.step_losses[-1], others[0] / n, others[1] / n, others[2] / n
 
-    def _judged(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The discriminator's loss, generated images, and the logits of real and of generated images."""
+    def _judged(self, batch: Any) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor]:
+        """The discriminator's loss, generated images (with their labels, where there are classes), and the logits of
+        real and of generated images."""
+        generator, (images, *rest) = self.model.generator, batch
+        noise = fastnet.randn(len(images), generator.latent, device=images.device)
+        labels, drawn = (), ()
+        if generator.classes:
+            labels = (rest[0],)
+            drawn = (fastnet.randint(generator.classes, (len(images),), device=images.device),)
         with self.autocast():
-            fakes = self.model.generator(
-                fastnet.randn(images.shape[0], self.model.generator.latent, device=images.device)
-            )
-            real, fake = self.model.discriminator(images), self.model.discriminator(fakes.detach())
+            fakes = generator(noise, *drawn)
+            real = self.model.discriminator(images, *labels)
+            fake = self.model.discriminator(fakes.detach(), *drawn)
             ones = fastnet.ones_like(real)
             loss = F.binary_cross_entropy_with_logits(real, self.real_target * ones)
-            return loss + F.binary_cross_entropy_with_logits(fake, 0 * ones), fakes, real, fake
+            return loss + F.binary_cross_entropy_with_logits(fake, 0 * ones), (fakes, *drawn), real, fake
 
-    def _fooled(self, fakes: Tensor) -> Tensor:
+    def _fooled(self, fakes: tuple[Tensor, ...]) -> Tensor:
         """The generator's loss on its images."""
         with self.autocast():
-            logits = self.model.discriminator(fakes)
+            logits = self.model.discriminator(*fakes)
             return F.binary_cross_entropy_with_logits(logits, fastnet.ones_like(logits))
 
     def diagnosed_loss(self, batch: Any) -> Tensor:
-        loss, fakes, _, _ = self._judged(batch[0])
+        loss, fakes, _, _ = self._judged(batch)
         return loss + self._fooled(fakes)
 
     def train_step(self, batches: Sequence[Any]) -> Tensor:
-        ((images, *_),) = batches
-        loss, fakes, real, fake = self._judged(images)
+        (batch,) = batches
+        loss, fakes, real, fake = self._judged(batch)
         self.discriminator_optimizer.zero_grad()
         loss.backward()
         of_discriminator = loss.detach(), self.update(self.discriminator_optimizer, loss, self.max_norm)
@@ -136,13 +143,13 @@ class AdversarialTrainer(Run):
         self.generator_optimizer.zero_grad()
         loss.backward()
         of_generator = loss.detach(), self.update(self.generator_optimizer, loss, self.max_norm)
-        n = len(images)
+        n = len(batch[0])
         shares = [x.detach().float().sigmoid().mean() for x in (real, fake)]
         totals = [n * x.double() for x in (of_generator[0], of_discriminator[0], *shares)]
         return record_of([of_generator[0], *totals, n, *of_discriminator, *of_generator])
 
     def fit(self, images: Any, epochs: int) -> Any:
-        """Train until so many passes over a loader of (images, anything) are done; keeps the last model. Raises as
+        """Train until so many passes over a loader of (images, labels) are done; keeps the last model. Raises as
         ``Run.train``."""
         self.train(images, epochs)
         return self.history

@@ -249,7 +249,8 @@ _measured: dict[str, float] = {}
 
 def peak_flops_per_second(device: Any = "cpu", precision: str = "float32") -> tuple[float, str]:
     """What a device could do at most, and where that is known from: of a GPU its published operations a second in this
-    precision; of a CPU what a product of float32 matrices of NumPy's reaches here, measured once, in about 0.2 s: on a machine with other work, the best of many tries."""
+    precision; of a CPU what the best product of float32 matrices of NumPy's reaches here, measured once, in about
+    0.2 s."""
     if str(device).startswith("cuda"):
         import cupy
 
