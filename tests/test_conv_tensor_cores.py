@@ -296,7 +296,8 @@ def test_configs():
                     ext.conv_check(chosen, direction, dtype, sizes, *axes)
                 assert 1 <= chosen.splits <= 65535
                 assert chosen.splits == 1 or direction == "weight_grad"
-                assert chosen.max_blocks == (132 if chosen.family == "sm90" else 2**31 - 1)
+                if chosen.family != "few_channels":
+                    assert chosen.max_blocks == (132 if chosen.family == "sm90" else 2**31 - 1)
     assert families >= {(f, d) for d in ("float16", "bfloat16") for f in ["sm80"]} | {("general", "float64")}
     assert families >= {("sm90", d) for d in ("float16", "bfloat16")}
     assert not families & {("sm80", "float64"), ("sm90", "float64"), ("sm90", "float32")}

@@ -124,6 +124,24 @@ def test_instructions_of_convolutions_sm90(usage, element, kernel, transposed):
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
+    ("kernel", "instructions"),
+    [
+        ("conv_few_channels_forward_16_bit_kernel", ["HMMA.16816.F32", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128"]),
+        ("conv_few_channels_weight_grad_16_bit_kernel", ["HMMA.16816.F32", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128"]),
+        ("conv_few_channels_forward_kernel", ["FFMA", "LDGSTS.E.BYPASS.128"]),
+        ("conv_few_channels_weight_grad_kernel", ["FFMA", "LDGSTS.E.BYPASS.128"]),
+    ],
+)
+def test_instructions_of_first_layers(usage, architecture, kernel, instructions):
+    """16-bit types on mma.sync, patches by the widest copies, no local memory."""
+    parts = instantiations(architecture, kernel)
+    for instruction in instructions:
+        assert any(instruction in part for part in parts.values()), instruction
+    assert [s for s, part in parts.items() if re.search(r"\b(LDL|STL)\b", part)] == []
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize(
     ("element", "product"), [("I13__nv_bfloat16", "HMMA.16816.F32.BF16"), ("I6__half", "HMMA.16816.F32")]
 )
 def test_instructions_of_attention_sm80(usage, architecture, element, product):

@@ -1,5 +1,6 @@
 // Configs of convolutions: their check, their choice, and the launch of the family that a config names.
 #include "conv.h"
+#include "conv_few_channels.h"
 #include "conv_gather.cuh"
 #include <stdexcept>
 
@@ -108,6 +109,7 @@ void gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cud
     if (config.family == ConvFamily::sm90)
         return dtype == DType::float16 ? conv_sm90_gather_fp16(x, config, stream)
                                        : conv_sm90_gather_bf16(x, config, stream);
+    if (config.family == ConvFamily::few_channels) return conv_few_channels_gather(x, dtype, config, stream);
     if (dtype == DType::float16) return conv_sm80_gather_fp16(x, config, stream);
     if (dtype == DType::bfloat16) return conv_sm80_gather_bf16(x, config, stream);
     conv_sm80_gather_fp32(x, config, stream);
@@ -134,6 +136,12 @@ std::string conv_fault(const ConvConfig& c, const ConvProblem& p, const DevicePr
         if (!(p.direction == ConvDirection::weight_grad ? t->for_weight_grad : t->for_gather))
             return "has no such tile in this direction: " + conv_sm90_tiles();
         return needs(conv_sm90_shared_bytes(c));
+    }
+    if (c.family == ConvFamily::few_channels) {
+        if (!few_channels_serves(p))
+            return "is of the few_channels family: forward or weight_grad of 1 to 4 channels in one group, up to 256 "
+                   "places times channels";
+        return needs(few_channels_plan(p, c.rows, c.columns).shared_bytes);
     }
     if (device.major < 8) return "is of the sm80 family, which needs a GPU of compute capability 8.0 or later";
     if (!conv_sm80_serves(p))
@@ -171,6 +179,10 @@ ConvConfig conv_config(const ConvProblem& p, const DeviceProperties& device) {
     if (conv_depthwise_serves(p)) {
         const ConvConfig c = depthwise_config(p, device);
         if (conv_fault(c, p, device).empty()) return c;  // windows may be too large
+    }
+    if (few_channels_serves(p)) {
+        const ConvConfig c = few_channels_config(p, device);
+        if (conv_fault(c, p, device).empty()) return c;  // windows may be spread too far
     }
     ConvConfig best;
     double best_time = std::numeric_limits<double>::infinity();
@@ -235,6 +247,7 @@ void conv_weight_grad(void* out, const void* grad, const void* x, void* workspac
     if (config.family == ConvFamily::sm90)
         return dtype == DType::float16 ? conv_sm90_weight_grad_fp16(a, config, stream)
                                        : conv_sm90_weight_grad_bf16(a, config, stream);
+    if (config.family == ConvFamily::few_channels) return conv_few_channels_weight_grad(a, dtype, config, stream);
     if (dtype == DType::float16) return conv_sm80_weight_grad_fp16(a, config, stream);
     if (dtype == DType::bfloat16) return conv_sm80_weight_grad_bf16(a, config, stream);
     conv_sm80_weight_grad_fp32(a, config, stream);

@@ -16,6 +16,7 @@
 //   sm80: tensor cores, as matmul's sm80 family: float32 is 3xTF32, promoted every config.fold terms; 16-bit types stay in
 //   the tensor cores, at most 11 units of 2^-24 sum|a b| for every 8 terms.
 //   sm90: wgmma, with the error of sm80's 16-bit types.
+//   few_channels: 16-bit types as sm80, others as general.
 //   depthwise: multiply-adds; rows of a window, and runs of 16 pixels, have sums of their own.
 // Deterministic: the order of a sum depends on the shape and the config alone.
 #pragma once

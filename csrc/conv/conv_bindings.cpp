@@ -19,7 +19,8 @@ ConvDirection direction_from_name(const std::string& name) {
 ConvFamily family_from_name(const std::string& name) {
     for (int i = 0; i < int(std::size(kConvFamilies)); ++i)
         if (name == kConvFamilies[i]) return ConvFamily(i);
-    throw py::value_error("ConvConfig: family is \"" + name + "\", expected general, sm80, depthwise or sm90");
+    throw py::value_error("ConvConfig: family is \"" + name +
+                          "\", expected general, sm80, depthwise, sm90 or few_channels");
 }
 
 ConvConfig
@@ -47,6 +48,12 @@ make_config(const std::string& family, int rows, int columns, int stages, int fo
         if (stages == 0) c.stages = matmul_sm90_stages(rows, columns);
         if (c.stages < kMatmulSm90MinStages || c.stages > kMatmulSm90MaxStages) refuse("stages", stages, "3 to 8");
         if (fold) refuse("fold", fold, "0: the sm90 family has none");
+    } else if (c.family == ConvFamily::few_channels) {
+        if (rows < 1 || rows > kConvFewChannelsPixels) refuse("rows", rows, "1 to 256");
+        if (columns < 1 || columns > kConvFewChannelsPixels / rows) refuse("columns", columns, "1 to 256 / rows");
+        if (stages) refuse("stages", stages, "0: the few_channels family always has two");
+        if (fold == 0) c.fold = kConvFold;
+        if (c.fold < 8 || c.fold % 8) refuse("fold", fold, "a positive multiple of 8");
     } else {
         if (!conv_sm80_tile(rows, columns, DType::float16) && !conv_sm80_tile(rows, columns, DType::float32))
             throw py::value_error("ConvConfig: the tile is " + std::to_string(rows) + "x" + std::to_string(columns) +

@@ -31,8 +31,9 @@ struct ConvProblem {
 // sm80: mma.sync fed by cp.async: 16-bit types and float32 (as 3xTF32), on Ampere and all that came after.
 // depthwise: groups of one channel, every dtype.
 // sm90: wgmma fed by cp.async and TMA: 16-bit types, on Hopper alone.
-enum class ConvFamily { general, sm80, depthwise, sm90 };
-constexpr const char* kConvFamilies[] = {"general", "sm80", "depthwise", "sm90"};
+// few_channels: images of 1 to 4 channels, forward and weight gradient, every dtype (16-bit types by mma.sync).
+enum class ConvFamily { general, sm80, depthwise, sm90, few_channels };
+constexpr const char* kConvFamilies[] = {"general", "sm80", "depthwise", "sm90", "few_channels"};
 
 // Sides of the general family's square tiles, with one thread for 16 or 32 results.
 //
@@ -71,6 +72,9 @@ constexpr ConvSm90Tile kConvSm90Tiles[] = {
 
 constexpr int kConvDepthwiseThreads = 128;  // of a block; some along channels, at most a warp, the others along pixels
 
+// The few_channels family: channels, terms of a sum (places times channels), results of a block's tile.
+constexpr int kConvFewChannels = 4, kConvFewChannelsTerms = 256, kConvFewChannelsPixels = 256;
+
 constexpr int kConvSm80Window = 32;  // places in a dimension: a bit each of a mask
 
 // A sum of 16-bit products stays in the tensor cores, which cut off half of 2^-23 of it every 8 terms on average: after
@@ -79,9 +83,11 @@ constexpr int64_t kConvSm80Terms = 16384;
 
 struct ConvConfig {
     ConvFamily family = ConvFamily::general;
-    int rows = kConvMedium, columns = kConvMedium;  // of a block's tile; depthwise: threads along pixels and channels
-    int stages = 0;                                 // of shared memory (sm80, sm90)
-    // Terms after which a running sum is added to its total, as matmul's: a multiple of 8 (general) or 32 (sm80).
+    // Of a block's tile; depthwise: threads along pixels and channels; few_channels: results down and across an image.
+    int rows = kConvMedium, columns = kConvMedium;
+    int stages = 0;  // of shared memory (sm80, sm90)
+    // Terms after which a running sum is added to its total, as matmul's: a multiple of 8 (general,
+    // few_channels but for 16-bit types) or 32 (sm80).
     int fold = kConvFold;
     int splits = 1;  // parts of the weight gradient's sums over pixels, added in order
     int max_blocks = std::numeric_limits<int>::max();  // blocks take further tiles in turn

@@ -33,12 +33,6 @@ __device__ __forceinline__ void store_sums(T* to, const Sum (&from)[kVec]) {
     store_vector(to, v);
 }
 
-// One copy of the activations' code, however many a thread has to apply.
-template <class Sum>
-GPU_NOINLINE __device__ Sum activate_once(ActivationChoice activation, Sum x) {
-    return activate(activation.kind, x, Sum(activation.parameter));
-}
-
 // all: x with its groups as the channels of one, by which its tiles are counted.
 template <class T, int kVec>
 __global__ void __launch_bounds__(kThreads, 3)

@@ -123,6 +123,13 @@ void conv_general_weight_grad(const WeightGradArguments& x, DType dtype, const C
 void conv_depthwise_gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream);
 void conv_depthwise_weight_grad(const WeightGradArguments& x, DType dtype, const ConvConfig& config,
                                 cudaStream_t stream);
+void conv_few_channels_gather(const GatherArguments& x, DType dtype, const ConvConfig& config, cudaStream_t stream);
+void conv_few_channels_weight_grad(const WeightGradArguments& x, DType dtype, const ConvConfig& config,
+                                   cudaStream_t stream);
+void conv_few_channels_gather_16_bit(const GatherArguments& x, DType dtype, const ConvConfig& config,
+                                     cudaStream_t stream);
+void conv_few_channels_weight_grad_16_bit(const WeightGradArguments& x, DType dtype, const ConvConfig& config,
+                                          cudaStream_t stream);
 void conv_sm80_gather_fp16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_gather_bf16(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);
 void conv_sm80_gather_fp32(const GatherArguments& x, const ConvConfig& config, cudaStream_t stream);

@@ -44,6 +44,12 @@ __device__ __forceinline__ F activate(Activation kind, F x, F parameter) {
     return x;
 }
 
+// One copy of the activations' code, however many a thread has to apply.
+template <class Sum>
+GPU_NOINLINE __device__ Sum activate_once(ActivationChoice activation, Sum x) {
+    return activate(activation.kind, x, Sum(activation.parameter));
+}
+
 // d activate(x) / dx.
 template <class F>
 __device__ __forceinline__ F activate_gradient(Activation kind, F x, F parameter) {

@@ -701,11 +701,23 @@ def depthwise(
         yield x, weight, normal(rng, (2, filters, 3, 9), dtype), options
 
 
+def few_channels(
+    rng: np.random.Generator, dtype: Any, **how: Any
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict]]:
+    """As ``convolutions``: first layers, of several tiles a block, two chunks of filters, rows of any alignment."""
+    for x, filters, window, out in [((2, 3, 9, 11), 72, 5, (5, 6)), ((1, 1, 8, 16), 8, 3, (4, 8))]:
+        config = extension_for(np.empty(0)).ConvConfig("few_channels", 2, 4, max_blocks=2, **how)
+        options = {"stride": 2, "padding": window // 2, "config": config}
+        weight = normal(rng, (filters, x[1], window, window), dtype)
+        yield normal(rng, x, dtype), weight, normal(rng, (x[0], filters, *out), dtype), options
+
+
 def small_conv2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(x), weight), {**options, "residual": grad, "activation": "relu"}
         yield (misaligned(x), misaligned(weight)), {**options, "bias": weight[:, 0, 0, 0], "keep_preactivation": True}
-    for x, weight, grad, options in [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype)]:
+    of_all = [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype), *few_channels(rng, dtype)]
+    for x, weight, grad, options in of_all:
         yield (channels_last(x), weight), {**options, "residual": grad}
 
 
@@ -721,7 +733,11 @@ def small_conv2d_weight_grad(rng: np.random.Generator, dtype: Any) -> Iterator[C
     for x, weight, grad, options in convolutions(rng, dtype):
         yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
         yield (misaligned(grad), misaligned(x), weight.shape[2:]), options
-    of_all = [*of_every_config(rng, dtype, splits=2, max_blocks=3), *depthwise(rng, dtype, splits=2)]
+    of_all = [
+        *of_every_config(rng, dtype, splits=2, max_blocks=3),
+        *depthwise(rng, dtype, splits=2),
+        *few_channels(rng, dtype, splits=2),
+    ]
     for x, weight, grad, options in of_all:
         yield (channels_last(grad), channels_last(x), weight.shape[2:]), options
 
@@ -763,7 +779,44 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     functions = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
     made = {f"{f}: {family}": product(f, family) for f in functions for family in ("general", "sm80", "sm90")}
     split = {f"conv2d_weight_grad: {s}": product("conv2d_weight_grad", s) for s in ("sm80 split", "sm90 split")}
-    return {**made, **split}
+
+    def first_layer(
+        function: str, channels: int, window: int, stride: int
+    ) -> Callable[[np.random.Generator, Any], Call]:
+        def call(rng: np.random.Generator, dtype: Any) -> Call:
+            x, weight, grad = (
+                normal(rng, s, dtype)
+                for s in ((2, channels, 32, 32), (64, channels, window, window), (2, 64, 32 // stride, 32 // stride))
+            )
+            options = {"padding": window // 2, "stride": stride}
+            if function == "conv2d":
+                return (channels_last(x), channels_last(weight)), options
+            return (channels_last(grad), channels_last(x), window), options
+
+        return call
+
+    def depthwise_layer(function: str) -> Callable[[np.random.Generator, Any], Call]:
+        def call(rng: np.random.Generator, dtype: Any) -> Call:
+            x, weight = normal(rng, (2, 64, 16, 16), dtype), normal(rng, (64, 1, 3, 3), dtype)
+            options = {"padding": 1, "groups": 64}
+            if function == "conv2d":
+                return (channels_last(x), weight), options
+            last = (weight, 16) if function == "conv2d_input_grad" else (channels_last(x), 3)
+            return (channels_last(normal(rng, (2, 64, 16, 16), dtype)), *last), options
+
+        return call
+
+    firsts = {
+        f"{f}: {what}": first_layer(f, *sizes)
+        for f in ("conv2d", "conv2d_weight_grad")
+        for what, sizes in (("first layer 7x7", (3, 7, 2)), ("first layer 3x3", (1, 3, 1)))
+    }
+    return {
+        **made,
+        **split,
+        **{f"{f}: depthwise": depthwise_layer(f) for f in functions},
+        **firsts,
+    }
 
 
 # ---- softmax, optim ------------------------------------------------------------------------------------------------
