@@ -43,10 +43,11 @@ def test_random_problems(dtype, direction, full):
             how["max_blocks"] = int(rng.integers(1, 4))
         operation, arguments, want, magnitude, terms = products(problem, rng, dtype)[direction]
         options = problem.options | ({} if rng.random() < 0.3 else {"config": config(lanes, **how)})
-        got = run(operation, arguments, schedule(i), **options)
-        assert got.dtype == dtype
-        what = f"{operation} {name(dtype)} {problem} {lanes} {how} {schedule(i)}"
-        assert_close(got, want, bound(magnitude, terms, dtype, dtype), what)
+        for s in SCHEDULES if full else [schedule(i)]:
+            got = run(operation, arguments, s, **options)
+            assert got.dtype == dtype
+            what = f"{operation} {name(dtype)} {problem} {lanes} {how} {s}"
+            assert_close(got, want, bound(magnitude, terms, dtype, dtype), what)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name)

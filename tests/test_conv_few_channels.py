@@ -52,10 +52,11 @@ def test_random_problems(dtype, direction, full):
             how["max_blocks"] = int(rng.integers(1, 4))
         operation, arguments, want, magnitude, terms = products(problem, rng, dtype)[direction]
         chosen = {} if rng.random() < 0.3 else {"config": config(rows, int(rng.integers(1, 12)), **how)}
-        got = run(operation, arguments, schedule(i), **problem.options, **chosen)
-        assert got.dtype == dtype
-        what = f"{operation} {name(dtype)} {problem} {chosen} {schedule(i)}"
-        assert_close(got, want, bound(magnitude, terms, dtype), what)
+        for s in SCHEDULES if full else [schedule(i)]:
+            got = run(operation, arguments, s, **problem.options, **chosen)
+            assert got.dtype == dtype
+            what = f"{operation} {name(dtype)} {problem} {chosen} {s}"
+            assert_close(got, want, bound(magnitude, terms, dtype), what)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name)

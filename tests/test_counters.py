@@ -29,22 +29,33 @@ def test_counters_are_golden():
 
 
 @pytest.mark.parametrize("function", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
-@pytest.mark.parametrize(("dtype", "item", "columns"), [("bfloat16", 2, 128), ("float32", 4, 64)])
-def test_convolutions_read_what_a_product_must(function, dtype, item, columns):
+@pytest.mark.parametrize(
+    ("family", "dtype", "item", "rows", "columns"),
+    [
+        ("general", "float32", 4, 32, 32),
+        ("general", "bfloat16", 2, 32, 32),
+        ("sm80", "float32", 4, 128, 64),
+        ("sm80", "bfloat16", 2, 128, 128),
+        ("sm90", "bfloat16", 2, 128, 128),
+    ],
+)
+def test_convolutions_read_what_a_product_must(function, family, dtype, item, rows, columns):
     """A 3x3 layer of stride 1 (problems.py): each of its tiles reads its rows of both operands once, and no fragment
     or copy waits for a bank."""
-    counts = json.loads(GOLDEN.read_text())[f"{function}: sm80 {dtype}"]
+    counts = json.loads(GOLDEN.read_text())[f"{function}: {family} {dtype}"]
     pixels, channels, filters, places = 2 * 16 * 16, 64, 128, 9
     m, n, k = {
         "conv2d": (pixels, filters, places * channels),
         "conv2d_input_grad": (pixels, channels, places * filters),
         "conv2d_weight_grad": (filters, places * channels, pixels),
     }[function]
-    least = (m * -(-n // columns) + n * -(-m // 128)) * k * item
-    assert 0.85 * least < counts["global read"]["bytes"] < 1.15 * least  # padding is not read
-    assert counts["global read"]["ratio"] == 1
-    assert counts["shared read"]["ratio"] == 1
+    if family != "sm90":  # whose bytes test_sm90_copies_what_a_product_must counts: TMA's are not among these
+        least = (m * -(-n // columns) + n * -(-m // rows)) * k * item
+        assert 0.85 * least < counts["global read"]["bytes"] < 1.15 * least  # padding is not read
     assert counts["shared write"]["ratio"] == 1
+    if family != "general":  # where neighbouring threads share a sector, and quarters of a warp what they multiply
+        assert counts["global read"]["ratio"] == 1
+        assert counts["shared read"]["ratio"] == 1
 
 
 # What hand counting gives: 32 floats in a column of a 32-wide tile lie in one bank; 32 floats 8 apart lie in 32

@@ -115,7 +115,7 @@ conv_few_channels_weight_grad_kernel(ConvShape s, Plan plan, T* out, const T* gr
                                      int tiles, int grad_width, int width, int fold) {
     constexpr int kPlaces = kEach<T>, kLanes = kFilters / kQuad, kDown = kThreads / kLanes;
     static_assert(kPlaces * kDown == (sizeof(T) == 8 ? kFewChannelsPlaces64Bit : kFewChannelsPlaces32Bit));
-    GPU_SHARED(shared);  // (2, stage), then (64, places) sums
+    GPU_SHARED(shared);  // (2, stage), then (64, sums_pitch) sums
     const int column = int(threadIdx.x) % kLanes * kQuad, row = int(threadIdx.x) / kLanes;
     const int grad_at = plan.stage_bytes - plan.pixels * kFilters * int(sizeof(T));
     const int64_t jobs = job_count(s, plan, splits);
@@ -163,6 +163,9 @@ conv_few_channels_weight_grad_kernel(ConvShape s, Plan plan, T* out, const T* gr
                 }
             });
         T* const all = reinterpret_cast<T*>(shared);
+        const auto at = [&](int filter, int k) {  // no two of a warp's 16 x 2 in a bank
+            return filter * plan.sums_pitch + k + filter / (128 / int(sizeof(T))) + k / 8 * 2;
+        };
 #pragma unroll 1
         for (int turn = 0; turn < shares; ++turn) {
             if (turn == share) {
@@ -170,14 +173,14 @@ conv_few_channels_weight_grad_kernel(ConvShape s, Plan plan, T* out, const T* gr
                 for (int n = 0; n < kPlaces; ++n)
 #pragma unroll
                     for (int f = 0; f < kQuad; ++f) {
-                        T& to = all[(column + f) * job.places + first + n];
+                        T& to = all[at(column + f, first + n)];
                         const T sum = totals[n][f] + sums[n][f];
                         if (first + n < job.places) to = turn ? to + sum : sum;
                     }
             }
             __syncthreads();
         }
-        leave_sums(out + job.split * s.filters * plan.terms, all, s, plan, job);
+        leave_sums(out + job.split * s.filters * plan.terms, all, s, plan, job, at);
         __syncthreads();  // the next job's copies overwrite the sums
     }
 }

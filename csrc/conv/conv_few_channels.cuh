@@ -141,18 +141,18 @@ each_tile(unsigned char* shared, const Plan& plan, Index first, Index step, Inde
     __syncthreads();
 }
 
-// The sums of a job, (64, job.places) in shared memory, to `to` (filters, channels, R, S) of a part, neighbours together.
-template <class To, class Sum>
+// The sums of a job, in shared memory at(filter, place), to `to` (filters, channels, R, S) of a part, neighbours together.
+template <class To, class Sum, class At>
 __device__ __forceinline__ void
-leave_sums(To* to, const Sum* sums, const ConvShape& s, const Plan& plan, const Job& job) {
+leave_sums(To* to, const Sum* sums, const ConvShape& s, const Plan& plan, const Job& job, At at) {
     const int window = s.rows.window * s.columns.window, channels = int(s.channels);
     const int filters = int(min(s.filters - job.filter0, int64_t(kFilters)));
 #pragma unroll 1
     for (int i = int(threadIdx.x); i < filters * plan.terms; i += kThreads) {
-        const int filter = i / plan.terms, at = i - filter * plan.terms;
-        const int k = at % window * channels + at / window - job.place0;
+        const int filter = i / plan.terms, place = i - filter * plan.terms;
+        const int k = place % window * channels + place / window - job.place0;
         if (k >= 0 && k < job.places)
-            to[(job.filter0 + filter) * plan.terms + at] = convert<To>(sums[filter * job.places + k]);
+            to[(job.filter0 + filter) * plan.terms + place] = convert<To>(sums[at(filter, k)]);
     }
 }
 

@@ -7,10 +7,9 @@
 #pragma once
 #include "conv.h"
 
-//
 // Registers a thread, by ptxas 13.0 (sm_80, sm_90a, sm_120), and no local memory:
 //   forward:      float32 139, 142, 167;  float64 132, 136, 158;  16-bit 128, 128, 128
-//   weight_grad:  float32 144, 142, 168;  float64 136, 134, 162;  16-bit 127, 122, 114
+//   weight_grad:  float32 154, 152, 174;  float64 142, 140, 166;  16-bit 122, 116, 115
 constexpr int kFewChannelsThreads = 256;
 constexpr int kFewChannelsFilters = 64;  // that a block has at once; others are other blocks' or a later turn's
 constexpr int kFewChannelsPad = 4;       // elements after them: weights that are neighbours in memory lie in 8 banks
@@ -24,9 +23,9 @@ struct FewChannelsPlan {
     int patch_rows, width;  // pixels down; elements across that windows of the tile see
     int pitch;              // from row to row: a multiple of 16 bytes, with room for a row that begins within one
     int patch_bytes, stage_bytes;
-    int terms, padded;   // of a sum: places times channels; a multiple of 32
-    int weight_bytes;    // forward
-    int places_at_once;  // weight_grad
+    int terms, padded;               // of a sum: places times channels; a multiple of 32
+    int weight_bytes;                // forward
+    int places_at_once, sums_pitch;  // weight_grad: of a job, and from filter to filter of its sums
     int64_t shared_bytes;
 };
 
@@ -55,8 +54,11 @@ inline FewChannelsPlan few_channels_plan(const ConvProblem& p, int rows, int col
                                                    : item == 4 ? kFewChannelsPlaces32Bit
                                                                : kFewChannelsPlaces64Bit);
         plan.stage_bytes = (plan.stage_bytes + 127) / 128 * 128 + plan.pixels * kFewChannelsFilters * item;
-        const int64_t sums = int64_t(kFewChannelsFilters) * plan.places_at_once * sum;
-        plan.shared_bytes = std::max(int64_t(2) * plan.stage_bytes, sums);
+        // By which a warp's sums lie in 32 banks.
+        plan.sums_pitch = is_16_bit ? (plan.places_at_once + 24) / 32 * 32 + 8
+                                    : (plan.places_at_once + plan.places_at_once / 8 * 2 + 5) | 1;
+        plan.shared_bytes =
+            std::max(int64_t(2) * plan.stage_bytes, int64_t(kFewChannelsFilters) * plan.sums_pitch * sum);
     }
     return plan;
 }

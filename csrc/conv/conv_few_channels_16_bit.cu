@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 conv_few_channels_weight_grad_16_bit_kernel(ConvShape s, Plan plan, To* out, const T* grad, const T* images, int splits,
                                             int tiles, int grad_width, int width) {
     constexpr int kRow = kFilters * int(sizeof(T)), kAcross = kFewChannelsPlaces16Bit / 8 / kWarps;
-    GPU_SHARED(shared);  // (2, stage), then (64, places) sums
+    GPU_SHARED(shared);  // (2, stage), then (64, sums_pitch) sums
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, g = lane / 4, q = lane % 4;
     const int grad_at = plan.stage_bytes - plan.pixels * kRow;
     const int64_t jobs = job_count(s, plan, splits);
@@ -188,6 +188,9 @@ conv_few_channels_weight_grad_16_bit_kernel(ConvShape s, Plan plan, To* out, con
                 }
             });
         float* const all = reinterpret_cast<float*>(shared);
+        const auto at = [&](int filter, int k) {  // no two of a warp's 8 x 4 in a bank
+            return filter * plan.sums_pitch + k + filter / 4 % 2;
+        };
 #pragma unroll 1
         for (int turn = 0; turn < shares; ++turn) {
             if (turn == share) {
@@ -198,13 +201,13 @@ conv_few_channels_weight_grad_16_bit_kernel(ConvShape s, Plan plan, To* out, con
 #pragma unroll
                         for (int v = 0; v < 4; ++v) {
                             const int k = (n * across + warp_across) * 8 + q * 2 + v % 2;
-                            float& to = all[(i * 16 + v / 2 * 8 + g) * job.places + k];
+                            float& to = all[at(i * 16 + v / 2 * 8 + g, k)];
                             if (k < job.places) to = turn ? to + sums[i][n][v] : sums[i][n][v];
                         }
             }
             __syncthreads();
         }
-        leave_sums(out + job.split * s.filters * plan.terms, all, s, plan, job);
+        leave_sums(out + job.split * s.filters * plan.terms, all, s, plan, job, at);
         __syncthreads();  // the next job's copies overwrite the sums
     }
 }
