@@ -13,7 +13,7 @@ import fastnet
 from fastnet import nn
 from fastnet._tensor import Tensor
 from fastnet.nn.norm import _BatchNorm
-from fastnet.optim.lr_scheduler import LRScheduler, _for_each_group
+from fastnet.optim.lr_scheduler.base import LRScheduler, _for_each_group
 from fastnet.optim.optimizer import Optimizer
 
 __all__ = [
