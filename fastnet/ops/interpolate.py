@@ -18,6 +18,7 @@ from fastnet.ops.shape import clone
 LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 MODES = ("nearest", "nearest-exact", "area", "bicubic", *LINEAR)
 CUBIC = -0.75  # Keys' parameter, as PyTorch's and OpenCV's
+CUBIC_ANTIALIAS = -0.5  # as Pillow's, whose results PyTorch's have with antialias
 
 
 def _taps(
@@ -39,11 +40,36 @@ def _taps(
     t = np.clip(source - first.astype(real), 0, 1)
     if mode != "bicubic":
         return [(first, 1 - t), (np.minimum(first + 1, n - 1), t)]
-    # Keys: Cubic convolution interpolation for digital image processing (1981).
-    near = [((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1 for d in (t, 1 - t)]
-    far = [((CUBIC * d - 5 * CUBIC) * d + 8 * CUBIC) * d - 4 * CUBIC for d in (t + 1, 2 - t)]
-    weights = (far[0], near[0], near[1], far[1])
+    weights = [_cubic(d, CUBIC) for d in (t + 1, t, 1 - t, 2 - t)]
     return [(np.clip(first + k - 1, 0, n - 1), w.astype(real)) for k, w in enumerate(weights)]
+
+
+def _cubic(d: np.ndarray, a: float) -> np.ndarray:
+    """Weights at distances d (Keys: Cubic convolution interpolation for digital image processing, 1981)."""
+    near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d < 1, near, np.where(d < 2, far, 0))
+
+
+def _antialiased_taps(
+    mode: str, n: int, out: int, scale_factor: float | None, align_corners: bool, real: Any
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """As ``_taps``, but the filter is as wide as what an output covers of the input, where that is more than one
+    element; its weights add up to 1."""
+    if align_corners:
+        scale = real(n - 1) / real(out - 1) if out > 1 else real(0)
+    else:
+        scale = real(1 / scale_factor) if scale_factor else real(n) / real(out)
+    stretch = max(scale, real(1))
+    support = (1 if mode == "bilinear" else 2) * stretch
+    centre = scale * (np.arange(out).astype(real) + real(0.5))
+    first = np.maximum((centre - support + real(0.5)).astype(np.int64), 0)
+    end = np.minimum((centre + support + real(0.5)).astype(np.int64), n)
+    index = first + np.arange((end - first).max())[:, None]
+    distance = np.abs((index - centre + real(0.5)) / stretch)
+    weights = np.maximum(1 - distance, 0) if mode == "bilinear" else _cubic(distance, CUBIC_ANTIALIAS)
+    weights = np.where(index < end, weights, 0)
+    weights = (weights / weights.sum(axis=0)).astype(real)
+    return list(zip(np.minimum(index, n - 1), weights, strict=True))
 
 
 def _windows(n: int, out: int) -> list[tuple[int, int]]:
@@ -89,7 +115,9 @@ class AreaMean(ArrayFunction):
     backward: Any = staticmethod(Resample.backward)
 
 
-def _resampled(x: Tensor, axis: int, mode: str, out: int, scale_factor: float | None, align_corners: bool) -> Tensor:
+def _resampled(
+    x: Tensor, axis: int, mode: str, out: int, scale_factor: float | None, align_corners: bool, antialias: bool
+) -> Tensor:
     n = x.shape[axis]
     matrix = np.zeros((n, out))
     if mode == "area":
@@ -98,7 +126,7 @@ def _resampled(x: Tensor, axis: int, mode: str, out: int, scale_factor: float | 
             matrix[a:b, i] = 1 / (b - a)
         return AreaMean.apply(x, axis, windows, matrix)
     real = np.float64 if x._data.dtype == np.float64 and not mode.startswith("nearest") else np.float32
-    taps = _taps(mode, n, out, scale_factor, align_corners, real)
+    taps = (_antialiased_taps if antialias else _taps)(mode, n, out, scale_factor, align_corners, real)
     for index, weight in taps:
         np.add.at(matrix, (index, np.arange(out)), 1.0 if weight is None else weight)
     return Resample.apply(x, axis, taps, matrix)
@@ -133,7 +161,8 @@ def interpolate(
             "bilinear", "bicubic" (4), "trilinear" (5).
         align_corners: whether the corner elements' centres, and not their outer corners, are aligned.
         recompute_scale_factor: compute coordinates from the sizes and not from ``scale_factor``.
-        antialias: unsupported.
+        antialias: whether the filter of "bilinear" and "bicubic" widens where the result is smaller, so that every
+            input counts; as Pillow resizes.
 
     Raises:
         ValueError, NotImplementedError: arguments that do not fit.
@@ -160,8 +189,10 @@ def interpolate(
         )
     if not input.dtype.is_floating_point and not (mode.startswith("nearest") and input.dtype.name == "uint8"):
         raise NotImplementedError(f"interpolate: not implemented for {input.dtype.name} in mode {mode}")
-    if antialias:
-        raise ValueError("interpolate: antialias is not supported, expected False")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(
+            "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input"
+        )
     if (size is None) == (scale_factor is None):
         raise ValueError(
             "only one of size or scale_factor should be defined"
@@ -184,7 +215,7 @@ def interpolate(
     result = input
     for i, (out, factor) in enumerate(zip(sizes, factors, strict=True)):
         if out != input.shape[2 + i]:
-            result = _resampled(result, 2 + i, mode, out, factor, bool(align_corners))
+            result = _resampled(result, 2 + i, mode, out, factor, bool(align_corners), bool(antialias))
     return clone(input) if result is input else result
 
 

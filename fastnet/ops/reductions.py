@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -455,7 +456,7 @@ class LogSumExp(ArrayFunction):
     def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
         xp = namespace(x)
         w = wide(x)
-        top = w.max(axis=axes, keepdims=True)
+        top = w.max(axis=axes, keepdims=True, initial=-math.inf)  # of no elements: log(0)
         top = xp.where(xp.isfinite(top), top, 0)
         with np.errstate(divide="ignore", over="ignore"):
             out = xp.log(xp.exp(w - top).sum(axis=axes, keepdims=True)) + top

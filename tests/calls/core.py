@@ -69,6 +69,7 @@ DIFFERENTIABLE: dict[str, Call] = {
     "norm 1": lambda t, I: I(3, 4).norm(1),
     "norm 3": lambda t, I: I(3, 4).norm(3, dim=0),
     "logsumexp": lambda t, I: t.logsumexp(I(3, 4), dim=1),
+    "logsumexp of nothing": lambda t, I: t.logsumexp(I(2, 0, 4), dim=1),
     "cumsum": lambda t, I: t.cumsum(I(3, 4), dim=1),
     # shapes
     "view": lambda t, I: I(2, 6).view(3, -1) * 2,

@@ -31,6 +31,18 @@ DIFFERENTIABLE: dict[str, Call] = {
     "interpolate recompute": lambda t, I: F(t).interpolate(
         I(1, 1, 5, 5), scale_factor=1.5, mode="bilinear", recompute_scale_factor=True
     ),
+    "interpolate bilinear antialias": lambda t, I: F(t).interpolate(
+        I(2, 3, 9, 5), size=(4, 7), mode="bilinear", antialias=True
+    ),
+    "interpolate bilinear antialias corners": lambda t, I: F(t).interpolate(
+        I(1, 2, 9, 11), size=(4, 3), mode="bilinear", align_corners=True, antialias=True
+    ),
+    "interpolate bicubic antialias": lambda t, I: F(t).interpolate(
+        I(1, 2, 13, 5), size=(3, 8), mode="bicubic", antialias=True
+    ),
+    "interpolate bicubic antialias factor": lambda t, I: F(t).interpolate(
+        I(1, 2, 13, 8), scale_factor=(0.3, 0.6), mode="bicubic", antialias=True
+    ),
     "interpolate same": lambda t, I: F(t).interpolate(I(1, 1, 3, 3), size=3, mode="bilinear") * 2,
     "pixel_shuffle": lambda t, I: F(t).pixel_shuffle(I(2, 8, 3, 2), 2) * I(2, 2, 6, 4),
     "pixel_shuffle 3D": lambda t, I: F(t).pixel_shuffle(I(9, 2, 2), 3) * I(1, 6, 6),
@@ -64,6 +76,7 @@ REFUSED: dict[str, Call] = {
     "interpolate sizes": lambda t, I: F(t).interpolate(I(1, 1, 3, 3), size=(2, 2, 2)),
     "interpolate nothing": lambda t, I: F(t).interpolate(I(1, 1, 3, 3), size=(0, 2)),
     "interpolate mode": lambda t, I: F(t).interpolate(I(1, 1, 3, 3), size=2, mode="lanczos"),
+    "interpolate antialias of nearest": lambda t, I: F(t).interpolate(I(1, 1, 3, 3), size=2, antialias=True),
     "interpolate recompute size": lambda t, I: F(t).interpolate(I(1, 1, 3), size=2, recompute_scale_factor=True),
     "pixel_shuffle channels": lambda t, I: F(t).pixel_shuffle(I(1, 3, 2, 2), 2),
     "pixel_shuffle factor": lambda t, I: F(t).pixel_shuffle(I(1, 4, 2, 2), -2),
