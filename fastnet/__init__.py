@@ -219,6 +219,7 @@ _LAZY = {
     "data",
     "distributed",
     "distributions",
+    "func",
     "fx",
     "hub",
     "jit",

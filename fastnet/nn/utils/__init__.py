@@ -1,4 +1,4 @@
-"""Gradient clipping, parameters as one vector, parametrizations."""
+"""Gradient clipping, parameters as one vector, parametrizations, weight and spectral norm, folded batch norm."""
 
 from __future__ import annotations
 
@@ -36,11 +36,31 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "fuse_conv_bn_eval",
+    "fuse_conv_bn_weights",
+    "fuse_linear_bn_eval",
+    "fuse_linear_bn_weights",
     "get_total_norm",
     "parameters_to_vector",
     "parametrizations",
     "parametrize",
+    "remove_spectral_norm",
+    "remove_weight_norm",
+    "skip_init",
+    "spectral_norm",
+    "stateless",
     "vector_to_parameters",
+    "weight_norm",
 ]
 
-from fastnet.nn.utils import parametrizations, parametrize  # noqa: E402  (they use the layers, which are defined now)
+# They use the layers, which are defined now.
+from fastnet.nn.utils import parametrizations, parametrize, stateless  # noqa: E402
+from fastnet.nn.utils.fusion import (  # noqa: E402
+    fuse_conv_bn_eval,
+    fuse_conv_bn_weights,
+    fuse_linear_bn_eval,
+    fuse_linear_bn_weights,
+)
+from fastnet.nn.utils.init import skip_init  # noqa: E402
+from fastnet.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm  # noqa: E402
+from fastnet.nn.utils.weight_norm import remove_weight_norm, weight_norm  # noqa: E402

@@ -10,6 +10,18 @@ from fastnet.nn.utils.parametrize import register_parametrization
 from fastnet.ops import random
 
 
+def default_output_dim(module: Module) -> int:
+    """The dimension of a layer's weight that holds its outputs."""
+    return 1 if type(module).__name__.startswith("ConvTranspose") else 0
+
+
+def matrix_of(weight: Tensor, dim: int) -> Tensor:
+    """weight as a matrix whose rows are its dimension ``dim``."""
+    if dim:
+        weight = weight.permute(dim, *(d for d in range(weight.ndim) if d != dim))
+    return weight.flatten(1)
+
+
 class _SpectralNorm(Module):
     """weight over its largest singular value, which the power method follows in training (Miyato et al. 2018)."""
 
@@ -26,16 +38,11 @@ class _SpectralNorm(Module):
         if ndim > 1:
             self.n_power_iterations = n_power_iterations
             with no_grad():
-                matrix = self._matrix(weight)
+                matrix = matrix_of(weight, self.dim)
                 for name, size in (("_u", matrix.shape[0]), ("_v", matrix.shape[1])):
                     start = random.randn(size, dtype=weight.dtype, device=weight.device)
                     self.register_buffer(name, F.normalize(start, dim=0, eps=eps))
                 self._power_method(matrix, 15)
-
-    def _matrix(self, weight: Tensor) -> Tensor:
-        if self.dim:
-            weight = weight.permute(self.dim, *(d for d in range(weight.ndim) if d != self.dim))
-        return weight.flatten(1)
 
     def _power_method(self, matrix: Tensor, n: int) -> None:
         with no_grad():
@@ -46,7 +53,7 @@ class _SpectralNorm(Module):
     def forward(self, weight: Tensor) -> Tensor:
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
-        matrix = self._matrix(weight)
+        matrix = matrix_of(weight, self.dim)
         if self.training:
             self._power_method(matrix.detach(), self.n_power_iterations)
         return weight / (self._u * matrix.mv(self._v)).sum()
@@ -76,9 +83,19 @@ def spectral_norm(
     if not isinstance(weight, Tensor):
         raise ValueError(f"Module '{module}' has no parameter or buffer with name '{name}'")
     if dim is None:
-        dim = 1 if type(module).__name__.startswith("ConvTranspose") else 0
+        dim = default_output_dim(module)
     register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, dim, eps))
     return module
+
+
+def norm_except(v: Tensor, dim: int) -> Tensor:
+    """The norm of v over all dimensions but dim, which are kept; dim -1: over all, which are not."""
+    return v.norm() if dim == -1 else v.norm(2, [d for d in range(v.ndim) if d != dim % v.ndim], keepdim=True)
+
+
+def magnitude_and_direction(g: Tensor, v: Tensor, dim: int) -> Tensor:
+    """``g v / |v|``."""
+    return v * (g / norm_except(v, dim))
 
 
 class _WeightNorm(Module):
@@ -88,16 +105,11 @@ class _WeightNorm(Module):
         super().__init__()
         self.dim = -1 if dim is None else dim
 
-    def _norm(self, v: Tensor) -> Tensor:
-        if self.dim == -1:
-            return v.norm()
-        return v.norm(2, [d for d in range(v.ndim) if d != self.dim % v.ndim], keepdim=True)
-
     def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
-        return weight_v * (weight_g / self._norm(weight_v))
+        return magnitude_and_direction(weight_g, weight_v, self.dim)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return self._norm(weight), weight
+        return norm_except(weight, self.dim), weight
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:

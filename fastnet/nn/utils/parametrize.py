@@ -178,3 +178,32 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
         delattr(module, "parametrizations")
         module.__class__ = type(module).__bases__[0]
     return module
+
+
+def type_before_parametrizations(module: Module) -> type:
+    """The class of a module as it was before its first parametrization."""
+    return type(module).__bases__[0] if is_parametrized(module) else type(module)
+
+
+def transfer_parametrizations_and_params(
+    from_module: Module, to_module: Module, tensor_name: str | None = None
+) -> Module:
+    """Give a module another's parametrizations, and share with it what they are computed from.
+
+    Args:
+        from_module: whose they are; without parametrizations nothing happens.
+        to_module: it is changed and returned; a parameter that it lacks is made.
+        tensor_name: of the one parameter to transfer; None: all.
+    """
+    if not is_parametrized(from_module):
+        return to_module
+    for name in list(from_module.parametrizations) if tensor_name is None else [tensor_name]:
+        if not hasattr(to_module, name):
+            setattr(to_module, name, Parameter(getattr(from_module, name).detach()))
+        given = from_module.parametrizations[name]
+        for parametrization in given:
+            register_parametrization(to_module, name, parametrization)
+        taken = to_module.parametrizations[name]
+        for original in ["original"] if given.is_tensor else [f"original{i}" for i in range(given.ntensors)]:
+            setattr(taken, original, getattr(given, original))
+    return to_module
