@@ -227,6 +227,7 @@ _LAZY = {
     "models",
     "nn",
     "optim",
+    "overrides",
     "random",
     "recipes",
     "reference",
@@ -234,6 +235,7 @@ _LAZY = {
     "special",
     "testing",
     "train",
+    "types",
     "utils",
 }
 

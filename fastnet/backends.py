@@ -8,6 +8,8 @@ keep what they are set to, and refuse what fastnet cannot do. ``cuda.matmul.allo
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastnet._device import why_no_cuda
@@ -59,11 +61,35 @@ class _Cuda:
 
     matmul = _Matmul()
 
+    def __init__(self) -> None:
+        self._attention = dict.fromkeys(("flash", "math", "mem_efficient", "cudnn"), True)
+
+    def __getattr__(self, name: str) -> Any:
+        """``enable_flash_sdp(enabled)``, ``flash_sdp_enabled()`` and their kin: PyTorch's switches of attention
+        kernels, which keep what they are set to."""
+        kind = name.removeprefix("enable_").removesuffix("_enabled").removesuffix("_sdp")
+        if name == f"enable_{kind}_sdp" and kind in self._attention:
+            return lambda enabled: self._attention.__setitem__(kind, bool(enabled))
+        if name == f"{kind}_sdp_enabled" and kind in self._attention:
+            return lambda: self._attention[kind]
+        raise AttributeError(f"fastnet.backends.cuda has no {name!r}")
+
     def is_built(self) -> bool:
         """Whether the package has GPU code."""
         from fastnet import kernels
 
         return kernels.available()["native"] is True or why_no_cuda() is None
+
+    @contextmanager
+    def sdp_kernel(
+        self,
+        enable_flash: bool = True,
+        enable_math: bool = True,
+        enable_mem_efficient: bool = True,
+        enable_cudnn: bool = True,
+    ) -> Iterator[dict]:
+        """A block in which PyTorch would choose among these attention kernels; fastnet's run as ever."""
+        yield {}
 
 
 class _Absent:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 F = TypeVar("F")
 
-__all__ = ["export", "ignore", "is_scripting", "is_tracing", "script", "script_method", "trace", "unused"]
+__all__ = [
+    "Final",
+    "annotate",
+    "export",
+    "freeze",
+    "ignore",
+    "interface",
+    "is_scripting",
+    "is_tracing",
+    "optimize_for_inference",
+    "script",
+    "script_if_tracing",
+    "script_method",
+    "trace",
+    "unused",
+]
 
 
 def is_scripting() -> bool:
@@ -38,4 +53,10 @@ def ignore(drop: Any = False, **options: Any) -> Any:
     return _same
 
 
-export = unused = script_method = _overload_method = script
+def annotate(the_type: Any, the_value: F) -> F:
+    """The value itself."""
+    return the_value
+
+
+export = unused = script_method = script_if_tracing = interface = _overload_method = script
+freeze = optimize_for_inference = trace

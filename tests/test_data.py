@@ -16,6 +16,7 @@ from fastnet.utils.data import (
     DataLoader,
     Dataset,
     DevicePrefetcher,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -281,6 +282,34 @@ def test_samplers():
     assert sorted(SubsetRandomSampler([7, 9])) == [7, 9]
     assert set(WeightedRandomSampler([0.0, 1.0, 0.0], 20)) == {1}
     assert list(BatchSampler(range(5), 2, True)) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("n", "replicas"), [(10, 1), (10, 2), (11, 3), (2, 5), (12, 4)])
+def test_distributed_sampler_is_pytorchs(n, replicas, drop_last):
+    torch_data = pytest.importorskip("torch.utils.data", reason="PyTorch is not installed")
+    seen = []
+    for rank in range(replicas):
+        options = {"num_replicas": replicas, "rank": rank, "drop_last": drop_last}
+        ours = DistributedSampler(range(n), shuffle=False, **options)
+        theirs = torch_data.DistributedSampler(range(n), shuffle=False, **options)
+        assert list(ours) == list(theirs)
+        assert (len(ours), ours.total_size) == (len(theirs), theirs.total_size)
+        shuffled = DistributedSampler(range(n), seed=3, **options)
+        first = list(shuffled)
+        assert list(shuffled) == first
+        seen += first
+        if n > 9 and replicas < 3:
+            shuffled.set_epoch(1)
+            assert list(shuffled) != first
+    assert len(set(seen)) == (n if not drop_last else n // replicas * replicas)
+
+
+def test_distributed_sampler_refuses():
+    with pytest.raises(ValueError, match="rank 2"):
+        DistributedSampler(range(4), 2, 2)
+    with pytest.raises(RuntimeError, match="num_replicas"):
+        DistributedSampler(range(4))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,26 @@ PATHS = [
     "import fastnet as torch; d = torch.accelerator.current_accelerator(); "
     "assert (d is not None) == torch.accelerator.is_available() == torch.cuda.is_available()",
     "import fastnet as torch; f: torch.memory_format = torch.channels_last; assert isinstance(f, torch.memory_format)",
+    "from fastnet.nn.attention import SDPBackend, sdpa_kernel; "
+    "c = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]); c.__enter__(); c.__exit__(None, None, None)",
+    "import fastnet as torch; torch.backends.cuda.enable_flash_sdp(False); "
+    "assert not torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.math_sdp_enabled(); "
+    "c = torch.backends.cuda.sdp_kernel(enable_math=False); c.__enter__(); c.__exit__(None, None, None)",
+    "from fastnet.nn.common_types import _size_2_t, _ratio_2_t; from typing import get_args; "
+    "assert get_args(_size_2_t) == (int, tuple[int, int])",
+    "from fastnet.types import Device, Number; assert isinstance(3, Number)",
+    "from fastnet.overrides import has_torch_function, is_tensor_like; import fastnet; "
+    "assert not has_torch_function((fastnet.ones(1),)) and is_tensor_like(fastnet.ones(1))",
+    "from fastnet.jit import Final, annotate; import fastnet as torch; assert annotate(int, 3) == 3; "
+    "f = torch.jit.script_if_tracing(len); assert f is len and torch.jit.freeze(f) is len",
+    "import fastnet as torch; assert torch.func.functional_call(torch.nn.ReLU(), {}, torch.ones(1)) == 1",
+    "from fastnet.nn.utils.weight_norm import WeightNorm; from fastnet.nn.utils import weight_norm, spectral_norm; "
+    "assert callable(weight_norm) and callable(spectral_norm)",
+    "from fastnet.nn.modules.batchnorm import SyncBatchNorm; from fastnet import nn; "
+    "assert nn.SyncBatchNorm is SyncBatchNorm",
+    "from fastnet.utils.data.distributed import DistributedSampler",
+    "from fastnet.nn.parallel import DistributedDataParallel",
+    "from fastnet.utils._pytree import tree_flatten, tree_map",
     "import fastnet as torch; assert torch.get_autocast_gpu_dtype() is torch.float16; torch.is_autocast_cpu_enabled()",
 ]
 
@@ -72,3 +92,14 @@ def test_what_is_not_here_says_so():
         fastnet._check(False, lambda: "too long")
     with pytest.raises(RuntimeError, match="Unsupported type"):
         fastnet.fx.wrap(3)
+
+
+def test_distributed_data_parallel_is_a_group_of_one():
+    import fastnet
+    from fastnet.nn.parallel import DistributedDataParallel
+
+    wrapped = DistributedDataParallel(fastnet.nn.Linear(3, 2), find_unused_parameters=True)
+    assert list(wrapped.state_dict()) == ["module.weight", "module.bias"]
+    with wrapped.no_sync():
+        wrapped(fastnet.ones(1, 3)).sum().backward()
+    assert wrapped.module.weight.grad.shape == (2, 3)

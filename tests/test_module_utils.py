@@ -228,3 +228,24 @@ def test_stateless_has_the_older_name():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         functional_call(layer, {}, fastnet.ones(1))
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}, {"bias": False}])
+def test_sync_batch_norm_of_one_process_is_batch_norm(options):
+    def make(nn):
+        return nn.Sequential(nn.Conv1d(2, 3, 1), nn.Sequential(nn.BatchNorm1d(3, momentum=0.3, **options)))
+
+    plain, x = make(nn), fastnet.randn(4, 2, 5)
+    expected = plain(x)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
+    theirs = torch.nn.SyncBatchNorm.convert_sync_batchnorm(make(torch.nn))
+    assert list(converted.state_dict()) == list(theirs.state_dict())
+    assert repr(converted) == repr(theirs)
+    close(converted(x), torch.tensor(expected.detach().numpy()))
+    weight = plain[1][0].weight
+    shared = nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    assert shared is plain
+    assert shared[1][0].weight is weight  # optimizers hold it
+    for library in (nn, torch.nn):
+        with pytest.raises(ValueError, match="2D"):
+            library.SyncBatchNorm(3)((fastnet if library is nn else torch).ones(3))

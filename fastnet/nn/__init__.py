@@ -93,6 +93,7 @@ from fastnet.nn.norm import (
     InstanceNorm3d,
     LayerNorm,
     RMSNorm,
+    SyncBatchNorm,
 )
 from fastnet.nn.parallel import DataParallel
 from fastnet.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
@@ -302,6 +303,7 @@ __all__ = [
     "Softshrink",
     "Softsign",
     "SwiGLU",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",

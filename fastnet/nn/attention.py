@@ -8,6 +8,8 @@ from typing import Any
 from fastnet._tensor import Tensor
 from fastnet.nn import functional as F
 from fastnet.nn import init
+from fastnet.nn.attention_backends import SDPBackend as SDPBackend
+from fastnet.nn.attention_backends import sdpa_kernel as sdpa_kernel
 from fastnet.nn.linear import NonDynamicallyQuantizableLinear
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter

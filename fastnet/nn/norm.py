@@ -128,6 +128,56 @@ class BatchNorm3d(_BatchNorm):
     _dimensions = (5,)
 
 
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm over all processes of a group: here there is one, so as ``BatchNorm1d``, for (N, C, ...).
+
+    Args:
+        num_features, eps, momentum, affine, track_running_stats, device, dtype, bias: as ``BatchNorm1d``'s.
+        process_group: accepted for compatibility.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self.process_group = process_group
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """The module with a ``SyncBatchNorm`` in place of each batch norm, which shares its parameters and buffers."""
+        result = module
+        if isinstance(module, _BatchNorm):
+            result = SyncBatchNorm(
+                module.num_features,
+                module.eps,
+                module.momentum,
+                module.affine,
+                module.track_running_stats,
+                process_group,
+                bias=module.bias is not None,
+            )
+            result._parameters.update(module._parameters)
+            result._buffers.update(module._buffers)
+            result.training = module.training
+        for name, child in module.named_children():
+            result.add_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return result
+
+
 class _InstanceNorm(_RunningNorm):
     def __init__(
         self,

@@ -1,12 +1,14 @@
-"""torch.nn.parallel's wrapper, for training files that carry it: fastnet uses one GPU."""
+"""torch.nn.parallel's wrappers, for training files that carry them: fastnet uses one GPU, in one process."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastnet.nn.module import Module
 
-__all__ = ["DataParallel"]
+__all__ = ["DataParallel", "DistributedDataParallel"]
 
 
 class DataParallel(Module):
@@ -29,3 +31,21 @@ class DataParallel(Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
+
+
+class DistributedDataParallel(DataParallel):
+    """The module on its one device in the one process, as ``torch.nn.parallel.DistributedDataParallel`` in a group of
+    one: there is nobody to exchange gradients with.
+
+    Args:
+        module, device_ids, output_device, dim: as ``DataParallel``'s.
+        options: of the exchange; accepted for compatibility.
+    """
+
+    def __init__(self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0, **options: Any):
+        super().__init__(module, device_ids, output_device, dim)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """A block without exchange of gradients, as any other here."""
+        yield

@@ -15,6 +15,7 @@ from fastnet.utils.data.dataset import (
     random_split,
 )
 from fastnet.utils.data.device import DevicePrefetcher
+from fastnet.utils.data.distributed import DistributedSampler
 from fastnet.utils.data.loader import DataLoader
 from fastnet.utils.data.sampler import (
     BatchSampler,
@@ -33,6 +34,7 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "DevicePrefetcher",
+    "DistributedSampler",
     "IterableDataset",
     "RandomSampler",
     "Sampler",
