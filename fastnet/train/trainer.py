@@ -18,7 +18,7 @@ from fastnet._tensor import Tensor
 from fastnet.amp import GradScaler
 from fastnet.optim.lr_scheduler import ReduceLROnPlateau
 from fastnet.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from fastnet.train import diagnosis, figures
+from fastnet.train import diagnosis, figures, inspection
 from fastnet.train.run import History as RunHistory
 from fastnet.train.run import Run
 from fastnet.train.steps import record_of
@@ -50,7 +50,8 @@ class Epoch:
 class History(RunHistory):
     """What a run gave. ``gradient_norms`` has a norm a step, of all gradients before clipping; ``layer_norms`` those of
     each layer's weights at ``layer_steps``, by layer from the first to the last; ``least_losses`` the validation losses
-    of the epoch where their mean was least, as means of groups of targets."""
+    of the epoch where their mean was least, as means of groups of targets. Of models with a recurrent layer,
+    ``time_norms`` has for each epoch what ``inspection.gradients_by_time`` gives of validation's first batch."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_by: str = "accuracy"
@@ -58,6 +59,7 @@ class History(RunHistory):
     layer_steps: list[int] = field(default_factory=list)
     layer_norms: list[list[float]] = field(default_factory=list)
     least_losses: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    time_norms: list[list[float]] = field(default_factory=list)
 
     @property
     def best(self) -> Epoch:
@@ -77,7 +79,8 @@ class Trainer(Run):
         schedule_by: when it steps: after each "epoch" or each "step".
         device: where batches go.
         out: folder for metrics.csv, steps.csv, checkpoint.safetensors (the best model), checkpoints (to resume from),
-            curves.png and gradients.png. None writes nothing.
+            curves.png, gradients.png and, of a network with convolutions, features.png, of one with recurrent layers,
+            gradients_by_time.png. None writes nothing.
         progress: whether to draw a progress bar.
         units: what a target is called, in the plural: images, characters.
         best_by: the validation number that decides which checkpoint is kept: "accuracy" or "loss".
@@ -144,6 +147,7 @@ class Trainer(Run):
         self.history: History = History(best_by=best_by)
         self._layers = diagnosis.layers_of(model)
         self._record_every = 1
+        self._first: tuple[Any, Tensor] | None = None  # batch of the last loader that was evaluated
 
     def parts(self) -> dict[str, Any]:
         return {
@@ -161,6 +165,7 @@ class Trainer(Run):
             "layer_steps": Tensor._wrap(np.array(h.layer_steps, np.int64)),
             "layer_norms": Tensor._wrap(np.array(h.layer_norms, np.float64).reshape(-1, len(self._layers))),
             "least_losses": Tensor._wrap(h.least_losses),
+            "time_norms": h.time_norms,
         }
 
     def set_more(self, state: dict[str, Any]) -> None:
@@ -168,6 +173,7 @@ class Trainer(Run):
         h.gradient_norms, h.layer_steps = state["gradient_norms"].tolist(), state["layer_steps"].tolist()
         h.layer_norms = state["layer_norms"].tolist()
         h.least_losses = state["least_losses"].numpy()
+        h.time_norms = [[float(v) for v in norms] for norms in state["time_norms"]]
 
     def logits(self, x: Any) -> Tensor:
         """The model's logits for a batch."""
@@ -238,11 +244,13 @@ class Trainer(Run):
         """The loss of each target of a loader, float64, and the accuracy, in evaluation mode."""
         self.model.eval()
         self.begin_pass()
+        self._first = None
         losses: list[Tensor] = []
         right: Any = 0
         with fastnet.no_grad():
             for batch in loader:
                 x, y = self.placed(batch)
+                self._first = self._first or (x, y)
                 each, correct = self._judged(x, y, self._each_loss)
                 losses.append(each.double())
                 right = right + correct
@@ -284,6 +292,7 @@ class Trainer(Run):
             history.epochs.append(
                 Epoch(number, total / n, right / n, loss, accuracy, error, norms / steps, rate, seconds, n / seconds)
             )
+            self._look_at_time()
             if self.out is not None and history.best is history.epochs[-1]:
                 save(self.model.state_dict(), self.out / "checkpoint.safetensors")
         self.write_metrics()
@@ -302,6 +311,24 @@ class Trainer(Run):
             h.least_losses = groups
             return 0.0
         return diagnosis.standard_error(groups - h.least_losses)
+
+    def _look_at_time(self) -> None:
+        """Add the epoch's ``History.time_norms``, where there is a recurrent layer. In evaluation mode it draws no
+        random numbers, and it leaves gradients alone: the run's bits are as without."""
+        layer = inspection.recurrent_layer(self.model)
+        if layer is None or self._first is None:
+            return
+        x, y = self._first
+
+        def loss() -> Tensor:
+            logits = self.logits(x)
+            last = (logits, y) if logits.dim() == 2 else (logits[:, -1], y[:, -1])
+            return self._each_loss(*last).sum()
+
+        self.begin_pass()
+        with inspection.evaluating(self.model):
+            self.history.time_norms.append(inspection.gradients_by_time(layer, loss).tolist())
+        self.begin_pass()
 
     def _warn_of_trouble(self, targets: int) -> None:
         """Say once what the numbers say of overfitting, from so many targets of validation, and of the first layer's
@@ -339,9 +366,18 @@ class Trainer(Run):
         }
 
     def plot(self, title: str) -> Path:
-        """Draw losses and accuracies by epoch into curves.png, gradient norms by step into gradients.png."""
+        """Draw losses and accuracies by epoch into curves.png, gradient norms by step into gradients.png; and what the
+        class's documentation says of convolutions and recurrent layers."""
         assert self.out is not None
         h = self.history
+        if h.time_norms:
+            figures.draw_gradients_by_time(h.time_norms, self.out / "gradients_by_time.png", title)
+        filters = inspection.first_filters(self.model)
+        if filters is not None and self._first is not None and isinstance(self._first[0], Tensor):
+            images = self._first[0]
+            maps = inspection.feature_maps(self.model, images)
+            image = images[0].float().numpy(force=True)
+            figures.draw_features(image, *filters, maps, self.out / "features.png", title)
         figures.draw_gradients(
             h.gradient_norms,
             h.layer_steps,
