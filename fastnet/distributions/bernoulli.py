@@ -21,7 +21,7 @@ class Bernoulli(OfLogits):
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         given = self._choose(probs, logits)
-        super().__init__(tuple(given.shape), validate_args)
+        super().__init__(tuple(given.shape), validate_args=validate_args)
         if self._given_probs:
             self._check("probs", given >= 0)
             self._check("probs", given <= 1)

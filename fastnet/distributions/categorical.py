@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet._tensor import Size, Tensor
+from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
 from fastnet.distributions.distribution import OfLogits, epsilon
 from fastnet.nn import functional as F
@@ -26,7 +26,7 @@ class Categorical(OfLogits):
         given = self._choose(probs, logits)
         if given.ndim < 1:
             raise ValueError("`probs` parameter must be at least one-dimensional.")
-        super().__init__(tuple(given.shape[:-1]), validate_args)
+        super().__init__(tuple(given.shape[:-1]), validate_args=validate_args)
         self._check("probs" if self._given_probs else "logits", (given >= 0) if self._given_probs else given == given)
         if self._given_probs:
             self.probs = given / given.sum(-1, keepdim=True)
@@ -39,10 +39,6 @@ class Categorical(OfLogits):
     def __repr__(self) -> str:
         name, value = ("probs", self.probs) if self._given_probs else ("logits", self.logits)
         return f"Categorical({name}: {value.size()})"
-
-    @property
-    def param_shape(self) -> Size:
-        return self.logits.shape
 
     @property
     def mode(self) -> Tensor:

@@ -10,6 +10,7 @@ from fastnet._dtypes import get_default_dtype
 from fastnet._tensor import Size, Tensor
 from fastnet.autograd import no_grad
 from fastnet.ops.creation import tensor
+from fastnet.ops.random import rand
 
 
 def broadcast(*values: Any) -> list[Tensor]:
@@ -31,13 +32,16 @@ class Distribution:
 
     Args:
         batch_shape: of independent distributions.
+        event_shape: of one value.
         validate_args: whether parameters and values are checked.
     """
 
     has_rsample = False
 
-    def __init__(self, batch_shape: tuple[int, ...], validate_args: bool | None = None):
-        self._batch_shape = Size(batch_shape)
+    def __init__(
+        self, batch_shape: tuple[int, ...], event_shape: tuple[int, ...] = (), validate_args: bool | None = None
+    ):
+        self._batch_shape, self._event_shape = Size(batch_shape), Size(event_shape)
         self._validate_args = validate_args is not False
 
     @property
@@ -46,10 +50,10 @@ class Distribution:
 
     @property
     def event_shape(self) -> Size:
-        return Size(())
+        return self._event_shape
 
     def _extended(self, sample_shape: Any) -> tuple[int, ...]:
-        return (*tuple(sample_shape), *self._batch_shape)
+        return (*tuple(sample_shape), *self._batch_shape, *self._event_shape)
 
     def _check(self, name: str, holds: Tensor) -> None:
         if self._validate_args and not bool(holds.all()):
@@ -59,15 +63,30 @@ class Distribution:
         if not isinstance(value, Tensor):
             raise ValueError("The value argument to log_prob must be a Tensor")
         try:
-            np.broadcast_shapes(tuple(value.shape), tuple(self._batch_shape))
+            events = tuple(value.shape)[value.ndim - len(self._event_shape) :]
+            if events != tuple(self._event_shape):
+                raise ValueError
+            np.broadcast_shapes(tuple(value.shape), self._extended(()))
         except ValueError:
             raise ValueError(
                 f"{type(self).__name__}: value has shape {tuple(value.shape)}, which does not broadcast with the batch "
-                f"shape {tuple(self._batch_shape)}"
+                f"shape {tuple(self._batch_shape)} and the event shape {tuple(self._event_shape)}"
             ) from None
 
     @property
+    def mean(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def mode(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
     def variance(self) -> Tensor:
+        raise NotImplementedError
+
+    def expand(self, batch_shape: Any) -> Distribution:
+        """The same distribution for each of a larger batch."""
         raise NotImplementedError
 
     @property
@@ -79,7 +98,7 @@ class Distribution:
         raise NotImplementedError(f"{type(self).__name__} has no rsample")
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Values of shape sample_shape + batch_shape."""
+        """Values of shape sample_shape + batch_shape + event_shape."""
         with no_grad():
             return self.rsample(sample_shape)
 
@@ -96,6 +115,39 @@ class Distribution:
         return self.entropy().exp()
 
 
+class OfParameters(Distribution):
+    """A distribution of numbers whose parameters, of one shape, are the arguments of its constructor."""
+
+    _names: tuple[str, ...]
+
+    def __init__(self, *parameters: Any, validate_args: bool | None = None):
+        made = broadcast(*parameters)
+        self.__dict__.update(zip(self._names, made, strict=True))
+        super().__init__(tuple(made[0].shape), validate_args=validate_args)
+
+    def __repr__(self) -> str:
+        values = {n: self.__dict__[n] for n in self._names}
+        shown = ", ".join(f"{n}: {v if v.numel() == 1 else v.size()}" for n, v in values.items())
+        return f"{type(self).__name__}({shown})"
+
+    def expand(self, batch_shape: Any) -> OfParameters:
+        """The same distribution for each of a larger batch."""
+        parameters = (self.__dict__[n].expand(*batch_shape) for n in self._names)
+        return type(self)(*parameters, validate_args=self._validate_args)
+
+    def _uniform(self, sample_shape: Any) -> Tensor:
+        """Numbers between 0 and 1, neither of them reached."""
+        like = self.__dict__[self._names[0]]
+        u = rand(*self._extended(sample_shape), dtype=like.dtype, device=like.device)
+        return u.clamp(epsilon(u) / 2, 1 - epsilon(u) / 2)
+
+    def _takes(self, value: Any, holds: Any = None) -> None:
+        """Check a value of ``log_prob``: its shape, and what must hold of it (else: it is a number)."""
+        if self._validate_args:
+            self._check_value(value)
+            self._check("value", value == value if holds is None else holds(value))
+
+
 class OfLogits(Distribution):
     """A distribution given by probabilities or by logits."""
 
@@ -103,4 +155,17 @@ class OfLogits(Distribution):
         if (probs is None) == (logits is None):
             raise ValueError("Either `probs` or `logits` must be specified, but not both.")
         self._given_probs = logits is None
-        return broadcast(probs if logits is None else logits)[0]
+        given = broadcast(probs if logits is None else logits)[0]
+        self._param_shape = given.shape
+        return given
+
+    @property
+    def param_shape(self) -> Size:
+        return self._param_shape
+
+    def expand(self, batch_shape: Any) -> OfLogits:
+        """The same distribution for each of a larger batch."""
+        name = "probs" if self._given_probs else "logits"
+        shape = (*batch_shape, *self.param_shape[len(self.batch_shape) :])
+        given = self.__dict__[name].expand(*shape)
+        return type(self)(validate_args=self._validate_args, **{name: given})

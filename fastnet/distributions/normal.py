@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
-from fastnet.distributions.distribution import Distribution, broadcast
+from fastnet.distributions.distribution import OfParameters
 from fastnet.ops import random
 
 
-class Normal(Distribution):
+class Normal(OfParameters):
     """Normal with mean ``loc`` and standard deviation ``scale``.
 
     >>> import fastnet
@@ -19,16 +19,14 @@ class Normal(Distribution):
     """
 
     has_rsample = True
+    _names = ("loc", "scale")
+    loc: Tensor
+    scale: Tensor
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast(loc, scale)
-        super().__init__(tuple(self.loc.shape), validate_args)
+        super().__init__(loc, scale, validate_args=validate_args)
         self._check("loc", self.loc == self.loc)
         self._check("scale", self.scale > 0)
-
-    def __repr__(self) -> str:
-        shown = (f"{n}: {v if not v.ndim else v.size()}" for n, v in (("loc", self.loc), ("scale", self.scale)))
-        return f"Normal({', '.join(shown)})"
 
     @property
     def mean(self) -> Tensor:
@@ -49,9 +47,7 @@ class Normal(Distribution):
         return self.loc + noise * self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._check_value(value)
-            self._check("value", value == value)
+        self._takes(value)
         return -((value - self.loc) ** 2) / (2 * self.variance) - self.scale.log() - math.log(math.sqrt(2 * math.pi))
 
     def entropy(self) -> Tensor:

@@ -1,0 +1,52 @@
+"""The distribution of the exponential of a normal number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnet._tensor import Tensor
+from fastnet.distributions.distribution import OfParameters
+from fastnet.distributions.normal import Normal
+
+
+class LogNormal(OfParameters):
+    """``exp(x)`` of x normal with mean ``loc`` and standard deviation ``scale``.
+
+    >>> import fastnet
+    >>> LogNormal(0.0, 1.0).log_prob(fastnet.tensor(1.0))
+    tensor(-0.9189)
+    """
+
+    has_rsample = True
+    _names = ("loc", "scale")
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+        super().__init__(loc, scale, validate_args=validate_args)
+        self._check("loc", self.loc == self.loc)
+        self._check("scale", self.scale > 0)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.loc + self.scale**2 / 2).exp()
+
+    @property
+    def mode(self) -> Tensor:
+        return (self.loc - self.scale**2).exp()
+
+    @property
+    def variance(self) -> Tensor:
+        square = self.scale**2
+        return square.expm1() * (2 * self.loc + square).exp()
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return Normal(self.loc, self.scale, validate_args=False).rsample(sample_shape).exp()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._takes(value, lambda x: x > 0)
+        logarithm = value.log()
+        return Normal(self.loc, self.scale, validate_args=False).log_prob(logarithm) - logarithm
+
+    def entropy(self) -> Tensor:
+        return Normal(self.loc, self.scale, validate_args=False).entropy() + self.loc
