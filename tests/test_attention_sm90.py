@@ -4,7 +4,7 @@ that differ, memory orders, in every schedule, posing as an H200."""
 import numpy as np
 import pytest
 from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
-from test_attention import TINY, definition, inputs
+from test_attention import STATE, TINY, definition, inputs, masks
 
 from fastnet import kernels
 from fastnet.kernels._runtime import extension_for
@@ -15,37 +15,38 @@ CAUSAL = ("none", "top_left", "bottom_right")
 U = 2.0**-24
 
 
-def config(**how):
+def of_family(**how):
     return extension_for(np.empty(0)).AttentionConfig(**({"family": "sm90", "stages": 4} | how))
 
 
-def check(q, k, v, grad, what, causal="none", scale=None, how=None, **options):
+def check(q, k, v, grad, what, causal="none", scale=None, how=None, mask=None, dropout_p=0.0, config=None, **features):
     """Results and, up to width 128, gradients within the bounds that test_attention.definition derives where
     probabilities and gradients of scores are rounded to 16 bits."""
     half, number = epsilon(q.dtype), 1 / np.sqrt(q.shape[3]) if scale is None else scale
     lost = {"float16": 2.0**-25, "bfloat16": 2.0**-126}[q.dtype.name]
     want, want_lse, gradients, bound, bound_lse, bounds = definition(
-        q, k, v, grad, None, causal, number, 0.0, 0, rounded=half / U, lost=lost / U
+        q, k, v, grad, mask, causal, number, dropout_p, 5, rounded=half / U, lost=lost / U, **features
     )
     tiny = 2 * TINY[q.dtype.name]
+    options = dict(causal=causal, scale=scale, mask=mask, dropout_p=dropout_p, state=STATE, offset=5) | features
     with kernels.use("emulated", device="H200", **(how or {})):
-        out, lse = kernels.attention(q, k, v, causal=causal, scale=scale, **options)
+        out, lse = kernels.attention(q, k, v, config=config, **options)
     assert_close(out, want, bound * U + np.abs(want) * half + tiny, f"{what} out")
     assert_close(lse, want_lse, bound_lse * U, f"{what} lse")
-    if max(q.shape[3], v.shape[3]) > 128:
+    if max(q.shape[3], v.shape[3]) > 128 or mask is not None or dropout_p or features:
         return out, lse
-    if options["config"].stages < 4:
-        options["config"] = config(stages=4, max_blocks=options["config"].max_blocks)
+    config = of_family(stages=max(4, config.stages), max_blocks=config.max_blocks)
     with kernels.use("emulated", device="H200", **(how or {})):
-        got = kernels.attention_backward(grad, q, k, v, out, lse, causal=causal, scale=scale, **options)[:3]
+        got = kernels.attention_backward(grad, q, k, v, out, lse, config=config, **options)[:3]
     for name, x, exact, limit in zip("qkv", got, gradients[:3], bounds[:3], strict=True):
         assert_close(x, exact, limit * U + np.abs(exact) * half + tiny, f"{what} d{name}")
     return out, lse, *got
 
 
-def run(index, sizes, dtype, how=None, arrays=None, **options):
-    options.setdefault("config", config())
+def run(index, sizes, dtype, how=None, arrays=None, kind="none", **options):
+    options.setdefault("config", of_family())
     arrays = arrays or inputs(sizes, dtype, index)
+    options["mask"] = None if kind == "none" else masks(sizes, dtype, kind, index)
     return check(*arrays, f"{index}: {sizes} {options}", how=how or schedule(index), **options)
 
 
@@ -71,23 +72,85 @@ def test_against_float64(dtype):
         run(index + 3, sizes, dtype, causal=CAUSAL[(index + 1) % 3])
 
 
+SLOPES = np.array([0.5, 0.25, 0.125, 0.0625], np.float32)
+FEATURES = {
+    "boolean mask": {"kind": "bool"},
+    "keys' mask": {"kind": "keys"},
+    "bias": {"kind": "additive"},
+    "bias of float32": {"kind": "float32", "causal": "bottom_right"},
+    "dropout": {"dropout_p": 0.3},
+    "window": {"window_size": (70, 30)},
+    "left": {"window_size": (140, -1), "causal": "top_left"},
+    "behind all keys": {"window_size": (0, 0), "causal": "top_left"},
+    "cap": {"softcap": 1.5},
+    "alibi": {"alibi_slopes": SLOPES},
+    "alibi by batch": {"alibi_slopes": np.stack([SLOPES, SLOPES[::-1]]), "causal": "bottom_right"},
+    "all": {
+        "window_size": (200, 40),
+        "softcap": 0.75,
+        "alibi_slopes": SLOPES,
+        "kind": "additive",
+        "dropout_p": 0.3,
+        "causal": "bottom_right",
+    },
+    "all but causal": {
+        "window_size": (90, 90),
+        "softcap": 3.0,
+        "alibi_slopes": SLOPES,
+        "kind": "bool",
+        "dropout_p": 0.6,
+        "scale": -0.2,
+    },
+}
+
+
+@pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("width", [64, 128, 256])
+def test_features_in_every_schedule(width, how):
+    """Each alone and all together; lengths that are multiples of four, whose draws lanes share, and that are not."""
+    for index, (name, options) in enumerate(FEATURES.items()):
+        if index % 6 != SCHEDULES.index(how) and not name.startswith("all"):
+            continue
+        sizes = (2, 4, 2, 65 + index % 3 * 64, [150, 132, 271][index % 3], width, width - 8)
+        run(index, sizes, DTYPES[index % 2], how, config=of_family(max_blocks=1 + index % 4), **options)
+
+
+@by_name
+def test_features_at_every_width(dtype):
+    for index, options in enumerate(FEATURES.values()):
+        sizes = (2, 4, 4, 40 + 31 * (index % 4), 37 + 68 * (index % 3), [24, 72, 136][index % 3], 16)
+        run(index, sizes, dtype, **options)
+
+
 @by_name
 def test_random_problems(dtype, full):
     """Sizes, widths, stages and blocks at random; with --full 300 of a dtype."""
     rng = np.random.default_rng(5)
     for index in range(300 if full else 12):
+        kind, options = "none", {}
+        if index % 3:
+            kind = str(rng.choice(["none", "bool", "keys", "additive", "float32"]))
+            options = {
+                "dropout_p": float(rng.choice([0.0, 0.2])),
+                "window_size": tuple(int(n) for n in rng.integers(-1, 300, 2)),
+                "softcap": float(rng.choice([0.0, 1.0, 8.0])),
+            }
         key_heads = int(rng.integers(1, 3))
         widest = int(rng.choice([64, 64, 128, 256]))
         d, dv = (8 * int(n) for n in rng.integers(1, widest // 8 + 1, 2))
         batch, group = (int(n) for n in rng.integers(1, 3, 2))
         queries, keys = int(rng.integers(1, 400)), int(rng.integers(1, 600))
+        if options and index % 2:
+            options["alibi_slopes"] = rng.random(key_heads * group).astype(np.float32)
         run(
             index,
             (batch, key_heads * group, key_heads, queries, keys, d, dv),
             dtype,
+            kind=kind,
+            **options,
             causal=str(rng.choice(CAUSAL)),
             scale=float(rng.choice([0.1, 0.3, -0.2, 0.0])),
-            config=config(stages=int(rng.integers(3, 5)), max_blocks=int(rng.integers(1, 6))),
+            config=of_family(stages=int(rng.integers(3, 5)), max_blocks=int(rng.integers(1, 6))),
         )
 
 
@@ -98,7 +161,7 @@ def test_same_bits_in_every_schedule(width, causal):
     arrays = inputs((1, 3, 1, 200, 400, width, width), bfloat16)
     found = set()
     for blocks, how in enumerate(SCHEDULES, 1):
-        got = run(0, None, bfloat16, how, arrays, causal=causal, config=config(max_blocks=blocks))
+        got = run(0, None, bfloat16, how, arrays, causal=causal, config=of_family(max_blocks=blocks))
         found.add(b"".join(x.tobytes() for x in got))
     assert len(found) == 1
 
@@ -115,7 +178,7 @@ def test_memory_orders():
             arrays = [*(packed[:, :, i] for i in range(3)), arrays[3]]
         else:
             arrays = [np.concatenate([x[..., :8], x], axis=3)[..., 8:] for x in arrays]
-        run(index, sizes, bfloat16, causal="top_left", arrays=arrays, config=config(max_blocks=3))
+        run(index, sizes, bfloat16, causal="top_left", arrays=arrays, config=of_family(max_blocks=3))
 
 
 def test_what_tma_does_not_take_goes_to_the_sm80_family():
@@ -133,9 +196,9 @@ def test_what_tma_does_not_take_goes_to_the_sm80_family():
         ([np.repeat(x, 2, axis=3)[..., ::2] for x in plain], {}, "sm80"),
         ([repeated[0], plain[1], plain[2]], {}, "sm80"),
         ([plain[0], plain[1][:, :, :0], plain[2][:, :, :0]], {}, "sm80"),
-        (plain, {"mask": mask}, "sm80"),
-        (plain, {"dropout_p": 0.5, "state": state}, "sm80"),
-        (plain, {"window_size": (3, 3)}, "sm80"),
+        (plain, {"mask": mask}, "sm90"),
+        (plain, {"dropout_p": 0.5, "state": state}, "sm90"),
+        (plain, {"window_size": (3, 3), "softcap": 2.0}, "sm90"),
     ]
     for arrays, options, family in cases:
         q, k, v = arrays[:3]
@@ -145,9 +208,9 @@ def test_what_tma_does_not_take_goes_to_the_sm80_family():
         if family == "sm90":
             continue
         with kernels.use("emulated", device="H200"), pytest.raises(ValueError, match=r"attention: .*(serves|needs)"):
-            kernels.attention(q, k, v, config=config(), **options)
+            kernels.attention(q, k, v, config=of_family(), **options)
     with kernels.use("emulated", device="A100"), pytest.raises(ValueError, match="Hopper"):
-        kernels.attention(*plain[:3], config=config())
+        kernels.attention(*plain[:3], config=of_family())
 
 
 def test_error_is_at_most_twice_that_of_the_definition_in_the_same_precision():
@@ -174,7 +237,7 @@ def test_error_is_at_most_twice_that_of_the_definition_in_the_same_precision():
 def test_rows_of_nothing_give_zeros():
     q, k, v, _ = inputs((1, 2, 2, 300, 70, 16, 16), np.float16)
     with kernels.use("emulated", device="H200"):
-        out, lse = kernels.attention(q, k, v, causal="bottom_right", config=config(max_blocks=2))
+        out, lse = kernels.attention(q, k, v, causal="bottom_right", config=of_family(max_blocks=2))
     assert (out[:, :, :230] == 0).all()
     assert (lse[:, :, :230] == -np.inf).all()
     assert np.isfinite(lse[:, :, 230:]).all()
@@ -185,7 +248,7 @@ def test_nan_spreads_as_far_as_it_is_seen():
     q[0, 0, 1, 2] = np.nan
     k[0, 0, 198, 0] = np.nan
     with kernels.use("emulated", device="H200"):
-        out, lse = kernels.attention(q, k, v, causal="top_left", config=config())
+        out, lse = kernels.attention(q, k, v, causal="top_left", config=of_family())
     spoilt = np.isin(np.arange(200), [1, 198, 199])
     assert (np.isnan(lse[0, 0]) == spoilt).all()
     assert (np.isnan(out[0, 0].astype(np.float32)).any(axis=1) == spoilt).all()
@@ -196,8 +259,8 @@ def test_heads_keep_nan_to_themselves():
     q, k, v, grad = inputs((1, 2, 2, 70, 90, 16, 16), bfloat16)
     grad[0, 1, 0, 3] = np.nan
     with kernels.use("emulated", device="H200"):
-        out, lse = kernels.attention(q, k, v, config=config())
-        dq, dk, dv = kernels.attention_backward(grad, q, k, v, out, lse, config=config())[:3]
+        out, lse = kernels.attention(q, k, v, config=of_family())
+        dq, dk, dv = kernels.attention_backward(grad, q, k, v, out, lse, config=of_family())[:3]
     assert all(np.isfinite(x[:, 0].astype(np.float32)).all() for x in (dq, dk, dv))
     assert np.isnan(dk[:, 1].astype(np.float32)).all()
 
@@ -208,7 +271,7 @@ def test_tiles_that_causality_hides_are_not_read():
     v[0, 0, 128:] = np.nan
     k[0, 0, 128:] = np.nan
     with kernels.use("emulated", device="H200"):
-        out, lse = kernels.attention(q, k, v, causal="top_left", config=config())
+        out, lse = kernels.attention(q, k, v, causal="top_left", config=of_family())
     assert all(np.isfinite(x).all() for x in (out, lse))
 
 
@@ -220,7 +283,7 @@ def test_configs():
             for device in ("H100", "H200"):
                 assert ext.attention_config(width, width, dtype, False, device).family == "sm90"
                 assert ext.attention_config(width, width, dtype, False, device, tma=False).family == "sm80"
-                assert ext.attention_config(width, width, dtype, False, device, features=True).family == "sm80"
+                assert ext.attention_config(width, width, dtype, False, device, features=True).family == "sm90"
                 assert ext.attention_config(width, width, dtype, True, device).family == (
                     "sm90" if width <= 128 else "sm80"
                 )
@@ -232,6 +295,6 @@ def test_configs():
     with kernels.use("emulated", device="H200"):
         for stages, message in ((2, "at least 3 stages"), (5, "shared memory")):
             with pytest.raises(ValueError, match=message):
-                kernels.attention(x, x, x, config=config(stages=stages))
+                kernels.attention(x, x, x, config=of_family(stages=stages))
         with pytest.raises(ValueError, match="float16 and bfloat16"):
-            kernels.attention(*[x.astype(np.float32)] * 3, config=config())
+            kernels.attention(*[x.astype(np.float32)] * 3, config=of_family())

@@ -342,8 +342,9 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
     if (config.family == AttentionFamily::sm90) {
         if (!attention_sm90_has(dtype, p.d, p.dv, backward))
             refuse("serves float16 and bfloat16, head dimensions up to 256, 128 backward");
-        if (p.mask_kind != AttentionMask::none || p.threshold != 0) refuse("serves neither masks nor dropout");
-        if (p.features.any()) refuse("serves no windows, caps on scores, ALiBi or packed sequences");
+        if (backward && (p.mask_kind != AttentionMask::none || p.threshold != 0 || p.features.any()))
+            refuse("serves no masks, dropout, windows, caps on scores or ALiBi backward");
+        if (p.features.q_starts) refuse("serves no packed sequences");
         if (!device.has_sm90a()) refuse("needs a Hopper GPU");
         if (config.stages < attention_sm90_min_stages(backward))
             refuse("needs at least " + std::to_string(attention_sm90_min_stages(backward)) + " stages");

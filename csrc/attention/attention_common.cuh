@@ -1,6 +1,8 @@
 // What the attention kernels on ordinary multiply-adds share: rows of a head, sequences of a batch, scores.
 #pragma once
 #include "../device/convert.cuh"
+#include "../device/philox.cuh"
+#include "../ptx/sm80.h"
 #include "attention.h"
 #include <algorithm>
 
@@ -110,6 +112,72 @@ __device__ __forceinline__ A score(const AttentionProblem& p, const Sequence& se
     if (p.mask_kind == AttentionMask::boolean) return static_cast<const bool*>(p.mask)[at] ? s : -kInfinity<A>;
     if (p.mask_kind == AttentionMask::additive_wide) return s + A(static_cast<const float*>(p.mask)[at]);
     return s + convert<A>(static_cast<const T*>(p.mask)[at]);
+}
+
+// Which of a thread's scores dropout keeps, where tensor cores left them: of blocks of 8 columns, elements v of block j are
+// rows row0 + lane / 4 + 8 * (v / 2), columns column0 + 8 * j + 2 * (lane % 4) + v % 2; bit 4 * j + v. kByKeys: rows are
+// keys. row0 and column0 are multiples of 8. Philox is long: loops are not unrolled, and where four keys are one draw the
+// lanes that need its words share it.
+template <int kBlocks, bool kByKeys>
+__device__ __forceinline__ auto
+kept(const AttentionProblem& p, int64_t batch, int64_t head, int64_t row0, int64_t column0) {
+    static_assert(kBlocks <= 16 && kBlocks % 2 == 0);
+    using Bits = std::conditional_t<(kBlocks > 8), uint64_t, uint32_t>;
+    const uint64_t seed = p.state[0], offset = p.state[1] + p.offset;
+    const int lane = ptx::opaque(int(threadIdx.x)) % 32;
+    const auto draw = [&](uint64_t block) {
+        // The keys of ten rounds, made of the seed, are not to be held in registers through a loop.
+        const uint64_t key = uint64_t(uint32_t(ptx::opaque(int(seed >> 32)))) << 32 | uint32_t(ptx::opaque(int(seed)));
+        return philox(key, block, offset);
+    };
+    const auto index_of = [&](int64_t row, int64_t column) {
+        const int64_t query = kByKeys ? column : row, key = kByKeys ? row : column;
+        return uint64_t(((batch * p.heads + head) * p.queries + query) * p.keys + key);
+    };
+    const auto keeps = [&](uint32_t drawn) { return Bits(drawn >> 8 >= p.threshold); };
+    Bits bits = 0;
+    if (p.keys % 4 == 0) {
+        const auto four = [&](uint64_t index) {
+            const uint4 draws = draw(index >> 2);
+            return uint32_t(keeps(draws.x) | keeps(draws.y) << 1 | keeps(draws.z) << 2 | keeps(draws.w) << 3);
+        };
+        if constexpr (kByKeys) {
+            // Lanes 4 apart hold four keys of the same queries: each draws for another of the four elements of a block.
+            const int mine = lane / 4 % 4, key = lane / 16 * 4;
+#pragma unroll 1
+            for (int j = 0; j < kBlocks; ++j) {
+                const uint32_t drawn =
+                    four(index_of(row0 + mine / 2 * 8 + key, column0 + j * 8 + lane % 4 * 2 + mine % 2));
+#pragma unroll
+                for (int v = 0; v < 4; ++v)
+                    bits |= Bits(__shfl_sync(~0u, drawn, lane / 16 * 16 + v * 4 + lane % 4) >> mine & 1) << (j * 4 + v);
+            }
+        } else {
+            // Two neighbours have two keys each of a draw: one draws for this block, the other for the next.
+            const int odd = lane % 2;
+#pragma unroll 1
+            for (int n = 0; n < kBlocks; ++n) {
+                const int j = n / 2 * 2, half = n % 2;
+                const uint32_t drawn =
+                    four(index_of(row0 + lane / 4 + half * 8, column0 + (j + odd) * 8 + lane % 4 / 2 * 4));
+                const uint32_t other = __shfl_xor_sync(~0u, drawn, 1);
+                const uint32_t first = (odd ? other : drawn) >> odd * 2 & 3,
+                               second = (odd ? drawn : other) >> odd * 2 & 3;
+                bits |= Bits(first | second << 4) << (j * 4 + half * 2);
+            }
+        }
+        return bits;
+    }
+#pragma unroll 1
+    for (int n = 0; n < kBlocks * 2; ++n) {
+        const uint64_t index = index_of(row0 + lane / 4 + n % 2 * 8, column0 + n / 2 * 8 + lane % 4 * 2);
+        uint4 draws = draw(index >> 2);
+        bits |= keeps(word(draws, int(index & 3))) << (n / 2 * 4 + n % 2 * 2);
+        const uint64_t next = index + (kByKeys ? uint64_t(p.keys) : 1);
+        if (next >> 2 != index >> 2) draws = draw(next >> 2);
+        bits |= keeps(word(draws, int(next & 3))) << (n / 2 * 4 + n % 2 * 2 + 1);
+    }
+    return bits;
 }
 
 inline void check_attention_shared(const char* function, int64_t bytes) {

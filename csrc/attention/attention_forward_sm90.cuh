@@ -8,7 +8,7 @@
 //
 // Blocks are as many as run at once, and take tiles in turn, those that see most keys first.
 #pragma once
-#include "attention_sm90.cuh"
+#include "attention_features_sm90.cuh"
 
 namespace attention_sm90 {
 
@@ -16,10 +16,10 @@ namespace attention_sm90 {
 template <int kWidth, int kConsumers, int kColumns, bool kOwnStaging>
 struct ForwardTile {
     static constexpr int kThreads = 128 * (kConsumers + 1), kRows = 64 * kConsumers;
-    static constexpr int kPart = 64 * kWidth * 2;           // a warpgroup's queries, or results
+    static constexpr int kPart = 64 * kWidth * 2;  // a warpgroup's queries, or results
     static constexpr int kStage = kColumns * kWidth * 2, kStageBox = kColumns * kRowBytes;
     static constexpr int kRing = kRows * kWidth * 2 * (kOwnStaging ? 2 : 1);
-    static constexpr bool kTakesTurns = kWidth <= 128;      // beyond, its sums leave no room for a second tile of scores
+    static constexpr bool kTakesTurns = kWidth <= 128;  // beyond, its sums leave no room for a second tile of scores
     static constexpr int kProducerRegisters = kConsumers == 2 ? 24 : 32, kRegisters = kConsumers == 2 ? 240 : 160;
 };
 
@@ -59,7 +59,8 @@ __device__ __forceinline__ void rescale_rows(float (&sums)[kWidth / 2], const fl
     for (int v = 0; v < kWidth / 2; ++v) sums[v] *= factor[v / 2 % 2];
 }
 
-template <class T, int kWidth, int kConsumers, int kColumns, bool kOwnStaging>
+// kFeatured: scores are more than scaled products (is_featured), or there is dropout.
+template <class T, int kWidth, int kConsumers, int kColumns, bool kOwnStaging, bool kFeatured>
 __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
 attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_constant__ ptx::TensorMap map_q,
                       const __grid_constant__ ptx::TensorMap map_k, const __grid_constant__ ptx::TensorMap map_v,
@@ -68,7 +69,6 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
     using Mine = ForwardTile<kWidth, kConsumers, kColumns, kOwnStaging>;
     GPU_SHARED(shared);  // (kConsumers, kPart) queries, again for results if kOwnStaging; (stages, kStage); mbarriers
     const AttentionProblem& p = a.problem;
-    const Sequence sequence = reach_of(p, Sequence{0, 0, p.queries, 0, p.keys, 0, 0, 0});
     const int group = int(p.heads / p.key_heads), tiles = order.tiles_down * order.heads;
     auto* const barriers = reinterpret_cast<uint64_t*>(shared + Mine::kRing + stages * Mine::kStage);
     Ring ring{barriers, barriers + stages, stages};
@@ -79,10 +79,13 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
         ring.init(1, 4 * kConsumers);
     }
     __syncthreads();
-    // Tiles of keys that some query of a tile sees. The same on both sides.
-    const auto steps_of = [&](int row0) {
-        const int64_t end = sequence.key_end(min(int64_t(row0) + Mine::kRows, p.queries) - 1);
-        return int((end + kColumns - 1) / kColumns);
+    const auto reach_here = [&] { return Reach(reach_of(p, Sequence{0, 0, p.queries, 0, p.keys, 0, 0, 0})); };
+    // Tiles of keys that some query of a tile sees, from column `begin` on. The same on both sides.
+    struct Range { int begin, steps; };
+    const auto range_of = [&](const Reach& reach, int row0) {
+        const int begin = reach.key_begin(row0) / kColumns * kColumns;
+        const int end = reach.key_end(min(row0 + Mine::kRows, reach.queries) - 1);
+        return Range{begin, max(0, end - begin + kColumns - 1) / kColumns};
     };
     uint32_t phase = 0;  // of the barriers of queries
 
@@ -92,7 +95,7 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
 #pragma unroll 1
             for (int round = 0, t; (t = tile_of_turn(round)) < tiles; ++round) {
                 const auto [batch, head, row0] = place_of<Mine::kRows, true>(t, order, int(p.heads));
-                const int steps = steps_of(row0);
+                const Range range = range_of(reach_here(), row0);
 #pragma unroll 1
                 for (int c = 0; c < kConsumers; ++c) {
                     ptx::mbarrier_wait(&queries_empty[c], phase ^ 1);
@@ -102,16 +105,16 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                 }
                 phase ^= 1;
 #pragma unroll 1
-                for (int item = 0; item < 2 * steps; ++item) {
+                for (int item = 0; item < 2 * range.steps; ++item) {
                     // k0, k1, v0, k2, v1, ..., the last values
-                    const bool values = item == 2 * steps - 1 || (item > 0 && item % 2 == 0);
+                    const bool values = item == 2 * range.steps - 1 || (item > 0 && item % 2 == 0);
                     const int step = values ? (item - 1) / 2 : (item + 1) / 2;
                     ring.wait_empty();
                     uint64_t* const full = &ring.full[ring.stage];
                     ptx::mbarrier_arrive_expect_tx(full, Mine::kStage);
                     load_tile<kWidth, Mine::kStageBox>(shared + Mine::kRing + ring.stage * Mine::kStage,
-                                                       values ? &map_v : &map_k, full, step * kColumns, head / group,
-                                                       batch);
+                                                       values ? &map_v : &map_k, full, range.begin + step * kColumns,
+                                                       head / group, batch);
                     ring.advance();
                 }
             }
@@ -127,11 +130,17 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
         if constexpr (Mine::kTakesTurns) turns.begin();
         const bool negative = !(p.scale > 0);  // the greatest product is then not the greatest score
 #pragma unroll 1
-        for (int round = 0, t; (t = tile_of_turn(round)) < tiles; ++round) {
-            const auto [batch, head, tile_row] = place_of<Mine::kRows, true>(t, order, int(p.heads));
-            const int steps = steps_of(tile_row), row0 = tile_row + consumer * 64;
-            const int all_see = int(sequence.key_end(row0));  // keys that every row sees
-            // This thread's first row; computed where it is asked for, not held in a register.
+        for (int round = 0; tile_of_turn(round) < tiles; ++round) {
+            // Computed where it is asked for, not held in registers; so is a thread's first row.
+            const auto place_here = [&] {
+                return place_of<Mine::kRows, true>(tile_of_turn(ptx::opaque(round)), order, int(p.heads));
+            };
+            const int tile_row = place_here().row0, row0 = tile_row + consumer * 64;
+            const Reach reach = reach_here();
+            const Range range = range_of(reach, tile_row);
+            const int steps = range.steps;
+            // Keys [whole_begin, whole_end) are seen by every row.
+            const int whole_begin = reach.key_begin(row0 + 63), whole_end = reach.key_end(row0);
             const auto row_here = [&] {
                 const int at = ptx::opaque(thread);
                 return row0 + at / 32 * 16 + at % 32 / 4;
@@ -142,22 +151,39 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
             uint32_t weights[kColumns / 16][4];  // probabilities, over their sums to be
             // Scores become exponentials.
             const auto softmax_of = [&](float (&scores)[kColumns / 2], int step, float (&factor)[2]) {
-                const int column0 = step * kColumns;
+                const int column0 = range.begin + step * kColumns;
                 float unit = float(p.scale) * kLog2E;
-                if (negative) {
+                if (kFeatured && is_featured(p)) {
+                    const auto [batch, head, _] = place_here();
+                    finish_scores<T>(scores, p, batch, head, reach.shift,
+                                     {row_here(), column0 + lane % 4 * 2, reach.queries, reach.keys});
+                    unit = kLog2E;
+                } else if (negative) {
 #pragma unroll
                     for (int v = 0; v < kColumns / 2; ++v) scores[v] *= unit;
                     unit = 1;
                 }
-                if (column0 + kColumns > all_see) {
-                    const int row = row_here();
-                    const int seen[2] = {int(sequence.key_end(row)), int(sequence.key_end(row + 8))};
+                if (column0 < whole_begin || column0 + kColumns > whole_end) {
+                    const int row = row_here(), column = column0 + lane % 4 * 2;
 #pragma unroll
-                    for (int v = 0; v < kColumns / 2; ++v)
-                        if (column0 + v / 4 * 8 + lane % 4 * 2 + v % 2 >= seen[v / 2 % 2])
-                            scores[v] = -kInfinity<float>;
+                    for (int half = 0; half < 2; ++half) {
+                        const int from = reach.key_begin(row + half * 8) - column;
+                        const int to = reach.key_end(row + half * 8) - column;
+#pragma unroll
+                        for (int v = half * 2; v < kColumns / 2; v += 4)
+#pragma unroll
+                            for (int e = 0; e < 2; ++e)
+                                if (v / 4 * 8 + e < from || v / 4 * 8 + e >= to) scores[v + e] = -kInfinity<float>;
+                    }
                 }
                 softmax.step(scores, unit, factor);
+                if (kFeatured && p.threshold != 0) {
+                    const auto [batch, head, _] = place_here();
+                    const auto bits = kept<kColumns / 8, false>(p, batch, head, row_here() - lane / 4, column0);
+                    const float scale = float(p.keep_scale);
+#pragma unroll
+                    for (int v = 0; v < kColumns / 2; ++v) scores[v] *= bits >> v & 1 ? scale : 0.0f;
+                }
             };
             const auto at = [&](int stage) { return uint64_t(stage) * (Mine::kStage / 16); };
             ptx::mbarrier_wait(&queries_full[consumer], phase);
@@ -219,6 +245,7 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
             }
             if (kOwnStaging && lane == 0) ptx::mbarrier_arrive(&queries_empty[consumer]);
 
+            const auto [batch, head, _] = place_here();
             const int row = row_here();
             float factor[2];
 #pragma unroll
@@ -243,9 +270,9 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
 #endif
 }
 
-template <class T, int kIndex>
+template <class T, int kIndex, bool kFeatured>
 void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream_t stream) {
-    constexpr AttentionSm90Tile kTile = kAttentionSm90Forward[kIndex];
+    constexpr AttentionSm90Tile kTile = (kFeatured ? kAttentionSm90ForwardFeatured : kAttentionSm90Forward)[kIndex];
     const AttentionProblem& p = a.problem;
     const int64_t heads = p.batch * p.heads, tiles_down = (p.queries + kTile.rows() - 1) / kTile.rows();
     const int64_t together = attention_sm90_heads_together(p.keys, p.d, p.dv, p.heads / p.key_heads,
@@ -255,16 +282,22 @@ void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream
     const auto k = map_of<T>(p.k, p.k_strides, p.batch, p.key_heads, p.keys, p.d, kTile.columns);
     const auto v = map_of<T>(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv, kTile.columns);
     const auto out = map_of<T>(a.out, a.out_strides, p.batch, p.heads, p.queries, p.dv, 64);
-    gpu::launch<attention_sm90_kernel<T, kTile.width, kTile.consumers, kTile.columns, kTile.own_staging>>(
+    gpu::launch<attention_sm90_kernel<T, kTile.width, kTile.consumers, kTile.columns, kTile.own_staging, kFeatured>>(
         dim3(unsigned(std::min(heads * tiles_down, int64_t(config.max_blocks)))), dim3(128 * (kTile.consumers + 1)),
         unsigned(attention_sm90_forward_bytes(kTile, config.stages)), stream, a, q, k, v, out, order, config.stages);
 }
 
+template <class T, int kIndex>
+void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream_t stream) {
+    if (is_featured(a.problem) || a.problem.threshold != 0) launch<T, kIndex, true>(a, config, stream);
+    else launch<T, kIndex, false>(a, config, stream);
+}
+
 template <class T>
 void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream_t stream) {
-    switch (attention_sm90_tile(a.problem.d, a.problem.dv).width) {
-        case 64: return launch<T, 0>(a, config, stream);
-        case 128: return launch<T, 1>(a, config, stream);
+    switch (attention_sm90_index(a.problem.d, a.problem.dv)) {
+        case 0: return launch<T, 0>(a, config, stream);
+        case 1: return launch<T, 1>(a, config, stream);
         default: return launch<T, 2>(a, config, stream);
     }
 }

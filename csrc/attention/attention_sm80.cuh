@@ -7,7 +7,6 @@
 #pragma once
 #include "../device/mma_fragments.cuh"
 #include "../device/mma_operand.cuh"
-#include "../device/philox.cuh"
 #include "../device/reduce.cuh"
 #include "attention_common.cuh"
 
@@ -126,29 +125,6 @@ __device__ __forceinline__ void each_block(float (&x)[kBlocks][4], F f) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) x[kBlocks - 1][e] = first[e];
     }
-}
-
-// Whether dropout keeps element v of block j: bit 4 * j + v. kByKeys: rows are keys. The loops are not unrolled: Philox is
-// long, and is drawn twice where two neighbours lie in different draws of four.
-template <int kBlocks, bool kByKeys>
-__device__ __forceinline__ uint32_t kept(const AttentionProblem& p, int64_t batch, int64_t head, int64_t row0,
-                                         int64_t column0) {
-    const uint64_t seed = p.state[0], offset = p.state[1] + p.offset;
-    const int lane = lane_here();
-    static_assert(kBlocks <= 8);
-    uint32_t bits = 0;
-#pragma unroll 1
-    for (int n = 0; n < kBlocks * 2; ++n) {
-        const int64_t row = row0 + lane / 4 + n % 2 * 8, column = column0 + n / 2 * 8 + lane % 4 * 2;
-        const int64_t query = kByKeys ? column : row, key = kByKeys ? row : column;
-        uint64_t index = uint64_t(((batch * p.heads + head) * p.queries + query) * p.keys + key);
-        uint4 draws = philox(seed, index >> 2, offset);
-        bits |= uint32_t(word(draws, int(index & 3)) >> 8 >= p.threshold) << (n / 2 * 4 + n % 2 * 2);
-        const uint64_t next = index + (kByKeys ? uint64_t(p.keys) : 1);
-        if (next >> 2 != index >> 2) draws = philox(seed, next >> 2, offset);
-        bits |= uint32_t(word(draws, int(next & 3)) >> 8 >= p.threshold) << (n / 2 * 4 + n % 2 * 2 + 1);
-    }
-    return bits;
 }
 
 // tanh but for a few roundings of 1: as good as scores are, which lie about a cap that it is multiplied by.

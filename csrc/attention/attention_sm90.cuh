@@ -24,6 +24,25 @@ using matmul_sm90::Ring;
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr int kRowBytes = 128, kBoxColumns = 64, kPartBytes = 64 * kRowBytes;  // part: a warpgroup's rows of a box
 
+// Which keys the queries of a sequence see, in 32 bits: there are at most 2^30 of either.
+struct Reach {
+    int queries, keys, shift, before, after;  // as in Sequence; before and after no farther than matters
+
+    __device__ __forceinline__ explicit Reach(const Sequence& s)
+        : queries(int(s.queries)),
+          keys(int(s.keys)),
+          shift(int(s.shift)),
+          before(clamp(s.before)),
+          after(clamp(s.after)) {}
+    __device__ __forceinline__ int key_begin(int row) const { return max(0, row + before); }
+    __device__ __forceinline__ int key_end(int row) const { return max(0, min(keys, row + after + 1)); }
+    __device__ __forceinline__ int query_begin(int column) const { return max(0, column - after); }
+    __device__ __forceinline__ int query_end(int column) const { return max(0, min(queries, column - before + 1)); }
+
+  private:
+    __device__ static int clamp(int64_t x) { return int(min(max(x, -(int64_t(1) << 30)), int64_t(1) << 30)); }
+};
+
 // The tensor map of all heads' matrices, (batch, heads, rows, columns), in boxes of `box_rows` rows.
 template <class T>
 ptx::TensorMap map_of(const void* data, const AttentionStrides& s, int64_t batch, int64_t heads, int64_t rows,
@@ -69,8 +88,7 @@ __device__ __forceinline__ int tile_of_turn(int round) {
 }
 
 template <class T, int kN, int kTransB>
-__device__ __forceinline__ void
-wgmma(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, int scale_d = 1) {
+__device__ __forceinline__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, int scale_d = 1) {
     if constexpr (std::is_same_v<T, __half>) ptx::wgmma_fp16<kN, kTransB>(d, a, b, scale_d);
     else ptx::wgmma_bf16<kN, kTransB>(d, a, b, scale_d);
 }
@@ -141,9 +159,9 @@ struct Turns {
 // A warpgroup's 64 x kWidth results times factor[half], rounded, by way of `staging` to rows row0 .. of one head. The
 // staging is free again once its first thread has waited for its stores to have read. `thread`: in the warpgroup.
 template <class T, int kWidth>
-__device__ __forceinline__ void store_rows(const ptx::TensorMap* map, const float (&sums)[kWidth / 2],
-                                           const float (&factor)[2], unsigned char* staging, int thread, int barrier,
-                                           int row0, int rows, int columns, int head, int batch) {
+__device__ __forceinline__ void
+store_rows(const ptx::TensorMap* map, const float (&sums)[kWidth / 2], const float (&factor)[2], unsigned char* staging,
+           int thread, int barrier, int row0, int rows, int columns, int head, int batch) {
     const int lane = thread % 32, row = thread / 32 * 16 + lane % 16;
     if (thread == 0) ptx::tma_store_wait_read<0>();
     ptx::bar_sync(barrier, 128);

@@ -23,6 +23,12 @@ constexpr AttentionSm90Tile kAttentionSm90Forward[] = {
     {128, 2, 128, true},
     {256, 2, 80, false},
 };
+// With masks, biases, a cap or dropout there is more to keep, and Philox to compute: 160 registers do not do.
+constexpr AttentionSm90Tile kAttentionSm90ForwardFeatured[] = {
+    {64, 2, 128, true},
+    {128, 2, 128, true},
+    {256, 2, 64, false},
+};
 // Backward: a warpgroup owns 64 queries (for dq) or 64 keys (for dk and dv) with both their operands, where results are
 // staged at the end, and takes `columns` of the others at a time, a stage an operand. Scores and their gradients are
 // columns a thread in 32 bits and half as many (for dq) or as many (for dk and dv) in 16, sums width / 2 or width: with 64
@@ -41,9 +47,9 @@ constexpr bool attention_sm90_has(DType dtype, int64_t d, int64_t dv, bool backw
     return (dtype == DType::float16 || dtype == DType::bfloat16) && std::max(d, dv) <= (backward ? 128 : 256);
 }
 
-constexpr const AttentionSm90Tile& attention_sm90_tile(int64_t d, int64_t dv) {
+constexpr int attention_sm90_index(int64_t d, int64_t dv) {
     const int64_t widest = std::max(d, dv);
-    return kAttentionSm90Forward[widest <= 64 ? 0 : widest <= 128 ? 1 : 2];
+    return widest <= 64 ? 0 : widest <= 128 ? 1 : 2;
 }
 
 // Queries, results where they have a place of their own, stages; two mbarriers a stage and two a consumer.
@@ -55,10 +61,11 @@ constexpr int attention_sm90_backward_bytes(const AttentionSm90Tile& t, int stag
     return t.own_bytes() * 2 + stages * (t.stage_bytes() + kAttentionSm90Statistics) + (stages + t.consumers) * 16;
 }
 constexpr int attention_sm90_shared_bytes(int64_t d, int64_t dv, bool backward, int stages) {
-    const int index = std::max(d, dv) <= 64 ? 0 : 1;
+    const int index = attention_sm90_index(d, dv);
     return backward ? std::max(attention_sm90_backward_bytes(kAttentionSm90OfQueries[index], stages),
                                attention_sm90_backward_bytes(kAttentionSm90OfKeys[index], stages))
-                    : attention_sm90_forward_bytes(attention_sm90_tile(d, dv), stages);
+                    : std::max(attention_sm90_forward_bytes(kAttentionSm90Forward[index], stages),
+                               attention_sm90_forward_bytes(kAttentionSm90ForwardFeatured[index], stages));
 }
 
 // How many heads' tiles are dealt out together, the longest of all of them first, where causality makes tiles differ: as

@@ -57,7 +57,7 @@ def _features(features: Features, *packed: Any) -> tuple[Any, ...]:
 
 def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool, tiles: tuple[Any, ...] = ()) -> Any:
     """featured: whether the problem has anything of AttentionFeatures. tiles: every array that TMA would have to
-    bring or take, where the problem has neither mask nor dropout."""
+    bring or take, where the problem is one that the sm90 family serves."""
     if config is None:
         backward = name.endswith("_backward")
         tma = bool(tiles) and all(ext.attention_rows_by_tma(x) for x in tiles)
@@ -126,8 +126,7 @@ def attention(
     out = empty(q, (*q.shape[:3], v.shape[3]))
     lse = empty(q, q.shape[:3], accumulator(q))
     operands = [addressable(x) for x in (q, k, v)]
-    plain = mask is None and dropout_p == 0
-    config = _config(ext, name, config, q, v, features.any(), (*operands, out) if plain else ())
+    config = _config(ext, name, config, q, v, features.any(), (*operands, out))
     if lse.size:
         record(name, q, k, v, mask, config=config)
         ext.attention(
@@ -192,7 +191,8 @@ def attention_backward(
     ds = empty(q, scores, accumulator(q)) if mask_gradient else None
     operands = [addressable(x) for x in (grad, q, k, v, out)]
     lse = lse if lse.flags.c_contiguous else lse.copy()
-    tiles = (*operands[:4], dq, dk, dv, lse.reshape(1, 1, 1, -1)) if mask is None and dropout_p == 0 else ()
+    plain = mask is None and dropout_p == 0 and not features.any()
+    tiles = (*operands[:4], dq, dk, dv, lse.reshape(1, 1, 1, -1)) if plain else ()
     config = _config(ext, name, config, q, v, features.any(), tiles)
     if dq.size + dk.size + dv.size:
         record(name, grad, q, k, v, mask, config=config)

@@ -203,6 +203,13 @@ def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Ite
         kwargs = {"causal": ["top_left", "none", "bottom_right"][index]}
         kwargs |= of_tensor_cores(dtype, "sm90", stages=4 if backward else 3, max_blocks=1 + index % 2)
         yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
+        if backward:
+            continue
+        shape = (1, 1, q.shape[2], k.shape[2])
+        kwargs |= {"mask": normal(rng, shape, (dtype, np.float32)[index % 2]), "dropout_p": 0.3, "state": state()}
+        yield (q, k, v), {**kwargs, "mask": kwargs["mask"] > -1} if index == 2 else kwargs
+        slopes = aligned((q.shape[1],), np.float32, 0.5)
+        yield (q, k, v), {**kwargs, "mask": None, "window_size": (150, 9), "softcap": 2.0, "alibi_slopes": slopes}
 
 
 def packed_attention(backward: bool, arrays: list[np.ndarray], lengths: list[tuple[int, int]]) -> tuple:
