@@ -148,6 +148,20 @@ class OfParameters(Distribution):
             self._check("value", value == value if holds is None else holds(value))
 
 
+class LocationScale(OfParameters):
+    """A distribution of numbers shifted by ``loc`` and stretched by ``scale``."""
+
+    has_rsample = True
+    _names = ("loc", "scale")
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+        super().__init__(loc, scale, validate_args=validate_args)
+        self._check("loc", self.loc == self.loc)
+        self._check("scale", self.scale > 0)
+
+
 class OfLogits(Distribution):
     """A distribution given by probabilities or by logits."""
 

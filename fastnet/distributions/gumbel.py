@@ -6,28 +6,18 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
-from fastnet.distributions.distribution import OfParameters
+from fastnet.distributions.distribution import LocationScale
 
 EULER = 0.57721566490153286060
 
 
-class Gumbel(OfParameters):
+class Gumbel(LocationScale):
     """Largest of many: its distribution function is ``exp(-exp(-(x - loc) / scale))``.
 
     >>> import fastnet
     >>> Gumbel(0.0, 1.0).log_prob(fastnet.tensor(0.0))
     tensor(-1.)
     """
-
-    has_rsample = True
-    _names = ("loc", "scale")
-    loc: Tensor
-    scale: Tensor
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        super().__init__(loc, scale, validate_args=validate_args)
-        self._check("loc", self.loc == self.loc)
-        self._check("scale", self.scale > 0)
 
     @property
     def mean(self) -> Tensor:

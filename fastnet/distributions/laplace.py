@@ -5,26 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet._tensor import Tensor
-from fastnet.distributions.distribution import OfParameters
+from fastnet.distributions.distribution import LocationScale
 
 
-class Laplace(OfParameters):
+class Laplace(LocationScale):
     """Two exponential distributions back to back: ``exp(-|x - loc| / scale) / (2 scale)``.
 
     >>> import fastnet
     >>> Laplace(0.0, 1.0).log_prob(fastnet.tensor(0.0))
     tensor(-0.6931)
     """
-
-    has_rsample = True
-    _names = ("loc", "scale")
-    loc: Tensor
-    scale: Tensor
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        super().__init__(loc, scale, validate_args=validate_args)
-        self._check("loc", self.loc == self.loc)
-        self._check("scale", self.scale > 0)
 
     @property
     def mean(self) -> Tensor:

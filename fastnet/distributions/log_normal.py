@@ -5,27 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet._tensor import Tensor
-from fastnet.distributions.distribution import OfParameters
+from fastnet.distributions.distribution import LocationScale
 from fastnet.distributions.normal import Normal
 
 
-class LogNormal(OfParameters):
+class LogNormal(LocationScale):
     """``exp(x)`` of x normal with mean ``loc`` and standard deviation ``scale``.
 
     >>> import fastnet
     >>> LogNormal(0.0, 1.0).log_prob(fastnet.tensor(1.0))
     tensor(-0.9189)
     """
-
-    has_rsample = True
-    _names = ("loc", "scale")
-    loc: Tensor
-    scale: Tensor
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        super().__init__(loc, scale, validate_args=validate_args)
-        self._check("loc", self.loc == self.loc)
-        self._check("scale", self.scale > 0)
 
     @property
     def mean(self) -> Tensor:
