@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -38,6 +39,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**64:
+        raise argparse.ArgumentTypeError(f"{text} does not fit 64 bits")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     from fastnet._version import __version__
 
@@ -63,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "where that is safe (default: float32)",
         **unset,
     )
-    train.add_argument("--seed", type=int, help="of parameters, order and dropout (default: 0)", **unset)
+    train.add_argument("--seed", type=_seed, help="of parameters, order and dropout (default: 0)", **unset)
     train.add_argument(
         "--accumulate", type=_positive(int), help="batches whose gradients make one step (default: 1)", **unset
     )
@@ -298,12 +306,11 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where:
     except CaptureError as error:
         return _fail(f"--graph: {error}")
     except Interrupted as stopped:
-        again = f"fastnet train {arguments.recipe} --out {arguments.out} --resume"
-        return _fail(f"{stopped}; go on with: {again}", 128 + stopped.signal)
-    except (FloatingPointError, OSError, ValueError) as error:
-        if isinstance(error, (OSError, ValueError)) and "data" not in arguments:
-            raise
-        return _fail(str(error) if isinstance(error, FloatingPointError) else f"--data: {error}")
+        return _fail(f"{stopped}; go on with: {_resuming(arguments)}", 128 + stopped.signal)
+    except FloatingPointError as error:
+        return _fail(str(error), 1)
+    except (OSError, ValueError) as error:
+        return _fail(f"--data: {error}" if "data" in arguments else str(error))
     except KeyboardInterrupt:
         return _fail(f"interrupted; what was finished is in {out}", 130)
     summary = trainer.write_summary(
@@ -342,6 +349,18 @@ def _run_recipe(recipe: Any, arguments: argparse.Namespace, options: Any, where:
     return 0
 
 
+def _resuming(arguments: argparse.Namespace) -> str:
+    """The command that goes on with a run: its options are in the checkpoint, but for those that do not decide its
+    bits."""
+    words = ["fastnet", "train", arguments.recipe, "--out", str(arguments.out), "--resume"]
+    for name in ("device", "kernels", "checkpoint_every"):
+        value = getattr(arguments, name, None)
+        if value is not None and (name, value) != ("device", "cpu"):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--graph"] * ("graph" in arguments) + ["--no-plot"] * (not arguments.plot)
+    return shlex.join(words)
+
+
 def _find_rate(recipe: Any, arguments: argparse.Namespace, options: Any, out: Path) -> int:
     from rich.console import Console
 
@@ -354,9 +373,7 @@ def _find_rate(recipe: Any, arguments: argparse.Namespace, options: Any, out: Pa
     except (RuntimeError, TypeError) as error:
         return _fail(f"--find-lr: {error}")
     except (OSError, ValueError) as error:
-        if "data" not in arguments:
-            raise
-        return _fail(f"--data: {error}")
+        return _fail(f"--data: {error}" if "data" in arguments else str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     text = (

@@ -46,6 +46,19 @@ def test_the_newest_two_are_kept(tmp_path):
     assert checkpoints.find(tmp_path).name == "step_00001000.json"
 
 
+def test_later_ones_make_room(tmp_path):
+    """Of another run, or of one that went on from an older checkpoint: what is written last is the newest."""
+    written(tmp_path, 40)
+    for step, end, kept in (
+        (80, False, ["40", "80"]), (80, False, ["40", "80"]), (50, False, ["40", "50"]), (50, True, ["50", "50_end"]),
+        (50, False, ["50"]), (60, False, ["50", "60"]), (10, True, ["10_end"]),
+    ):  # fmt: skip
+        path = checkpoints.write(tmp_path, step, STATE, end=end)
+        assert checkpoints.find(tmp_path) == path
+        names = [f"step_000000{name}.{e}" for name in kept for e in ("json", "safetensors")]
+        assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
 def test_every_truncation_is_noticed(tmp_path):
     for suffix in (".json", ".safetensors"):
         path = written(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 import fastnet
 from fastnet import kernels
 from fastnet.cli import main
-from fastnet.recipes import mlp
+from fastnet.recipes import RECIPES, mlp
 from fastnet.train import Run, profiling
 from fastnet.utils.cost import Calls, count, peak_flops_per_second
 from fastnet.utils.energy import EnergyMeter, meter_for
@@ -34,6 +34,32 @@ def test_a_step_of_the_mlp_is_what_hand_counting_gives():
     assert lines["sgd_step"].bytes == 4 * 5 * parameters + 2 * 8 * 3
     assert found.lines == sorted(found.lines, key=lambda line: -line.seconds)
     assert Run.profiler is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "function"),
+    [
+        ("mlp", "matmul"),
+        ("cnn", "max_pool2d"),
+        ("resnet", "batch_norm"),
+        ("rnn", "rnn_backward"),
+        ("lstm", "lstm_backward"),
+        ("transformer", "attention_backward"),
+        ("gan", "conv2d_input_grad"),
+    ],
+)
+def test_every_recipe_can_be_profiled(recipe, function):
+    module = RECIPES[recipe]
+    found = profiling.profile(lambda: module.run(module.Options(batch_size=8, epochs=1, progress=False)), steps=1)
+    lines = {line.name: line for line in found.lines}
+    assert lines[function].calls >= 1
+    assert all(line.bytes > 0 and line.seconds > 0 for line in found.lines)
+    assert {"adam_step", "sgd_step"} & set(lines)
+    assert sum(line.flops for line in found.lines) > 1e5
+
+
+def test_every_recipe_is_listed():
+    assert len(RECIPES) == 7  # above
 
 
 def test_bytes_of_one_product():

@@ -214,7 +214,7 @@ def test_command_line(tmp_path, capsys):
         [*options, "--out", str(broken), "--checkpoint-every", "10"], kill=signal.SIGTERM, when=broken
     )
     assert status == 128 + signal.SIGTERM, errors
-    assert f"fastnet train mlp --out {broken} --resume" in errors
+    assert f"go on with: fastnet train mlp --out {broken} --resume --checkpoint-every 10 --no-plot\n" in errors
     # Another option than the checkpoint's is an error that names it; nothing is written.
     listed = sorted(p.name for p in (broken / "mlp/checkpoints").iterdir())
     capsys.readouterr()
@@ -232,6 +232,31 @@ def test_command_line(tmp_path, capsys):
     assert (broken / "mlp/checkpoint.safetensors").read_bytes() == (
         tmp_path / "whole/mlp/checkpoint.safetensors"
     ).read_bytes()
+
+
+def test_an_earlier_run_in_the_same_folder(tmp_path):
+    """Its checkpoints are not this run's: neither what an error names nor what is kept, however many steps it made."""
+    classifier(tmp_path, epochs=5)[1]()
+    trainer, fit = classifier(tmp_path, epochs=2)
+    said = []
+    trainer.say = said.append
+    inner = trainer._judged
+    calls = []
+
+    def judged(x, y, *criterion):
+        calls.append(1)
+        loss, right = inner(x, y, *criterion)
+        return (loss if len(calls) != 2 else loss * float("nan")), right
+
+    trainer._judged = judged
+    with pytest.raises(FloatingPointError) as caught:
+        fit()
+    assert "checkpoint" not in str(caught.value)
+    assert said == [f"the checkpoints in {tmp_path / 'checkpoints'} are an earlier run's: this one's take their place"]
+    assert checkpoints.find(tmp_path).name == "step_00000040_end.json"  # nothing has taken their place yet
+    trainer, fit = classifier(tmp_path, epochs=2)
+    fit()
+    assert sorted(p.stem for p in tmp_path.glob("checkpoints/*.json")) == ["step_00000015", "step_00000016_end"]
 
 
 def test_nothing_to_resume(tmp_path, capsys):

@@ -102,6 +102,9 @@ def test_nan_is_caught():
         (["train", "mlp", "--out", "/proc/nothing"], "--out"),
         (["train", "mlp", "--graph"], "--graph: CUDA graphs need a GPU"),
         (["train", "mlp", "--data", "text"], "takes no file"),
+        (["train", "gan", "--batch-size", "5000"], "the loader gives no batches"),
+        (["train", "gan", "--precision", "float16"], "precision is 'float16'"),
+        (["train", "lstm", "--batch-size", "100000"], "the text has 300000 characters"),
         (["train", "gan", "--ema", "0.9"], "--ema: the recipe gan has no such option"),
     ],
 )
@@ -120,6 +123,7 @@ def test_friendly_errors(arguments, word, capsys, tmp_path):
         ["train", "mlp", "--batch-size", "x"],
         ["train", "mlp", "--precision", "float8"],
         ["train", "mlp", "--ema", "1"],
+        ["train", "mlp", "--seed", "99999999999999999999"],
         [],
         ["dance"],
     ],

@@ -29,8 +29,11 @@ class CheckpointError(ValueError):
 
 
 def write(folder: Path, step: int, state: Any, *, end: bool = False) -> Path:
-    """Write a checkpoint of nested dicts, lists and plain values with tensors in them, and drop all but the newest two.
-    ``end``: after the last step of an epoch and all that follows it.
+    """Write a checkpoint of nested dicts, lists and plain values with tensors in them, and drop all others but the one
+    before it. ``end``: after the last step of an epoch and all that follows it.
+
+    Later ones than this go first: of another run, or of one that went on from an older checkpoint. They would be taken
+    for the newest.
 
     Returns:
         The JSON file.
@@ -48,7 +51,9 @@ def write(folder: Path, step: int, state: Any, *, end: bool = False) -> Path:
         "state": layout,
     }
     path = folder / f"step_{step:08}{'_end' * end}.json"
-    path.unlink(missing_ok=True)  # of a run that went on from an older one: its tensors are about to change
+    for other in _listed(folder):
+        if _place(other) >= _place(path):  # its own JSON file too: its tensors are about to change
+            other.unlink()
     files.save({name: Tensor._wrap(x) for name, x in tensors.items()}, path.with_suffix(".safetensors"))
     text = json.dumps({"crc32": _crc(body), **body})
     files._write_file(path, lambda out: out.write(text.encode()))
@@ -68,8 +73,14 @@ def _drop_others(folder: Path) -> None:
 
 def _listed(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the newest last."""
-    found = [(int(m[1]), m[2] or "", p) for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))]
-    return [p for _, _, p in sorted(found)]
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_place)
+
+
+def _place(path: Path) -> tuple[int, str]:
+    """Of a checkpoint among others: its step, and whether it is an epoch's end."""
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[1]), found[2] or ""
 
 
 def find(where: Path) -> Path:

@@ -112,6 +112,7 @@ class Run:
         self.totals = [0.0] * len(self.totals_are)
         self._pending: list[steps.Launched] = []
         self._halt: Tensor | None = None
+        self._newest: Path | None = None  # checkpoint that this run wrote, or went on from
         self._graphed = steps.GraphedSteps(self)
         self._batches: Batches | None = None
         self._loader: Any = None
@@ -161,13 +162,20 @@ class Run:
             CheckpointError, FileNotFoundError: the checkpoint to resume is damaged, another run's, or not there;
                 nothing was changed.
             FloatingPointError: a loss or gradient became NaN or infinite; says at which step and in which layer.
+            ValueError: the loader has no batches.
             Interrupted: Ctrl-C or SIGTERM; the step was finished and a checkpoint written.
         """
         if Run.instead is not None:
             return Run.instead(self, loader)
         self._loader, place = loader, None
+        if len(loader) == 0:
+            raise ValueError(
+                f"{type(self).__name__}: the loader gives no batches: is the batch size above its examples?"
+            )
         if self.resume is not None:
             place = self._load(checkpoints.find(self.resume))
+        else:
+            self._say_what_is_replaced()
         per_epoch = -(-len(loader) // self.accumulate)
         with self.running(epochs * per_epoch) as advance, stoppable() as stop:
             while len(self.history.epochs) < epochs and not self.finished():
@@ -270,7 +278,7 @@ class Run:
 
     def _obey(self, stop: Stop, unsaved: bool = False) -> None:
         if stop.signal is not None:
-            written = self.checkpoint() if unsaved else self._newest()
+            written = self.checkpoint() if unsaved else self._newest
             raise Interrupted(stop.signal, self.steps_done, written)
 
     def placed(self, batch: Any) -> Any:
@@ -297,7 +305,7 @@ class Run:
             where = where_not_finite(self.parts()["model"], batch, lambda batch=batch: self.diagnosed_loss(batch))
             if where is not None:
                 break
-        kept = self._newest()
+        kept = self._newest
         raise FloatingPointError(
             f"the {what} became {'NaN' if value != value else 'infinite'} at step {len(self.history.step_losses) + 1}, "
             f"{where or 'in no layer when computed again'}: a smaller learning rate or clipping (--max-norm) may help"
@@ -351,14 +359,15 @@ class Run:
         """Write a checkpoint; its JSON file, or None where nothing is written."""
         if self.out is None:
             return None
+        state = self.snapshot()
         folder, step = self.out / "checkpoints", len(self.history.step_losses)
-        return checkpoints.write(folder, step, self.snapshot(), end=self._batches is None)
+        self._newest = checkpoints.write(folder, step, state, end=self._batches is None)
+        return self._newest
 
-    def _newest(self) -> Path | None:
-        try:
-            return None if self.out is None else checkpoints.find(self.out / "checkpoints")
-        except FileNotFoundError:
-            return None
+    def _say_what_is_replaced(self) -> None:
+        folder = None if self.out is None else self.out / "checkpoints"
+        if folder is not None and folder.is_dir() and any(folder.glob("step_*.json")):
+            self.say(f"the checkpoints in {folder} are an earlier run's: this one's take their place")
 
     def _load(self, path: Path) -> Any:
         """Go on from a checkpoint; the place in a pass, or None between passes."""
@@ -370,6 +379,7 @@ class Run:
         except Exception as error:
             self._set(before)
             raise checkpoints.CheckpointError(f"{path}: {error!r:.300}") from error
+        self._newest = path
         self.say(f"going on from {path}: {len(self.history.step_losses)} steps done")
         return state["place"]
 
