@@ -8,7 +8,7 @@ import pytest
 
 import fastnet
 from fastnet import nn, optim
-from fastnet.train import Trainer, diagnosis
+from fastnet.train import Trainer, diagnosis, figures
 from fastnet.utils.data import DataLoader, TensorDataset
 
 
@@ -223,6 +223,18 @@ def test_norms_are_recorded_and_drawn(tmp_path):
     trainer.step(X[:8], Y[:8])
     moved = np.sqrt(sum(((p - b).detach().numpy() ** 2).sum() for p, b in zip(model.parameters(), before, strict=True)))
     np.testing.assert_allclose(moved, 0.1 * 1e-3, rtol=1e-3)  # the rate times max_norm, but for rounding of weights
+
+
+def test_running_medians_follow_the_values_and_no_single_one():
+    values = np.arange(5000.0)
+    spoilt = values.copy()
+    spoilt[::50] = np.inf
+    steps, medians = figures._running_median(range(1, 5001), spoilt, 21)
+    assert len(steps) == len(medians) == 1000
+    assert (steps[0], steps[-1]) == (1, 5000)
+    np.testing.assert_allclose(medians[10:-10], steps[10:-10] - 1, atol=1)
+    assert figures._running_median([3, 6], np.array([2.0, 1.0]), 1)[1].tolist() == [2, 1]
+    assert len(figures._running_median([], np.zeros(0), 1)[0]) == 0
 
 
 def test_norms_of_16_bit_gradients_add_up_in_float32():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+MEDIANS = 40  # running medians of gradients' norms take this fraction of a run's steps
 MAPS_DRAWN = 64  # feature maps of a layer, at most
 
 
@@ -45,26 +46,45 @@ def draw_gradients(
         path: the PNG file.
         title: above it.
     """
-    import matplotlib
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     figure = new_figure(10, 4)
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
-    all_steps = np.arange(1, len(norms) + 1)
-    left.plot(all_steps, norms, linewidth=0.8)
+    width = max(1, len(norms) // MEDIANS)
+    median, all_steps = f"running median of {width} steps", range(1, len(norms) + 1)
+    left.plot(all_steps, norms, linewidth=0.5, alpha=0.4, label="a step")
+    left.plot(*_running_median(all_steps, np.array(norms), width), color="C0", label=median)
     left.set(title="All gradients, before clipping", xlabel="step", ylabel="Euclidean norm", yscale="log")
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, max(len(names), 2)))
-    few = len(names) <= 8  # a legend of more hides the lines: the first and the last then
+    left.legend(fontsize=8)
+    every = steps[1] - steps[0] if len(steps) > 1 else 1
+    scale = Normalize(1, max(len(names), 2))
+    colours = colormaps["viridis"]
+    few = len(names) <= 8  # a legend of more hides the lines: a scale of colours then
     for i, name in enumerate(names):
-        label = name if few or i in (0, len(names) - 1) else None
-        right.plot(steps, by_layer[:, i], color=colours[i], linewidth=0.8, label=label)
-    shades = "" if few else f" ({len(names)} layers, dark to light)"
-    right.set(title=f"By layer{shades}", xlabel="step", ylabel="Euclidean norm", yscale="log")
+        smooth = _running_median(steps, by_layer[:, i], max(1, width // every))
+        right.plot(*smooth, color=colours(scale(i + 1)), linewidth=1.0, label=name if few else None)
+    heading = "By layer" if width == 1 else f"By layer, {median}"
+    right.set(title=heading, xlabel="step", ylabel="Euclidean norm", yscale="log")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    if names:
+    if few and names:
         right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    elif names:
+        bar = figure.colorbar(ScalarMappable(scale, colours), ax=right, label=f"layer, {names[0]} to {names[-1]}")
+        bar.ax.yaxis.get_major_locator().set_params(integer=True)
     figure.savefig(path, dpi=120)
+
+
+def _running_median(steps: Sequence[int], values: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, a thousand at most, and the medians of the values there and so many about them, fewer at the ends: single
+    steps do not show in it."""
+    half = width // 2
+    at = np.unique(np.linspace(0, len(values) - 1, min(len(values), 1000)).astype(int))
+    medians = [np.median(values[max(0, i - half) : i + half + 1]) for i in at]
+    return np.array(steps)[at], np.array(medians)
 
 
 def draw_attention(maps: Sequence[np.ndarray], text: str, path: Path, title: str) -> None:
