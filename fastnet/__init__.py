@@ -54,9 +54,11 @@ from fastnet.autograd import (
 from fastnet.errors import OutOfMemoryError
 from fastnet.interop import install as _install_interop
 from fastnet.kernels.matmul import get_float32_matmul_precision, set_float32_matmul_precision
+from fastnet.ops import _operands as _operands
 from fastnet.ops import activations as _activations
 from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import bessel as _bessel
+from fastnet.ops import comparisons as _comparisons
 from fastnet.ops import conv as _conv
 from fastnet.ops import conv3d as _conv3d
 from fastnet.ops import creation as _creation
@@ -65,6 +67,7 @@ from fastnet.ops import decompositions as _decompositions
 from fastnet.ops import distances as _distances
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import einsum as _einsum
+from fastnet.ops import elementwise as _elementwise
 from fastnet.ops import indexing as _indexing
 from fastnet.ops import interpolate as _interpolate
 from fastnet.ops import linalg as _linalg
@@ -76,6 +79,7 @@ from fastnet.ops import random as _random_ops
 from fastnet.ops import rearrange as _rearrange
 from fastnet.ops import reductions as _reductions
 from fastnet.ops import scatter as _scatter
+from fastnet.ops import selection as _selection
 from fastnet.ops import shape as _shape
 from fastnet.ops import softmax as _softmax
 from fastnet.ops import solvers as _solvers
@@ -91,12 +95,17 @@ long = int64
 
 # Public functions by module: fastnet.<name> is PyTorch's torch.<name>.
 _FUNCTIONS = {
-    _arithmetic: (
-        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil "
-        "clamp cos cosh div eq equal exp exp2 expm1 floor floor_divide fmod ge gt isclose isfinite isinf isnan le lerp "
-        "log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg "
-        "pow reciprocal remainder result_type round rsqrt sign sin sinh sqrt square sub tan trunc where"
+    _operands: "result_type",
+    _arithmetic: "add addcdiv addcmul atan2 div floor_divide fmod lerp maximum minimum mul pow remainder sub",
+    _comparisons: (
+        "allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge gt isclose isfinite isinf isnan "
+        "le logical_and logical_not logical_or logical_xor lt ne"
     ),
+    _elementwise: (
+        "abs acos asin atan ceil cos cosh exp exp2 expm1 floor log log10 log1p log2 neg reciprocal round "
+        "rsqrt sign sin sinh sqrt square tan trunc"
+    ),
+    _selection: "clamp masked_fill where",
     _bessel: "igamma igammac",
     _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
     _conv3d: "conv3d conv_transpose3d",

@@ -72,7 +72,7 @@ def _into(out: Any, result: Any, name: str) -> Any:
         from fastnet.ops.rearrange import resize_
 
         resize_(out, *result._data.shape)
-    from fastnet.ops.arithmetic import writeable
+    from fastnet.ops.in_place import writeable
 
     writeable(out)[...] = result._data.astype(out._data.dtype, copy=False)
     out._version_counter[0] += 1

@@ -11,12 +11,16 @@ from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops import (
+    _operands,
     arithmetic,
     bessel,
+    comparisons,
     creation,
     cumulative,
     decompositions,
     einsum,
+    elementwise,
+    in_place,
     indexing,
     linalg,
     matmul,
@@ -25,6 +29,7 @@ from fastnet.ops import (
     rearrange,
     reductions,
     scatter,
+    selection,
     shape,
     softmax,
     solvers,
@@ -35,12 +40,17 @@ from fastnet.ops import (
 _Class: Any = Tensor  # to which attributes are added: checkers of types know none of them
 
 METHODS = {
-    arithmetic: (
-        "abs acos add addcdiv addcmul allclose asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil "
-        "clamp copy_ cos cosh div eq equal exp exp2 expm1 fill_ floor floor_divide fmod ge gt isclose isfinite isinf "
-        "isnan le lerp log log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum "
-        "minimum mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt square sub tan trunc zero_"
+    arithmetic: "add addcdiv addcmul atan2 div floor_divide fmod lerp maximum minimum mul pow remainder sub",
+    comparisons: (
+        "allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge gt isclose isfinite isinf isnan "
+        "le logical_and logical_not logical_or logical_xor lt ne"
     ),
+    elementwise: (
+        "abs acos asin atan ceil cos cosh exp exp2 expm1 floor log log10 log1p log2 neg reciprocal round "
+        "rsqrt sign sin sinh sqrt square tan trunc"
+    ),
+    in_place: "copy_ fill_ zero_",
+    selection: "clamp masked_fill",
     bessel: "igamma igammac",
     cumulative: "cummax cummin cumprod cumsum diff logcumsumexp",
     einsum: "outer",
@@ -79,12 +89,16 @@ METHODS = {
     ),
 }
 IN_PLACE = {
-    arithmetic: (
-        "abs acos add addcdiv addcmul asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos "
-        "cosh div eq exp exp2 expm1 floor floor_divide fmod ge gt le lerp log log10 log1p log2 logical_and logical_not "
-        "logical_or logical_xor lt masked_fill mul ne neg pow reciprocal remainder round rsqrt sign sin sinh sqrt "
-        "square sub tan trunc"
+    arithmetic: "add addcdiv addcmul atan2 div floor_divide fmod lerp mul pow remainder sub",
+    comparisons: (
+        "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
+        "logical_xor lt ne"
     ),
+    elementwise: (
+        "abs acos asin atan ceil cos cosh exp exp2 expm1 floor log log10 log1p log2 neg reciprocal round "
+        "rsqrt sign sin sinh sqrt square tan trunc"
+    ),
+    selection: "clamp masked_fill",
     bessel: "igamma igammac",
     cumulative: "cumprod cumsum",
     indexing: "scatter scatter_add",
@@ -127,20 +141,20 @@ for _module, _names in METHODS.items():
         setattr(Tensor, _name, checked(getattr(_module, _name)))
 for _module, _names in IN_PLACE.items():
     for _name in _names.split():
-        setattr(Tensor, f"{_name}_", checked(arithmetic.in_place(getattr(_module, _name), f"{_name}_")))
+        setattr(Tensor, f"{_name}_", checked(in_place.in_place(getattr(_module, _name), f"{_name}_")))
 for _alias, _name in ALIASES.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
     setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 _Class.ger = _Class.outer
 _Class.inverse = checked(linalg.inv)
 _Class.polygamma = checked(lambda self, n: special.polygamma(n, self))
-_Class.polygamma_ = checked(arithmetic.in_place(lambda input, n: special.polygamma(n, input), "polygamma_"))
+_Class.polygamma_ = checked(in_place.in_place(lambda input, n: special.polygamma(n, input), "polygamma_"))
 _Class.pinverse = checked(decompositions.pinv)
 _Class.qr, _Class.svd = checked(decompositions.torch_qr), checked(decompositions.torch_svd)
 _Class.lu_solve = checked(solvers.torch_lu_solve)
 _Class.moveaxis = _Class.movedim
 _Class.swapaxes = _Class.transpose
-_Class.where = checked(lambda self, condition, other: arithmetic.where(condition, self, other))
+_Class.where = checked(lambda self, condition, other: selection.where(condition, self, other))
 
 _Class.__getitem__ = indexing.getitem
 _Class.__setitem__ = indexing.setitem
@@ -159,36 +173,28 @@ def _operator(function: Any, reflected: bool = False) -> Any:
     return method
 
 
-_ARITHMETIC = {
-    "add": "add",
-    "sub": "sub",
-    "mul": "mul",
-    "truediv": "div",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "pow": "pow",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "lshift": "bitwise_left_shift",
-    "rshift": "bitwise_right_shift",
+_OPERATORS = {
+    arithmetic: {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide"}
+    | {"mod": "remainder", "pow": "pow"},
+    comparisons: {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"},
+    special: {"lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift"},
 }
-for _symbol, _name in _ARITHMETIC.items():
-    _function = getattr(special if "shift" in _name else arithmetic, _name)
-    setattr(Tensor, f"__{_symbol}__", _operator(_function))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_function, reflected=True))
-    _in_place = arithmetic.in_place(_function, f"{_name}_")
-    setattr(Tensor, f"__i{_symbol}__", _in_place)
+for _module, _symbols in _OPERATORS.items():
+    for _symbol, _name in _symbols.items():
+        _function = getattr(_module, _name)
+        setattr(Tensor, f"__{_symbol}__", _operator(_function))
+        setattr(Tensor, f"__r{_symbol}__", _operator(_function, reflected=True))
+        setattr(Tensor, f"__i{_symbol}__", in_place.in_place(_function, f"{_name}_"))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_name}__", _operator(getattr(arithmetic, _name)))
+    setattr(Tensor, f"__{_name}__", _operator(getattr(comparisons, _name)))
 _Class.__matmul__ = lambda self, other: self.matmul(other) if isinstance(other, Tensor) else NotImplemented
 _Class.__imatmul__ = _Class.__matmul__
 _Class.__long__ = _Class.__int__
-_Class.__neg__ = arithmetic.neg
+_Class.__neg__ = elementwise.neg
 _Class.__pos__ = special.positive
-_Class.__abs__ = arithmetic.abs
+_Class.__abs__ = elementwise.abs
 _Class.__invert__ = lambda self: (
-    arithmetic.logical_not(self) if self.dtype is _dtypes.bool_ else arithmetic.bitwise_not(self)
+    comparisons.logical_not(self) if self.dtype is _dtypes.bool_ else comparisons.bitwise_not(self)
 )
 _Class.T = property(lambda self: shape.permute(self, *range(self._data.ndim - 1, -1, -1)))
 _Class.mT = property(lambda self: shape.transpose(self, -2, -1))
@@ -242,7 +248,7 @@ def to(
             raise TypeError(f"to(): expected a device, a dtype or a tensor, got {type(a).__name__}")
     out = self
     if dtype is not None:
-        out = arithmetic.cast(out, _dtypes.as_dtype(dtype))
+        out = _operands.cast(out, _dtypes.as_dtype(dtype))
     if device is not None:
         where = Device(device)
         here = out.device
@@ -253,7 +259,7 @@ def to(
 
 def _to_dtype(dtype: _dtypes.dtype) -> Any:
     def method(self: Tensor) -> Tensor:
-        return arithmetic.cast(self, dtype)
+        return _operands.cast(self, dtype)
 
     method.__doc__ = f"The tensor as {dtype.name}."
     return method
@@ -291,7 +297,7 @@ def type_(self: Tensor, dtype: Any = None) -> Any:
             "bool": "Bool",
         }
         return f"fastnet.{'cuda.' if self.is_cuda else ''}{names[self.dtype.name]}Tensor"
-    return arithmetic.cast(self, _dtypes.as_dtype(dtype))
+    return _operands.cast(self, _dtypes.as_dtype(dtype))
 
 
 _Class.type = type_
@@ -342,7 +348,7 @@ def apply_(self: Tensor, callable: Any) -> Tensor:
     if self.is_cuda:
         raise TypeError("apply_ is only implemented on CPU tensors")
     flat = [callable(v) for v in self.reshape(-1).tolist()]
-    arithmetic.writeable(self)[...] = creation.tensor(flat, dtype=self.dtype)._data.reshape(self._data.shape)
+    in_place.writeable(self)[...] = creation.tensor(flat, dtype=self.dtype)._data.reshape(self._data.shape)
     self._version_counter[0] += 1
     return self
 

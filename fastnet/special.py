@@ -1,15 +1,15 @@
 """Special functions, as ``torch.special``."""
 
 from fastnet._checks import checked as _checked
-from fastnet.ops import arithmetic as _arithmetic
 from fastnet.ops import bessel as _bessel
+from fastnet.ops import elementwise as _elementwise
 from fastnet.ops import pointwise as _pointwise
 from fastnet.ops import reductions as _reductions
 from fastnet.ops import softmax as _softmax
 from fastnet.ops import special as _special
 
 _NAMES = {
-    _arithmetic: "exp2 expm1 log1p round",
+    _elementwise: "exp2 expm1 log1p round",
     _reductions: "logsumexp",
     _softmax: "log_softmax softmax",
     _bessel: (

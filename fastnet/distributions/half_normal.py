@@ -7,8 +7,8 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.distributions.distribution import OfParameters
-from fastnet.ops.arithmetic import where
 from fastnet.ops.random import randn
+from fastnet.ops.selection import where
 
 
 class HalfNormal(OfParameters):

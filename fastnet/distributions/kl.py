@@ -19,7 +19,8 @@ from fastnet.distributions.multivariate_normal import MultivariateNormal, whiten
 from fastnet.distributions.normal import Normal
 from fastnet.distributions.uniform import Uniform
 from fastnet.nn import functional as F
-from fastnet.ops.arithmetic import logical_or, where
+from fastnet.ops.comparisons import logical_or
+from fastnet.ops.selection import where
 
 _divergences: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {}
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastnet import linalg
 from fastnet._tensor import Tensor
 from fastnet.distributions.distribution import Distribution
-from fastnet.ops.arithmetic import isclose
+from fastnet.ops.comparisons import isclose
 from fastnet.ops.creation import eye
 from fastnet.ops.random import randn
 

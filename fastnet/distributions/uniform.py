@@ -6,7 +6,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.distributions.distribution import OfParameters
-from fastnet.ops.arithmetic import logical_and
+from fastnet.ops.comparisons import logical_and
 from fastnet.ops.random import rand
 
 

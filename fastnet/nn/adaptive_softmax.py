@@ -10,7 +10,7 @@ from fastnet.nn import functional as F
 from fastnet.nn.containers import ModuleList, Sequential
 from fastnet.nn.linear import Linear
 from fastnet.nn.module import Module
-from fastnet.ops.arithmetic import where
+from fastnet.ops.selection import where
 from fastnet.ops.shape import cat
 
 

@@ -14,9 +14,11 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops import random
 from fastnet.ops._numeric import axis_of, rounded, wide
-from fastnet.ops.arithmetic import abs as absolute
-from fastnet.ops.arithmetic import assign, check_tensor, clamp, old_value, where
+from fastnet.ops._operands import check_tensor
+from fastnet.ops.elementwise import abs as absolute
+from fastnet.ops.in_place import assign, old_value
 from fastnet.ops.pointwise import check_floating, leaky_relu, relu, tanh
+from fastnet.ops.selection import clamp, where
 from fastnet.ops.softmax import softmax
 
 # Klambauer et al.: Self-Normalizing Neural Networks (2017), the fixed point for mean 0 and variance 1.

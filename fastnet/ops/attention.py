@@ -13,7 +13,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, is_grad_enabled
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 from fastnet.ops.pointwise import check_floating
 from fastnet.ops.shape import expand, reshape
 

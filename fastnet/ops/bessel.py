@@ -17,7 +17,9 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.ops._numeric import rounded, wide
-from fastnet.ops.arithmetic import _binary, _unary, cast, check_tensor, operands
+from fastnet.ops._operands import cast, check_tensor, operands
+from fastnet.ops.arithmetic import binary
+from fastnet.ops.elementwise import unary
 from fastnet.ops.special import _floating_binary, _gammaln, _i0, _i1, _scipy
 
 _i0e, _i1e = _scipy("i0e"), _scipy("i1e")
@@ -35,21 +37,21 @@ def _ratio(value: Any, x: Any, at_zero: float) -> Any:
 
 # ---- modified Bessel functions of the first kind -------------------------------------------------------------------
 
-i0e = _unary(
+i0e = unary(
     "i0e",
     _i0e,
     lambda g, x, r: g * (_i1e(x) - np.sign(x) * r),
     "exp(-|x|) times the modified Bessel function.",
     saves="xr",
 )
-i1 = _unary(
+i1 = unary(
     "i1",
     _i1,
     lambda g, x, r: g * (_i0(x) - _ratio(r, x, 0.5)),
     "The modified Bessel function of the first kind of order 1.",
     saves="xr",
 )
-i1e = _unary(
+i1e = unary(
     "i1e",
     _i1e,
     lambda g, x, r: g * (_i0e(x) - r * np.sign(x) - _ratio(r, x, 0.5)),
@@ -59,23 +61,23 @@ i1e = _unary(
 
 # ---- the normal distribution and entropy ---------------------------------------------------------------------------
 
-ndtr = _unary(
+ndtr = unary(
     "ndtr",
     _ndtr,
     lambda g, x, r: g * np.exp(-0.5 * x * x) / ROOT_TWO_PI,
     "The distribution function of the standard normal distribution.",
 )
-ndtri = _unary(
+ndtri = unary(
     "ndtri", _ndtri, lambda g, x, r: g * ROOT_TWO_PI * np.exp(0.5 * r * r), "The inverse of ``ndtr``.", saves="r"
 )
-log_ndtr = _unary(
+log_ndtr = unary(
     "log_ndtr",
     _log_ndtr,
     lambda g, x, r: g * math.sqrt(2 / math.pi) / _erfcx(x * -math.sqrt(0.5)),
     "The logarithm of ``ndtr``, exact far below zero too.",
 )
-entr = _unary("entr", _entr, lambda g, x, r: g * (-1 - np.log(x)), "-x log(x), 0 at 0, minus infinity below.")
-erfcx = _unary(
+entr = unary("entr", _entr, lambda g, x, r: g * (-1 - np.log(x)), "-x log(x), 0 at 0, minus infinity below.")
+erfcx = unary(
     "erfcx",
     _erfcx,
     lambda g, x, r: g * (2 * x * r - TWO_OVER_ROOT_PI),
@@ -102,17 +104,17 @@ def _gamma_density(a: Any, x: Any) -> Any:
     return np.exp((a - 1) * np.log(x) - x - _gammaln(a))
 
 
-_XLog1py = _binary("Xlog1py", _xlog1py, _log1p_left, lambda g, a, b, r: g * a / (b + 1))
-_Zeta = _binary(
+_XLog1py = binary("Xlog1py", _xlog1py, _log1p_left, lambda g, a, b, r: g * a / (b + 1))
+_Zeta = binary(
     "Zeta", _zeta, _no_derivative("zeta", "self"), lambda g, a, b, r: (g * -a * _zeta(a + 1, b)).astype(g.dtype)
 )
-_GammaInc = _binary(
+_GammaInc = binary(
     "Igamma",
     _gammainc,
     _no_derivative("igamma", "input"),
     lambda g, a, b, r: (g * _gamma_density(a, b)).astype(g.dtype),
 )
-_GammaIncC = _binary(
+_GammaIncC = binary(
     "Igammac",
     _gammaincc,
     _no_derivative("igammac", "input"),

@@ -9,7 +9,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.pointwise import check_activation
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 from fastnet.reference.conv import ConvGeometry, channels_last, check_pair, conv_geometry
 
 

@@ -10,8 +10,9 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import rounded, wide
-from fastnet.ops.arithmetic import check_tensor, where
+from fastnet.ops._operands import check_tensor
 from fastnet.ops.indexing import add_at
+from fastnet.ops.selection import where
 
 
 def _log_add(xp: Any, *terms: Any) -> Any:
@@ -188,7 +189,7 @@ def ctc_loss(
     xp = namespace(x._data)
     losses = CTC.apply(x, *(xp.asarray(a) for a in (labels, inputs, wanted)), int(blank))
     if zero_infinity:
-        from fastnet.ops.arithmetic import isinf
+        from fastnet.ops.comparisons import isinf
 
         losses = where(isinf(losses), 0.0, losses)
     if reduction == "sum":

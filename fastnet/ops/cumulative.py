@@ -11,10 +11,10 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic
+from fastnet.ops import arithmetic, comparisons
 from fastnet.ops._numeric import axis_of, rounded, wide
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import cast, check_tensor
 from fastnet.ops.shape import cat, narrow
 
 
@@ -193,7 +193,7 @@ def diff(
     for _ in range(min(n, out._data.shape[a])):
         size = out._data.shape[a]
         after, before = narrow(out, a, min(1, size), max(size - 1, 0)), narrow(out, a, 0, max(size - 1, 0))
-        out = arithmetic.logical_xor(after, before) if out.dtype is _dtypes.bool_ else arithmetic.sub(after, before)
+        out = comparisons.logical_xor(after, before) if out.dtype is _dtypes.bool_ else arithmetic.sub(after, before)
     return out
 
 

@@ -16,8 +16,8 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops import reductions
+from fastnet.ops._operands import check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import check_tensor
 from fastnet.ops.linalg import _check_square, _full, _t, inv, norm
 from fastnet.ops.matmul import matmul
 from fastnet.ops.shape import transpose, unsqueeze

@@ -9,7 +9,7 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._tensor import Tensor
 from fastnet.ops._numeric import axis_of
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops._operands import cast, check_tensor
 
 
 def _pair(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
+from fastnet.ops._operands import check_tensor
 from fastnet.ops.activations import SELU_ALPHA, SELU_SCALE
-from fastnet.ops.arithmetic import assign, check_tensor, old_value
+from fastnet.ops.in_place import assign, old_value
 from fastnet.ops.pointwise import check_floating
 
 

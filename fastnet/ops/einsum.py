@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
-from fastnet.ops.arithmetic import cast, check_tensor, mul, result_type
+from fastnet.ops._operands import cast, check_tensor, result_type
+from fastnet.ops.arithmetic import mul
 from fastnet.ops.matmul import matmul
 from fastnet.ops.reductions import sum as sum_over
 from fastnet.ops.shape import diagonal, permute, reshape, unsqueeze

@@ -13,8 +13,9 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.autograd.views import rebase, recorded_in_place
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import cast, check_tensor, old_value, writeable
+from fastnet.ops.in_place import old_value, writeable
 
 
 def add_at(out: Any, index: Any, values: Any) -> None:
@@ -642,7 +643,7 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
     if boundaries._data.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._data.ndim})")
     if isinstance(input, Tensor) and input.dtype is not boundaries.dtype:
-        from fastnet.ops.arithmetic import result_type
+        from fastnet.ops._operands import result_type
 
         common = result_type(input, boundaries)
         input, boundaries = cast(input, common), cast(boundaries, common)

@@ -11,10 +11,10 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, reductions
+from fastnet.ops import arithmetic, elementwise, reductions, selection
 from fastnet.ops._numeric import axes_of, axis_of
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import cast, check_tensor
 from fastnet.ops.matmul import bmm, dot, matmul, mm, mv
 from fastnet.ops.shape import diagonal, expand, movedim, permute, reshape, stack, transpose, unsqueeze
 
@@ -264,7 +264,7 @@ def matrix_norm(
     if abs(ord) not in (1, math.inf):
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
     over, then = (a, b) if abs(ord) == 1 else (b, a)
-    sums = reductions.sum(arithmetic.abs(A), over, keepdim=True)
+    sums = reductions.sum(elementwise.abs(A), over, keepdim=True)
     out = (reductions.amax if ord > 0 else reductions.amin)(sums, then, keepdim=True)
     return out if keepdim else out.squeeze((a, b))
 
@@ -418,7 +418,7 @@ def slogdet(A: Tensor) -> Any:
 def logdet(input: Tensor) -> Tensor:
     """The logarithm of the determinant; NaN where that is negative."""
     sign, value = slogdet(input)
-    return arithmetic.where(sign < 0, math.nan, value)
+    return selection.where(sign < 0, math.nan, value)
 
 
 class Cholesky(ArrayFunction):

@@ -14,7 +14,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import rounded, wide
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 from fastnet.ops.losses import reduction_of
 from fastnet.ops.pointwise import check_floating
 from fastnet.ops.softmax import mean_loss

@@ -12,10 +12,13 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops.activations import logsigmoid
-from fastnet.ops.arithmetic import cast, check_tensor, exp, log, minimum, where
+from fastnet.ops.arithmetic import minimum
 from fastnet.ops.distances import pairwise_distance
+from fastnet.ops.elementwise import exp, log
 from fastnet.ops.losses import reduction_of
+from fastnet.ops.selection import where
 
 
 def _reduced(losses: Tensor, reduction: str) -> Tensor:

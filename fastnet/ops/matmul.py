@@ -12,7 +12,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import is_short, rounded, sum_over, wide
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 
 
 def _rows(x: Any) -> Any:

@@ -15,7 +15,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
-from fastnet.ops.arithmetic import cast
+from fastnet.ops._operands import cast
 from fastnet.ops.pointwise import check_floating
 
 

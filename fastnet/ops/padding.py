@@ -10,7 +10,7 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import rounded, wide
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 from fastnet.ops.indexing import add_at
 from fastnet.ops.shape import clone
 

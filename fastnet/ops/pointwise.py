@@ -10,7 +10,8 @@ from fastnet.autograd import ArrayFunction
 from fastnet.autograd.views import recorded_in_place
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import unbroadcast
-from fastnet.ops.arithmetic import assign, cast, check_tensor, old_value
+from fastnet.ops._operands import cast, check_tensor
+from fastnet.ops.in_place import assign, old_value
 
 
 class Activate(ArrayFunction):
@@ -98,7 +99,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     if not input.dtype.is_floating_point:
         if input.dtype.name == "bool":
             raise RuntimeError("Boolean inputs not supported for relu")
-        from fastnet.ops.arithmetic import clamp
+        from fastnet.ops.selection import clamp
 
         return assign(input, clamp(input, 0), "relu_") if inplace else clamp(input, 0)
     return _apply("relu", input, "relu", None, inplace)
@@ -125,7 +126,8 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
     if threshold != 20:
         check_floating("softplus", input)
-        from fastnet.ops.arithmetic import clamp, exp, log1p, where
+        from fastnet.ops.elementwise import exp, log1p
+        from fastnet.ops.selection import clamp, where
 
         scaled = input * beta
         return where(scaled > threshold, input, log1p(exp(clamp(scaled, max=threshold))) / beta)

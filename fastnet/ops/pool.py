@@ -9,7 +9,7 @@ import numpy as np
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 from fastnet.reference.pool import pool_windows
 
 

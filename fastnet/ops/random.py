@@ -13,7 +13,8 @@ from fastnet._random import Generator, default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd.views import rebase, recorded_in_place
 from fastnet.kernels._runtime import implementation
-from fastnet.ops.arithmetic import Fill, check_tensor, old_value, writeable
+from fastnet.ops._operands import check_tensor
+from fastnet.ops.in_place import Fill, old_value, writeable
 from fastnet.ops.shape import sizes
 
 

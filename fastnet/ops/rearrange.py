@@ -13,7 +13,7 @@ from fastnet._device import array_module, namespace
 from fastnet._tensor import Size, Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops.indexing import add_at
 from fastnet.ops.shape import (
     cat,

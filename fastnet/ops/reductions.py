@@ -14,9 +14,10 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axes_of, axis_of, is_short, rounded, wide
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import _unary, _zero, cast, check_tensor
-from fastnet.ops.arithmetic import abs as abs_
+from fastnet.ops.elementwise import abs as abs_
+from fastnet.ops.elementwise import unary, zero_gradient
 
 
 def _spread(grad: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> Any:
@@ -426,7 +427,7 @@ class NormP(ArrayFunction):
         return rounded(g.astype(w.dtype), grad.dtype), None, None, None
 
 
-_present = _unary("present", lambda x: (x != 0).astype(x.dtype), _zero, "1 where an element is not 0, else 0.")
+_present = unary("present", lambda x: (x != 0).astype(x.dtype), zero_gradient, "1 where an element is not 0, else 0.")
 
 
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:

@@ -10,7 +10,7 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
-from fastnet.ops.arithmetic import check_tensor
+from fastnet.ops._operands import check_tensor
 from fastnet.ops.pointwise import check_floating
 from fastnet.ops.shape import reshape
 

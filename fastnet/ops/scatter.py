@@ -12,9 +12,9 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic
+from fastnet.ops import arithmetic, selection
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops.indexing import _check_along, _check_shapes, _coordinates, add_at, getitem, setitem
 from fastnet.ops.shape import diagonal, expand, flatten, reshape
 
@@ -253,7 +253,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
             )
         value = cast(value, input.dtype)
     if not input._data.ndim:
-        return arithmetic.where(Tensor._wrap(np.asarray(index._data.size > 0)), value, input)
+        return selection.where(Tensor._wrap(np.asarray(index._data.size > 0)), value, input)
     return _set("index_fill", input, places, value)
 
 

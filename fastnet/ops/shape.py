@@ -13,7 +13,7 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axis_of, unbroadcast
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops._operands import cast, check_tensor
 
 
 def sizes(args: tuple, function: str) -> tuple[int, ...]:

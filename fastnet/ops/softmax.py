@@ -13,7 +13,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import axis_of, rounded, wide
-from fastnet.ops.arithmetic import cast, check_tensor
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops.losses import reduction_of
 
 

@@ -11,8 +11,8 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import axis_of
+from fastnet.ops._operands import check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import check_tensor
 from fastnet.ops.decompositions import _matrices
 from fastnet.ops.linalg import _check_square, _full, _t, cholesky, inv, solve, solve_triangular
 from fastnet.ops.matmul import matmul
@@ -193,7 +193,7 @@ def _not_positive(matrix: Any) -> int:
 
 def _patched(A: Tensor, info: Any) -> Tensor:
     """A with identities in place of the matrices that info complains of."""
-    from fastnet.ops.arithmetic import where
+    from fastnet.ops.selection import where
 
     xp = namespace(info)
     eye = Tensor._wrap(xp.eye(A.shape[-1], dtype=A._data.dtype))
@@ -352,7 +352,7 @@ def matrix_exp(A: Tensor) -> Tensor:
             [0., 1.]])
     """
     _check_square("linalg.matrix_exp", A)
-    from fastnet.ops.arithmetic import cast
+    from fastnet.ops._operands import cast
 
     wide = A if A._data.dtype.itemsize > 2 else A.float()
     return cast(MatrixExponential.apply(wide), A.dtype)
@@ -412,8 +412,8 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """``input`` with each of its slices along ``dim`` whose p-norm is above ``maxnorm`` scaled down to that norm."""
-    from fastnet.ops.arithmetic import where
     from fastnet.ops.linalg import vector_norm
+    from fastnet.ops.selection import where
 
     check_tensor("renorm", input)
     if input._data.ndim < 2:

@@ -1,6 +1,6 @@
 """Less usual elementwise functions: error and gamma functions, angles, signs, logarithms of sums, shifts of bits.
 
-As in ``fastnet.ops.arithmetic``, a differentiable function stands as one row: its value and its derivative.
+As in ``fastnet.ops.elementwise``, a differentiable function stands as one row: its value and its derivative.
 """
 
 from __future__ import annotations
@@ -15,18 +15,12 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
-from fastnet.ops import arithmetic
+from fastnet.ops import _operands, arithmetic, comparisons, elementwise, in_place, selection
 from fastnet.ops._numeric import rounded, wide
-from fastnet.ops.arithmetic import (
-    _binary,
-    _plain_binary,
-    _predicate,
-    _unary,
-    cast,
-    check_tensor,
-    operands,
-    result_type,
-)
+from fastnet.ops._operands import cast, check_tensor, operands, result_type
+from fastnet.ops.arithmetic import binary
+from fastnet.ops.comparisons import plain_binary, predicate
+from fastnet.ops.elementwise import unary
 
 
 def _scipy(name: str) -> Callable:
@@ -50,9 +44,9 @@ TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
 # ---- one operand ---------------------------------------------------------------------------------------------------
 
-erf = _unary("erf", _erf, lambda g, x, r: g * TWO_OVER_ROOT_PI * np.exp(-x * x), "The error function.")
-erfc = _unary("erfc", _erfc, lambda g, x, r: -g * TWO_OVER_ROOT_PI * np.exp(-x * x), "1 - erf(x).")
-erfinv = _unary(
+erf = unary("erf", _erf, lambda g, x, r: g * TWO_OVER_ROOT_PI * np.exp(-x * x), "The error function.")
+erfc = unary("erfc", _erfc, lambda g, x, r: -g * TWO_OVER_ROOT_PI * np.exp(-x * x), "1 - erf(x).")
+erfinv = unary(
     "erfinv", _erfinv, lambda g, x, r: g / TWO_OVER_ROOT_PI * np.exp(r * r), "The inverse of erf.", saves="r"
 )
 
@@ -69,15 +63,15 @@ def _digamma(x: Any) -> Any:
     return xp.where((x < 0) & (x == xp.floor(x)), math.nan, out).astype(x.dtype)
 
 
-lgamma = _unary("lgamma", _log_gamma, lambda g, x, r: g * _psi(x), "The logarithm of the absolute gamma function.")
-digamma = _unary("digamma", _digamma, lambda g, x, r: g * _polygamma(1, x).astype(g.dtype), "The derivative of lgamma.")
-asinh = _unary("asinh", np.arcsinh, lambda g, x, r: g / np.sqrt(x * x + 1), "The inverse hyperbolic sine.")
-acosh = _unary("acosh", np.arccosh, lambda g, x, r: g / np.sqrt(x * x - 1), "The inverse hyperbolic cosine.")
-atanh = _unary("atanh", np.arctanh, lambda g, x, r: g / (1 - x * x), "The inverse hyperbolic tangent.")
-deg2rad = _unary("deg2rad", np.deg2rad, lambda g, x, r: g * (math.pi / 180), "Degrees as radians.", saves="")
-rad2deg = _unary("rad2deg", np.rad2deg, lambda g, x, r: g * (180 / math.pi), "Radians as degrees.", saves="")
-i0 = _unary("i0", _i0, lambda g, x, r: g * _i1(x), "The modified Bessel function of the first kind of order 0.")
-_frac = _unary("frac", lambda x: x - np.trunc(x), lambda g, x, r: g, "", saves="")
+lgamma = unary("lgamma", _log_gamma, lambda g, x, r: g * _psi(x), "The logarithm of the absolute gamma function.")
+digamma = unary("digamma", _digamma, lambda g, x, r: g * _polygamma(1, x).astype(g.dtype), "The derivative of lgamma.")
+asinh = unary("asinh", np.arcsinh, lambda g, x, r: g / np.sqrt(x * x + 1), "The inverse hyperbolic sine.")
+acosh = unary("acosh", np.arccosh, lambda g, x, r: g / np.sqrt(x * x - 1), "The inverse hyperbolic cosine.")
+atanh = unary("atanh", np.arctanh, lambda g, x, r: g / (1 - x * x), "The inverse hyperbolic tangent.")
+deg2rad = unary("deg2rad", np.deg2rad, lambda g, x, r: g * (math.pi / 180), "Degrees as radians.", saves="")
+rad2deg = unary("rad2deg", np.rad2deg, lambda g, x, r: g * (180 / math.pi), "Radians as degrees.", saves="")
+i0 = unary("i0", _i0, lambda g, x, r: g * _i1(x), "The modified Bessel function of the first kind of order 0.")
+_frac = unary("frac", lambda x: x - np.trunc(x), lambda g, x, r: g, "", saves="")
 
 
 def _sinc_gradient(g: Any, x: Any, r: Any) -> Any:
@@ -86,12 +80,12 @@ def _sinc_gradient(g: Any, x: Any, r: Any) -> Any:
     return xp.where(x == 0, 0, g * math.pi * (y * xp.cos(y) - xp.sin(y)) / (y * y)).astype(g.dtype)
 
 
-sinc = _unary("sinc", np.sinc, _sinc_gradient, "sin(pi x) / (pi x), 1 at 0.")
+sinc = unary("sinc", np.sinc, _sinc_gradient, "sin(pi x) / (pi x), 1 at 0.")
 
 
 def sgn(input: Tensor) -> Tensor:
     """As ``sign``."""
-    return arithmetic.sign(input)
+    return elementwise.sign(input)
 
 
 def frac(input: Tensor) -> Tensor:
@@ -102,10 +96,10 @@ def frac(input: Tensor) -> Tensor:
     return _frac(input)
 
 
-isposinf = _predicate("isposinf", np.isposinf, "Which elements are positive infinity.")
-isneginf = _predicate("isneginf", np.isneginf, "Which elements are negative infinity.")
-isreal = _predicate("isreal", lambda x: namespace(x).ones(x.shape, bool), "True everywhere: no dtype is complex.")
-_sign_bit = _predicate("signbit", np.signbit, "")
+isposinf = predicate("isposinf", np.isposinf, "Which elements are positive infinity.")
+isneginf = predicate("isneginf", np.isneginf, "Which elements are negative infinity.")
+isreal = predicate("isreal", lambda x: namespace(x).ones(x.shape, bool), "True everywhere: no dtype is complex.")
+_sign_bit = predicate("signbit", np.signbit, "")
 
 
 def signbit(input: Tensor) -> Tensor:
@@ -129,7 +123,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     check_tensor("logit", input)
     x = input if input.dtype.is_floating_point else cast(input, _dtypes.get_default_dtype())
     if eps is not None:
-        x = arithmetic.clamp(x, eps, 1 - eps)
+        x = selection.clamp(x, eps, 1 - eps)
     return _logit(x)
 
 
@@ -137,7 +131,7 @@ def _logit_gradient(g: Any, x: Any, r: Any) -> Any:
     return namespace(x).where((x < 0) | (x > 1), math.nan, g / (x * (1 - x))).astype(g.dtype)
 
 
-_logit = _unary("logit", lambda x: np.log(x / (1 - x)), _logit_gradient, "")
+_logit = unary("logit", lambda x: np.log(x / (1 - x)), _logit_gradient, "")
 
 
 def nan_to_num(
@@ -146,11 +140,11 @@ def nan_to_num(
     """NaN replaced by ``nan`` (0), the infinities by the dtype's greatest and lowest numbers or by those given."""
     check_tensor("nan_to_num", input)
     if not input.dtype.is_floating_point:
-        return arithmetic.cast(input, input.dtype).clone()
+        return _operands.cast(input, input.dtype).clone()
     limits = _dtypes.finfo(input.dtype)
-    out = arithmetic.where(arithmetic.isnan(input), 0.0 if nan is None else float(nan), input)
-    out = arithmetic.where(isposinf(input), limits.max if posinf is None else float(posinf), out)
-    return arithmetic.where(isneginf(input), limits.min if neginf is None else float(neginf), out)
+    out = selection.where(comparisons.isnan(input), 0.0 if nan is None else float(nan), input)
+    out = selection.where(isposinf(input), limits.max if posinf is None else float(posinf), out)
+    return selection.where(isneginf(input), limits.min if neginf is None else float(neginf), out)
 
 
 def polygamma(n: int, input: Tensor) -> Tensor:
@@ -162,7 +156,7 @@ def polygamma(n: int, input: Tensor) -> Tensor:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
     if n == 0:
         return digamma(input)
-    return _unary(
+    return unary(
         "polygamma",
         lambda x: _polygamma(n, x).astype(x.dtype),
         lambda g, x, r: g * _polygamma(n + 1, x).astype(g.dtype),
@@ -185,7 +179,7 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
 
 # ---- two operands --------------------------------------------------------------------------------------------------
 
-_Hypot = _binary("Hypot", np.hypot, lambda g, a, b, r: g * (a / r), lambda g, a, b, r: g * (b / r), saves_result=True)
+_Hypot = binary("Hypot", np.hypot, lambda g, a, b, r: g * (a / r), lambda g, a, b, r: g * (b / r), saves_result=True)
 
 
 def _copysign_gradient(g: Any, a: Any, b: Any, r: Any) -> Any:
@@ -193,15 +187,15 @@ def _copysign_gradient(g: Any, a: Any, b: Any, r: Any) -> Any:
     return xp.where(a == 0, 0, g * xp.sign(a) * xp.copysign(1, b)).astype(g.dtype)
 
 
-_Copysign = _binary("Copysign", np.copysign, _copysign_gradient, lambda g, a, b, r: 0 * g)
-_LogAddExp = _binary(
+_Copysign = binary("Copysign", np.copysign, _copysign_gradient, lambda g, a, b, r: 0 * g)
+_LogAddExp = binary(
     "Logaddexp",
     np.logaddexp,
     lambda g, a, b, r: g * np.exp(a - r),
     lambda g, a, b, r: g * np.exp(b - r),
     saves_result=True,
 )
-_LogAddExp2 = _binary(
+_LogAddExp2 = binary(
     "Logaddexp2",
     np.logaddexp2,
     lambda g, a, b, r: g * np.exp2(a - r),
@@ -220,14 +214,14 @@ def _xlogy_left(g: Any, a: Any, b: Any, r: Any) -> Any:
     return xp.where((a == 0) & (b <= 0), 0, g * xp.log(b)).astype(g.dtype)
 
 
-_XLogY = _binary("Xlogy", _xlogy, _xlogy_left, lambda g, a, b, r: g * a / b)
-_Fmax = _binary(
+_XLogY = binary("Xlogy", _xlogy, _xlogy_left, lambda g, a, b, r: g * a / b)
+_Fmax = binary(
     "Fmax",
     np.fmax,
     lambda g, a, b, r: _fm(g, (a >= b) | np.isnan(b)),
     lambda g, a, b, r: _fm(g, ~((a >= b) | np.isnan(b))),
 )
-_Fmin = _binary(
+_Fmin = binary(
     "Fmin",
     np.fmin,
     lambda g, a, b, r: _fm(g, (a <= b) | np.isnan(b)),
@@ -354,7 +348,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
 
 
 def _integers(name: str, function: Callable, doc: str, *, scalars: bool = False) -> Callable:
-    plain = _plain_binary(name, function, doc)
+    plain = plain_binary(name, function, doc)
 
     def operation(input: Any, other: Any) -> Tensor:
         if not scalars:
@@ -402,14 +396,14 @@ def clamp_min(input: Tensor, min: Any) -> Tensor:
     """Each element no smaller than ``min``."""
     if input.dtype is _dtypes.bool_:
         return arithmetic.maximum(input, _as_bool(input, min))
-    return arithmetic.clamp(input, min=min)
+    return selection.clamp(input, min=min)
 
 
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """Each element no greater than ``max``."""
     if input.dtype is _dtypes.bool_:
         return arithmetic.minimum(input, _as_bool(input, max))
-    return arithmetic.clamp(input, max=max)
+    return selection.clamp(input, max=max)
 
 
 def real(input: Tensor) -> Tensor:
@@ -421,8 +415,8 @@ def real(input: Tensor) -> Tensor:
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """``input`` where it is greater than ``threshold``, else ``value``."""
     check_tensor("threshold", input)
-    out = arithmetic.where(input <= threshold, value, input)
-    return arithmetic.assign(input, cast(out, input.dtype), "threshold_") if inplace else cast(out, input.dtype)
+    out = selection.where(input <= threshold, value, input)
+    return in_place.assign(input, cast(out, input.dtype), "threshold_") if inplace else cast(out, input.dtype)
 
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:

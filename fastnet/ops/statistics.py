@@ -13,10 +13,10 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
-from fastnet.ops import arithmetic, reductions
+from fastnet.ops import arithmetic, comparisons, elementwise, reductions, selection
 from fastnet.ops._numeric import axis_of, wide
+from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
-from fastnet.ops.arithmetic import cast, check_tensor
 from fastnet.ops.indexing import argsort, gather, sort
 from fastnet.ops.shape import flatten, movedim, narrow, reshape, squeeze, unsqueeze
 
@@ -34,7 +34,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
     """The sum over ``dim``, NaN counted as 0."""
     check_tensor("nansum", input)
     if input.dtype.is_floating_point:
-        input = arithmetic.where(arithmetic.isnan(input), 0.0, input)
+        input = selection.where(comparisons.isnan(input), 0.0, input)
     return reductions.sum(input, dim, keepdim, dtype=dtype)
 
 
@@ -43,7 +43,7 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     check_tensor("nanmean", input)
     if not input.dtype.is_floating_point:
         raise RuntimeError(f"nanmean(): expected input to have floating point dtype but got {input.dtype}")
-    count = reductions.sum(arithmetic.logical_not(arithmetic.isnan(input)), dim, keepdim)
+    count = reductions.sum(comparisons.logical_not(comparisons.isnan(input)), dim, keepdim)
     return arithmetic.div(nansum(input, dim, keepdim, dtype=dtype), count)
 
 
@@ -290,7 +290,7 @@ def cov(
         divisor = total - correction * reductions.sum(weights * aweights) / total
     else:
         divisor = total - correction
-    divisor = arithmetic.clamp(divisor, min=0) if isinstance(divisor, Tensor) else float(builtins.max(0, divisor))
+    divisor = selection.clamp(divisor, min=0) if isinstance(divisor, Tensor) else float(builtins.max(0, divisor))
     from fastnet.ops.matmul import mm
 
     return squeeze(arithmetic.div(mm(cast(weighted, x.dtype), cast(centred, x.dtype).t()), divisor))
@@ -303,8 +303,8 @@ def corrcoef(input: Tensor) -> Tensor:
     c = cov(input)
     if not c._data.ndim:
         return c / c
-    deviation = arithmetic.sqrt(diagonal(c))
-    return arithmetic.clamp(c / unsqueeze(deviation, 1) / unsqueeze(deviation, 0), -1, 1)
+    deviation = elementwise.sqrt(diagonal(c))
+    return selection.clamp(c / unsqueeze(deviation, 1) / unsqueeze(deviation, 0), -1, 1)
 
 
 # ---- counting --------------------------------------------------------------------------------------------------------
