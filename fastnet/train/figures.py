@@ -53,7 +53,7 @@ def draw_gradients(
     figure = new_figure(10, 4)
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
-    width = max(1, len(norms) // MEDIANS)
+    width = len(norms) // MEDIANS | 1  # odd: as many before a step as after it
     median, all_steps = f"running median of {width} steps", range(1, len(norms) + 1)
     left.plot(all_steps, norms, linewidth=0.5, alpha=0.4, label="a step")
     left.plot(*_running_median(all_steps, np.array(norms), width), color="C0", label=median)
