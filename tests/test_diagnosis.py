@@ -172,6 +172,11 @@ def test_the_error_of_a_rise():
         np.testing.assert_allclose(second.validation_loss - first.validation_loss, rise.mean(), rtol=1e-6)
         np.testing.assert_allclose(second.validation_rise_error, rise.std(ddof=1) / 32**0.5, rtol=1e-5)
     assert diagnosis.standard_error(np.ones(1)) == np.inf
+    # A validation set of another size has no pairs: the error is that of two means.
+    worst = np.argsort(each[1])[-20:]
+    trainer.fit(DataLoader(TensorDataset(X, Y), 8), DataLoader(TensorDataset(X[worst], Y[worst]), 20), 3)
+    apart = np.hypot(each[0].std(ddof=1) / 32**0.5, each[1][worst].std(ddof=1) / 20**0.5)
+    np.testing.assert_allclose(trainer.history.epochs[2].validation_rise_error, apart, rtol=1e-5)
 
 
 def test_overfitting_is_said_once_by_a_run():

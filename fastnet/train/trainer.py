@@ -310,6 +310,8 @@ class Trainer(Run):
         if losses.mean() < least:
             h.least_losses = groups
             return 0.0
+        if len(groups) != len(h.least_losses):  # another number of targets: there are no pairs
+            return float(np.hypot(diagnosis.standard_error(groups), diagnosis.standard_error(h.least_losses)))
         return diagnosis.standard_error(groups - h.least_losses)
 
     def _look_at_time(self) -> None:
