@@ -8,26 +8,33 @@
 
 void register_emulator(py::module_& m) {
     py::register_exception<emu::Error>(m, "EmulatorError", PyExc_RuntimeError);
-    m.def("set_schedule", [](const std::string& order, unsigned seed, const std::string& copies) {
-        py::gil_scoped_release release;      // waits for a launch in another thread
-        emu::Options o = emu::options();
-        o.order = order == "reverse"  ? emu::Order::reverse
-                  : order == "random" ? emu::Order::random
-                                      : emu::Order::forward;
-        o.seed = seed;
-        o.late = copies == "late";
-        emu::set_options(o);
-    }, py::arg("order"), py::arg("seed"), py::arg("copies"));
+    m.def(
+        "set_schedule",
+        [](const std::string& order, unsigned seed, const std::string& copies) {
+            py::gil_scoped_release release;  // waits for a launch in another thread
+            emu::Options o = emu::options();
+            o.order = order == "reverse"  ? emu::Order::reverse
+                      : order == "random" ? emu::Order::random
+                                          : emu::Order::forward;
+            o.seed = seed;
+            o.late = copies == "late";
+            emu::set_options(o);
+        },
+        py::arg("order"), py::arg("seed"), py::arg("copies"));
     // A launch in which no thread ends for so many seconds of CPU time is in an endless loop. Returns the limit before.
-    m.def("set_watchdog", [](double seconds) {
-        if (!(seconds > 0 && seconds < 1e6)) throw py::value_error("set_watchdog: seconds must be between 0 and 1e6");
-        py::gil_scoped_release release;
-        emu::Options o = emu::options();
-        const double before = o.watchdog_seconds;
-        o.watchdog_seconds = seconds;
-        emu::set_options(o);
-        return before;
-    }, py::arg("seconds"));
+    m.def(
+        "set_watchdog",
+        [](double seconds) {
+            if (!(seconds > 0 && seconds < 1e6))
+                throw py::value_error("set_watchdog: seconds must be between 0 and 1e6");
+            py::gil_scoped_release release;
+            emu::Options o = emu::options();
+            const double before = o.watchdog_seconds;
+            o.watchdog_seconds = seconds;
+            emu::set_options(o);
+            return before;
+        },
+        py::arg("seconds"));
     // What the emulator has done since reset_stats().
     m.def("stats", [] {
         emu::Stats s;

@@ -19,26 +19,33 @@ struct Request {
     unsigned lanes = 0, bytes = 0;
 };
 struct SiteKey {
-    const void* site; bool write;
+    const void* site;
+    bool write;
     bool operator==(const SiteKey&) const = default;
 };
-struct Hash { std::size_t operator()(const SiteKey& k) const { return std::hash<const void*>()(k.site) * 2 + k.write; } };
-struct Log {                             // of one site, in one block
+struct Hash {
+    std::size_t operator()(const SiteKey& k) const { return std::hash<const void*>()(k.site) * 2 + k.write; }
+};
+struct Log {  // of one site, in one block
     std::vector<std::vector<Request>> warps;
-    std::vector<unsigned> visits;        // by thread
+    std::vector<unsigned> visits;  // by thread
 };
 std::unordered_map<SiteKey, Log, Hash> logs;
 std::map<std::pair<const void*, bool>, SiteCount> totals;
 
-unsigned distinct(const Request& r, unsigned unit) {       // aligned units of that many bytes the request touches
-    std::uint64_t u[32 * 8]; unsigned n = 0;
+unsigned distinct(const Request& r, unsigned unit) {  // aligned units of that many bytes the request touches
+    std::uint64_t u[32 * 8];
+    unsigned n = 0;
     for (int i = 0; i < 32; ++i)
         if (r.lanes >> i & 1)
-            for (std::uint64_t a = r.address[std::size_t(i)] / unit; a <= (r.address[std::size_t(i)] + r.bytes - 1) / unit; ++a) u[n++] = a;
+            for (std::uint64_t a = r.address[std::size_t(i)] / unit;
+                 a <= (r.address[std::size_t(i)] + r.bytes - 1) / unit; ++a)
+                u[n++] = a;
     std::sort(u, u + n);
     return unsigned(std::unique(u, u + n) - u);
 }
-// Shared memory serves one 4-byte word of each of 32 banks at a time; 8- and 16-byte accesses go by half- and quarter-warps.
+// Shared memory serves one 4-byte word of each of 32 banks at a time; 8- and 16-byte accesses go by half- and
+// quarter-warps.
 unsigned wavefronts(const Request& r) {
     unsigned group = r.bytes <= 4 ? 32 : 128 / r.bytes, total = 0;
     for (unsigned g = 0; g < 32; g += group) {
@@ -60,16 +67,20 @@ unsigned wavefronts(const Request& r) {
 void access(const void* p, std::size_t bytes, bool write, const void* site) {
     auto a = reinterpret_cast<std::uint64_t>(p);
     if (!site || !bytes || bytes > 16) return;
-    if (p >= static_cast<void*>(__start_emu_vars) && p < static_cast<void*>(__stop_emu_vars)) return;    // threadIdx and its like
-    if (on_fiber_stack(p)) return;       // host code, or registers and local memory
-    if (bytes & (bytes - 1)) {           // a struct of three words: no instruction takes them at once
+    if (p >= static_cast<void*>(__start_emu_vars) && p < static_cast<void*>(__stop_emu_vars))
+        return;                     // threadIdx and its like
+    if (on_fiber_stack(p)) return;  // host code, or registers and local memory
+    if (bytes & (bytes - 1)) {      // a struct of three words: no instruction takes them at once
         const std::size_t piece = bytes % 4 == 0 ? 4 : 1;
         for (std::size_t i = 0; i < bytes; i += piece) access(static_cast<const char*>(p) + i, piece, write, site);
         return;
     }
     std::size_t thread = thread_number();
     Log& log = logs[{site, write}];
-    if (log.visits.size() <= thread) { log.visits.resize(thread + 1); log.warps.resize(thread / 32 + 1); }
+    if (log.visits.size() <= thread) {
+        log.visits.resize(thread + 1);
+        log.warps.resize(thread / 32 + 1);
+    }
     unsigned n = log.visits[thread]++;
     auto& requests = log.warps[thread / 32];
     if (requests.size() <= n) requests.resize(n + 1);
@@ -90,12 +101,14 @@ void count_block_end() {
                 if (!r.lanes) continue;
                 SiteCount& s = totals[{key.site, key.write}];
                 s.site = key.site, s.write = key.write, s.access_bytes = r.bytes;
-                s.shared = in_shared_memory(reinterpret_cast<const void*>(r.address[std::size_t(__builtin_ctz(r.lanes))]));
+                s.shared =
+                    in_shared_memory(reinterpret_cast<const void*>(r.address[std::size_t(__builtin_ctz(r.lanes))]));
                 ++s.requests;
                 s.bytes += std::uint64_t(__builtin_popcount(r.lanes)) * r.bytes;
                 s.sectors += s.shared ? 0 : distinct(r, 32);
                 s.wavefronts += s.shared ? wavefronts(r) : 0;
-                s.ideal += s.shared ? (distinct(r, 4) + 31) / 32 : (std::uint64_t(distinct(r, r.bytes)) * r.bytes + 31) / 32;
+                s.ideal +=
+                    s.shared ? (distinct(r, 4) + 31) / 32 : (std::uint64_t(distinct(r, r.bytes)) * r.bytes + 31) / 32;
             }
     logs.clear();
 }
@@ -116,12 +129,13 @@ extern "C" {
     void __tsan_write##n(void* p) { emu::access(p, n, true, HERE); } \
     void __tsan_unaligned_read##n(void* p) { emu::access(p, n, false, HERE); } \
     void __tsan_unaligned_write##n(void* p) { emu::access(p, n, true, HERE); }
-SIZED(1) SIZED(2) SIZED(4) SIZED(8) SIZED(16)
-void __tsan_read_range(void* p, unsigned long n) { emu::access(p, n, false, HERE); }
+SIZED(1) SIZED(2) SIZED(4) SIZED(8) SIZED(16) void __tsan_read_range(void* p, unsigned long n) {
+    emu::access(p, n, false, HERE);
+}
 void __tsan_write_range(void* p, unsigned long n) { emu::access(p, n, true, HERE); }
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
-void __tsan_atomic_signal_fence(int) {}       // what __threadfence() is: no access
+void __tsan_atomic_signal_fence(int) {}  // what __threadfence() is: no access
 void __tsan_atomic_thread_fence(int) {}
 }

@@ -27,18 +27,20 @@ pthread_t watched;
 std::uintptr_t code_begin, code_end;
 
 void find_code() {
-    dl_iterate_phdr([](dl_phdr_info* module, std::size_t, void*) {
-        const auto here = reinterpret_cast<std::uintptr_t>(&find_code);
-        for (int i = 0; i < module->dlpi_phnum; ++i) {
-            const auto& segment = module->dlpi_phdr[i];
-            if (segment.p_type != PT_LOAD || !(segment.p_flags & PF_X)) continue;
-            const std::uintptr_t begin = module->dlpi_addr + segment.p_vaddr, end = begin + segment.p_memsz;
-            if (here < begin || here >= end) continue;
-            code_begin = begin, code_end = end;
-            return 1;
-        }
-        return 0;
-    }, nullptr);
+    dl_iterate_phdr(
+        [](dl_phdr_info* module, std::size_t, void*) {
+            const auto here = reinterpret_cast<std::uintptr_t>(&find_code);
+            for (int i = 0; i < module->dlpi_phnum; ++i) {
+                const auto& segment = module->dlpi_phdr[i];
+                if (segment.p_type != PT_LOAD || !(segment.p_flags & PF_X)) continue;
+                const std::uintptr_t begin = module->dlpi_addr + segment.p_vaddr, end = begin + segment.p_memsz;
+                if (here < begin || here >= end) continue;
+                code_begin = begin, code_end = end;
+                return 1;
+            }
+            return 0;
+        },
+        nullptr);
 }
 
 std::uintptr_t program_counter(const ucontext_t* c) {
@@ -88,7 +90,7 @@ Watch::Watch(double watchdog_seconds, Fiber** current, void (*abandon)())
     action.sa_sigaction = on_tick;
     sigaction(timer_signal(), &action, &timer_before_);
     const sigset_t tick = only_tick();
-    pthread_sigmask(SIG_UNBLOCK, &tick, &mask_before_);    // some libraries start threads with all signals blocked
+    pthread_sigmask(SIG_UNBLOCK, &tick, &mask_before_);  // some libraries start threads with all signals blocked
 
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
@@ -129,23 +131,23 @@ void Watch::leave(void* context, Fault kind, const void* address) {
 #else
     auto* to = static_cast<ucontext_t*>(context);
     auto** top = reinterpret_cast<void**>(fiber.top);
-    *--top = nullptr;                    // as if abandon() had been called, from nowhere
+    *--top = nullptr;  // as if abandon() had been called, from nowhere
     to->uc_mcontext.gregs[REG_RSP] = reinterpret_cast<greg_t>(top);
     to->uc_mcontext.gregs[REG_RIP] = reinterpret_cast<greg_t>(abandon_);
 #endif
 }
 
 void Watch::on_fault(int signal, siginfo_t* info, void* context) {
-    const bool synchronous = info->si_code > 0;            // not sent by kill()
+    const bool synchronous = info->si_code > 0;  // not sent by kill()
     if (watch && synchronous && pthread_equal(watched, pthread_self()) && (*watch->current_)->stack) {
         const char* p = static_cast<const char*>(info->si_addr);
         const Fiber& fiber = **watch->current_;
         const bool overflow = signal == SIGSEGV && p >= fiber.stack - kGuardBytes && p < fiber.stack;
         if (overflow || !in_emulator) {
-            Fault kind = overflow            ? Fault::stack_overflow
-                         : signal == SIGFPE  ? Fault::arithmetic
-                         : signal == SIGILL  ? Fault::illegal_instruction
-                                             : Fault::memory;
+            Fault kind = overflow           ? Fault::stack_overflow
+                         : signal == SIGFPE ? Fault::arithmetic
+                         : signal == SIGILL ? Fault::illegal_instruction
+                                            : Fault::memory;
             watch->leave(context, kind, p);
             return;
         }
@@ -159,7 +161,7 @@ void Watch::on_fault(int signal, siginfo_t* info, void* context) {
 void Watch::on_tick(int, siginfo_t*, void* context) {
     if (!watch || !pthread_equal(watched, pthread_self())) return;
     watch->idle_ticks_ = watch->idle_ticks_ + 1;
-    if (!watch->expired() || in_emulator || !(*watch->current_)->stack) return;      // the scheduler looks at expired()
+    if (!watch->expired() || in_emulator || !(*watch->current_)->stack) return;  // the scheduler looks at expired()
     const std::uintptr_t pc = program_counter(static_cast<ucontext_t*>(context));
     if (pc >= code_begin && pc < code_end) watch->leave(context, Fault::endless_loop, nullptr);
 }

@@ -27,11 +27,11 @@ struct ThreadCopies {
     std::vector<Copy> open;
     std::vector<std::vector<Copy>> groups;
 };
-std::unordered_map<const void*, ThreadCopies> copies;      // by thread; late mode only
+std::unordered_map<const void*, ThreadCopies> copies;  // by thread; late mode only
 
 void land(const Copy& c) {
     {
-        Loud loud;                       // a fault here is the kernel's
+        Loud loud;  // a fault here is the kernel's
         std::memcpy(c.to, c.from, std::size_t(c.valid));
     }
     std::memset(static_cast<char*>(c.to) + c.valid, 0, std::size_t(c.bytes - c.valid));
@@ -91,7 +91,7 @@ struct MatrixMove {
 // Register j of lane l is (l / 4, l % 4 * 2) and its right neighbour in matrix j, or the same of its transpose.
 template <int kCount, bool kTrans, bool kStore>
 void move_matrices(void* const* lanes, const void*) {
-    uint16_t m[kCount][8][8];            // matrix, row, column
+    uint16_t m[kCount][8][8];  // matrix, row, column
     auto element = [&](int j, int l, int half) -> uint16_t& {
         const int x = l / 4, y = l % 4 * 2 + half;
         return kTrans ? m[j][y][x] : m[j][x][y];
@@ -112,7 +112,7 @@ void move_matrices(void* const* lanes, const void*) {
 template <int kCount, bool kTrans, bool kStore>
 void matrix(const char* name, uint32_t* r, const void* row, const void* site) {
     if (lanes_present() != ~0u) fail("%s needs a warp of 32 lanes", name);
-    if (lane() < 8 * kCount) {           // the other lanes' addresses are not read
+    if (lane() < 8 * kCount) {  // the other lanes' addresses are not read
         check_aligned(name, row, 16);
         shared_offset(row);
         kStore ? note_write(row, 16, site) : note_read(row, 16, site);
@@ -127,7 +127,8 @@ void matrix(const char* name, uint32_t* r, const void* row, const void* site) {
         matrix<count, trans, false>("ldmatrix.x" #count #suffix, r, row, __builtin_return_address(0)); \
     } \
     void stmatrix_x##count##suffix(void* row, const uint32_t (&r)[count]) { \
-        matrix<count, trans, true>("stmatrix.x" #count #suffix, const_cast<uint32_t*>(r), row, __builtin_return_address(0)); \
+        matrix<count, trans, true>("stmatrix.x" #count #suffix, const_cast<uint32_t*>(r), row, \
+                                   __builtin_return_address(0)); \
     }
 FASTNET_MATRIX(1, , false)
 FASTNET_MATRIX(1, _trans, true)
@@ -149,7 +150,7 @@ struct Bf16 {
     static constexpr int kPer = 2;
     static float value(uint32_t r, int i) { return bf16_value(half_of(r, i)); }
 };
-struct Tf32 {                            // the low 13 bits are not read
+struct Tf32 {  // the low 13 bits are not read
     static constexpr int kPer = 1;
     static float value(uint32_t r, int) { return std::bit_cast<float>(r & ~0x1FFFu); }
 };
@@ -168,7 +169,7 @@ struct Mma {
 };
 
 template <class D>
-struct Sums {                            // D elements of one lane
+struct Sums {  // D elements of one lane
     static D get(const void* d, int v) { return static_cast<const D*>(d)[v]; }
     static void set(void* d, int v, D x) { static_cast<D*>(d)[v] = x; }
 };
@@ -177,20 +178,20 @@ struct HalfSums {
     static void set(void* d, int v, float x) { static_cast<uint16_t*>(d)[v] = fp16_bits(x); }
 };
 
-// How tensor cores add: products are exact, a run of kRun of them and the sum so far are aligned to the largest of them,
-// cut off below one bit more than float32 has, added, and the result is cut off again, all towards zero. That is what
-// an A100 was found to do (Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ CS 2021;
-// Li and others, "FTTN", 2024: runs of 8 for 16-bit types and 4 for TF32); Hopper keeps a bit more. Without it no
+// How tensor cores add: products are exact, a run of kRun of them and the sum so far are aligned to the largest of
+// them, cut off below one bit more than float32 has, added, and the result is cut off again, all towards zero. That is
+// what an A100 was found to do (Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ CS
+// 2021; Li and others, "FTTN", 2024: runs of 8 for 16-bit types and 4 for TF32); Hopper keeps a bit more. Without it no
 // test would see that sums must be promoted.
 template <int kRun>
 float truncated_sum(float d, const float* a, const float* b, int stride) {
-    double terms[kRun + 1] = {d};        // exact: a product of two has at most 22 bits
+    double terms[kRun + 1] = {d};  // exact: a product of two has at most 22 bits
     double largest = std::fabs(terms[0]);
     for (int i = 0; i < kRun; ++i) {
         terms[i + 1] = double(a[i]) * double(b[i * stride]);
         largest = std::max(largest, std::fabs(terms[i + 1]));
     }
-    float plain = d;                     // infinities and NaN have no place in an alignment
+    float plain = d;  // infinities and NaN have no place in an alignment
     for (int i = 0; i < kRun; ++i) plain += a[i] * b[i * stride];
     if (!(largest <= std::numeric_limits<double>::max()) || !std::isfinite(plain)) return plain;
     if (largest < std::numeric_limits<float>::min()) return plain;
@@ -206,7 +207,7 @@ float truncated_sum(float d, const float* a, const float* b, int stride) {
 
 template <class T, class S, int kK>
 void multiply(void* const* lanes, const void*) {
-    constexpr int kRun = 4 * T::kPer;    // elements along K that one register of four lanes holds
+    constexpr int kRun = 4 * T::kPer;  // elements along K that one register of four lanes holds
     using Value = decltype(T::value(0, 0));
     Value a[16][kK], b[kK][8], d[16][8];
     for (int l = 0; l < 32; ++l) {
@@ -231,7 +232,8 @@ void multiply(void* const* lanes, const void*) {
                 for (int j = 0; j < 8; ++j) d[i][j] += a[i][k] * b[k][j];
     }
     for (int l = 0; l < 32; ++l)
-        for (int v = 0; v < 4; ++v) S::set(static_cast<Mma*>(lanes[l])->d, v, d[l / 4 + 8 * (v / 2)][l % 4 * 2 + v % 2]);
+        for (int v = 0; v < 4; ++v)
+            S::set(static_cast<Mma*>(lanes[l])->d, v, d[l / 4 + 8 * (v / 2)][l % 4 * 2 + v % 2]);
     stats.mma_flops += 2 * 16 * 8 * kK;
 }
 
@@ -244,7 +246,9 @@ void mma(const char* name, void* d, const uint32_t* a, const uint32_t* b) {
 }  // namespace
 
 #define FASTNET_MMA(name, T, S, k, D, counts_d, counts_a, counts_b) \
-    void name(D (&d)[counts_d], const uint32_t (&a)[counts_a], const uint32_t (&b)[counts_b]) { mma<T, S, k>(#name, d, a, b); }
+    void name(D(&d)[counts_d], const uint32_t (&a)[counts_a], const uint32_t (&b)[counts_b]) { \
+        mma<T, S, k>(#name, d, a, b); \
+    }
 FASTNET_MMA(mma_m16n8k16_fp16, Fp16, Sums<float>, 16, float, 4, 4, 2)
 FASTNET_MMA(mma_m16n8k16_bf16, Bf16, Sums<float>, 16, float, 4, 4, 2)
 FASTNET_MMA(mma_m16n8k8_tf32, Tf32, Sums<float>, 8, float, 4, 4, 2)

@@ -19,11 +19,11 @@ using namespace emu;
 // ---- mbarrier ---------------------------------------------------------------------------------------------------
 
 namespace {
-constexpr int64_t kMost = (1 << 20) - 1; // arrivals and bytes
+constexpr int64_t kMost = (1 << 20) - 1;  // arrivals and bytes
 struct Mbarrier {
     uint32_t phase = 0;
-    int64_t expected = 0, pending = 0;   // arrivals of a phase; those still to come in this one
-    int64_t bytes = 0;                   // that were expected and have not come; below 0 when they come first
+    int64_t expected = 0, pending = 0;  // arrivals of a phase; those still to come in this one
+    int64_t bytes = 0;                  // that were expected and have not come; below 0 when they come first
 };
 std::unordered_map<const uint64_t*, Mbarrier> mbarriers;
 // In shared memory lies a mark, so that a barrier never initialised, or overwritten, is noticed.
@@ -58,7 +58,8 @@ void mbarrier_init(uint64_t* bar, uint32_t arrivals) {
     note_write(bar, 8, __builtin_return_address(0));
     Quiet quiet;
     auto [at, fresh] = mbarriers.insert_or_assign(bar, Mbarrier{0, arrivals, arrivals, 0});
-    if (!fresh && *bar == (kMark ^ offset)) fail("mbarrier at shared offset %u is initialised again without mbarrier_inval", offset);
+    if (!fresh && *bar == (kMark ^ offset))
+        fail("mbarrier at shared offset %u is initialised again without mbarrier_inval", offset);
     *bar = kMark ^ offset;
 }
 void mbarrier_inval(uint64_t* bar) {
@@ -81,7 +82,7 @@ void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes) {
 bool mbarrier_test(uint64_t* bar, uint32_t parity) {
     const bool done = ended(bar, parity);
     if (done) sync_acquire(bar);
-    else yield("mbarrier_test");         // so that a loop around it ends
+    else yield("mbarrier_test");  // so that a loop around it ends
     return done;
 }
 bool mbarrier_try_wait(uint64_t* bar, uint32_t parity) { return mbarrier_test(bar, parity); }
@@ -118,14 +119,16 @@ struct Coordinates {
     explicit Coordinates(std::initializer_list<int> at) { std::copy(at.begin(), at.end(), c); }
 };
 
-// 16 bytes of shared memory as TMA and wgmma find them. What threads wrote there since the last fence_proxy_async may or may
-// not have arrived: either they are wrong now or they may be.
+// 16 bytes of shared memory as TMA and wgmma find them. What threads wrote there since the last fence_proxy_async may
+// or may not have arrived: either they are wrong now or they may be.
 void read_unit(void* to, uint32_t offset, const char* who) {
     const unsigned char* p = shared_pointer(offset);
     std::memcpy(to, p, 16);
     if (std::memcmp(async_view(offset), p, 16))
-        fail("%s reads shared offset %u, which was written without a fence_proxy_async before this, or is being overwritten",
-             who, offset);
+        fail(
+            "%s reads shared offset %u, which was written without a fence_proxy_async before this, or is being "
+            "overwritten",
+            who, offset);
 }
 void write_unit(uint32_t offset, const void* from) {
     std::memcpy(shared_pointer(offset), from, 16);
@@ -139,7 +142,7 @@ struct Row {
 };
 Row box_row(const TensorLayout& t, const Coordinates& at, uint32_t r) {
     char* from = static_cast<char*>(const_cast<void*>(t.base));
-    for (uint32_t i = 1, rest = r; i < uint32_t(t.rank); rest /= t.box[i], ++i) {          // packed, innermost first
+    for (uint32_t i = 1, rest = r; i < uint32_t(t.rank); rest /= t.box[i], ++i) {  // packed, innermost first
         const int64_t x = at.c[i] + int64_t(rest % t.box[i]);
         if (x < 0 || x >= int64_t(t.sizes[i])) return {};
         from += uint64_t(x) * t.strides[i];
@@ -157,7 +160,7 @@ void store_box(const TensorLayout& t, uint32_t start, const Coordinates& at) {
         std::fill(row.begin(), row.end(), 0);
         if (const Row from = box_row(t, at, r); from.first) {
             const std::size_t bytes = std::size_t(from.high - from.low) * width;
-            Loud loud;                   // a fault here is the kernel's
+            Loud loud;  // a fault here is the kernel's
             note_read(from.first, bytes, nullptr);
             std::memcpy(row.data() + from.low * width, from.first, bytes);
         }
@@ -197,16 +200,17 @@ void arrive_box(const TensorLayout& t, void* to, uint64_t* bar, const Coordinate
     m.bytes -= bytes;
     if (m.bytes < -kMost) fail("mbarrier: 2^20 bytes have come that nobody expected");
     if (!m.pending && m.bytes < 0)
-        fail("mbarrier at shared offset %u: %lld bytes more than expected have come", shared_offset(bar), (long long)-m.bytes);
+        fail("mbarrier at shared offset %u: %lld bytes more than expected have come", shared_offset(bar),
+             (long long)-m.bytes);
     end_phase_if_due(bar, m);
 }
 
-struct Store {                           // from shared memory
+struct Store {  // from shared memory
     TensorLayout t;
     uint32_t start;
     Coordinates at;
     TmaKind kind;
-    std::vector<unsigned char> data;     // the packed box, once read
+    std::vector<unsigned char> data;  // the packed box, once read
     bool read = false, written = false;
 
     void take() {
@@ -236,7 +240,8 @@ struct Store {                           // from shared memory
             const unsigned char* from = data.data() + row + to.low * width;
             const std::size_t count = std::size_t(to.high - to.low);
             if (kind == TmaKind::store) kernel_copy(to.first, from, count * width);
-            else for (std::size_t i = 0; i < count; ++i) add(to.first + i * width, from + i * width);
+            else
+                for (std::size_t i = 0; i < count; ++i) add(to.first + i * width, from + i * width);
         });
     }
     void add(char* to, const unsigned char* from) const {
@@ -249,7 +254,8 @@ struct Store {                           // from shared memory
         };
         switch (t.element) {
             case Element::fp32: return sum(0.0f);
-            case Element::uint32: case Element::int32: return sum(uint32_t(0));
+            case Element::uint32:
+            case Element::int32: return sum(uint32_t(0));
             case Element::fp16: return sum(__half());
             case Element::bf16: return sum(__nv_bfloat16());
             default: fail("tma_reduce_add: this element type is not emulated");
@@ -258,10 +264,10 @@ struct Store {                           // from shared memory
 };
 struct ThreadStores {
     std::vector<std::shared_ptr<Store>> open;
-    std::vector<std::vector<std::shared_ptr<Store>>> groups;         // committed and not waited for
-    std::size_t groups_read = 0;                                     // waited for with wait_read
+    std::vector<std::vector<std::shared_ptr<Store>>> groups;  // committed and not waited for
+    std::size_t groups_read = 0;                              // waited for with wait_read
 };
-std::unordered_map<const void*, ThreadStores> stores;      // by thread
+std::unordered_map<const void*, ThreadStores> stores;  // by thread
 }  // namespace
 
 void emulated_tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, bool multicast, uint32_t targets,
@@ -279,7 +285,7 @@ void emulated_tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, 
     }
     if (!targets || targets >> cluster_size())
         fail("tma_load_%dd_multicast: blocks are %#x in a cluster of %u", rank, targets, cluster_size());
-    for (uint32_t r = 0; r < cluster_size(); ++r) {        // each copy arrives when it likes
+    for (uint32_t r = 0; r < cluster_size(); ++r) {  // each copy arrives when it likes
         if (!(targets >> r & 1)) continue;
         auto* to_there = in_peer(to, r);
         auto* bar_there = reinterpret_cast<uint64_t*>(in_peer(bar, r));
@@ -295,12 +301,13 @@ void emulated_tma_load(int rank, void* to, const TensorMap* map, uint64_t* bar, 
     }
 }
 
-void emulated_tma_store(int rank, TmaKind kind, const TensorMap* map, const void* from, std::initializer_list<int> coordinates) {
+void emulated_tma_store(int rank, TmaKind kind, const TensorMap* map, const void* from,
+                        std::initializer_list<int> coordinates) {
     const TensorLayout t = check_tma(kind == TmaKind::store ? "tma_store" : "tma_reduce_add", rank, from, map);
     Quiet quiet;
     auto store = std::make_shared<Store>(Store{t, shared_offset(from), Coordinates(coordinates), kind, {}});
     stats.tma_store_bytes += box_bytes(t);
-    if (kind == TmaKind::store)          // a race detector takes the writes for the issuing thread's
+    if (kind == TmaKind::store)  // a race detector takes the writes for the issuing thread's
         store->for_rows([&](const Row& to, uint32_t) {
             Loud loud;
             note_write(to.first, std::size_t(to.high - to.low) * element_bytes(t.element), nullptr);
@@ -338,26 +345,32 @@ bool elect_sync() {
 
 namespace {
 
-struct Operand {                         // a matrix descriptor, decoded
+struct Operand {  // a matrix descriptor, decoded
     uint32_t start, lead, stride, span;
     bool mn_major, bf16;
     Operand(uint64_t d, bool mn, bool bf16)
-        : start(uint32_t(d & 0x3FFF) << 4), lead(uint32_t(d >> 16 & 0x3FFF) << 4), stride(uint32_t(d >> 32 & 0x3FFF) << 4),
-          span(16u << ((4 - (d >> 62)) & 3)), mn_major(mn), bf16(bf16) {
+        : start(uint32_t(d & 0x3FFF) << 4),
+          lead(uint32_t(d >> 16 & 0x3FFF) << 4),
+          stride(uint32_t(d >> 32 & 0x3FFF) << 4),
+          span(16u << ((4 - (d >> 62)) & 3)),
+          mn_major(mn),
+          bf16(bf16) {
         if (d >> 49 & 7) fail("wgmma: a matrix base offset other than 0 is not emulated");
-        if (span > 16 && start % (8 * span) >= span)        // the hardware would need a base offset
+        if (span > 16 && start % (8 * span) >= span)  // the hardware would need a base offset
             fail("wgmma: the operand's swizzle pattern must start at a multiple of %u bytes", 8 * span);
     }
-    // set(r, k, value) for 16 k, r along M or N from `from`. Canonical layouts of the PTX ISA, in bytes, before swizzling:
+    // set(r, k, value) for 16 k, r along M or N from `from`. Canonical layouts of the PTX ISA, in bytes, before
+    // swizzling:
     //   K-major   ((8,m),(16,2)) : ((span,SBO),(1, 16 or, unswizzled, LBO))
     //   MN-major  ((span,m),(8,2)) : ((1,LBO),(span,SBO)); unswizzled, LBO and SBO change places
     template <class Set>
     void read(uint32_t from, uint32_t rows, Set set) const {
-        for (uint32_t u = 0; u < rows * 2; ++u) {          // units of 16 bytes: 8 elements along the major dimension
+        for (uint32_t u = 0; u < rows * 2; ++u) {  // units of 16 bytes: 8 elements along the major dimension
             const uint32_t r = mn_major ? u / 16 * 8 : u / 2, k = mn_major ? u % 16 : u % 2 * 8, byte = (from + r) * 2;
             const uint32_t next_mn = span == 16 ? stride : lead, next_k = span == 16 ? lead : stride;
-            const uint32_t offset = mn_major ? byte % span + byte / span * next_mn + k % 8 * span + k / 8 * next_k
-                                             : (from + r) % 8 * span + (from + r) / 8 * stride + k / 8 * (span == 16 ? lead : 16);
+            const uint32_t offset =
+                mn_major ? byte % span + byte / span * next_mn + k % 8 * span + k / 8 * next_k
+                         : (from + r) % 8 * span + (from + r) / 8 * stride + k / 8 * (span == 16 ? lead : 16);
             uint16_t unit[8];
             const uint32_t place = swizzled(start + offset, span);
             {
@@ -373,23 +386,25 @@ struct Operand {                         // a matrix descriptor, decoded
     }
 };
 
-struct Accumulator {                     // one warp's 16 rows, while wgmmas on it are in flight
+struct Accumulator {  // one warp's 16 rows, while wgmmas on it are in flight
     float* lanes[32];
     int n, users = 0;
-    std::vector<float> d;                // (16, n)
+    std::vector<float> d;  // (16, n)
     // Register v of a lane, as an element of d.
-    float& at(int lane, int v) { return d[std::size_t((lane / 4 + v % 4 / 2 * 8) * n + v / 4 * 8 + lane % 4 * 2 + v % 2)]; }
+    float& at(int lane, int v) {
+        return d[std::size_t((lane / 4 + v % 4 / 2 * 8) * n + v / 4 * 8 + lane % 4 * 2 + v % 2)];
+    }
 };
 
 struct Wgmma {
     std::shared_ptr<Accumulator> acc;
     WgmmaRequest request;
-    std::vector<float> a;                // (16, 16), of A in registers
-    std::size_t number;                  // in its warp's sequence
+    std::vector<float> a;  // (16, 16), of A in registers
+    std::size_t number;    // in its warp's sequence
     bool computed = false;
 };
 
-struct Group {                           // a warpgroup: what its warps have issued, in order
+struct Group {  // a warpgroup: what its warps have issued, in order
     struct Entry {
         WgmmaRequest request;
         int warps = 0;
@@ -399,14 +414,14 @@ struct Group {                           // a warpgroup: what its warps have iss
 
 struct WarpState {
     bool fenced = false;
-    char done = 0;                       // its address stands for the shared memory that ended wgmmas have read
+    char done = 0;  // its address stands for the shared memory that ended wgmmas have read
     std::size_t issued = 0;
-    std::map<float*, std::weak_ptr<Accumulator>> busy;     // by lane 0's registers
+    std::map<float*, std::weak_ptr<Accumulator>> busy;  // by lane 0's registers
     std::vector<Wgmma> open;
     std::vector<std::vector<Wgmma>> groups;
 };
-std::unordered_map<const void*, WarpState> warps;          // by warp_key()
-std::map<std::pair<const void*, int>, Group> groups;       // by block and warpgroup
+std::unordered_map<const void*, WarpState> warps;     // by warp_key()
+std::map<std::pair<const void*, int>, Group> groups;  // by block and warpgroup
 
 WarpState& warp_state() { return warps[warp_key()]; }
 Group& group_state() { return groups[{block_key(), warp_in_block() / 4}]; }
@@ -423,7 +438,9 @@ void compute(Wgmma& w) {
     const int n = w.acc->n;
     float a[16][16], b[16][256];
     if (q.a_in_registers) std::memcpy(a, w.a.data(), sizeof a);
-    else Operand(q.a, q.trans_a, q.bf16).read(uint32_t(warp_in_block() % 4 * 16), 16, [&](uint32_t r, uint32_t k, float x) { a[r][k] = x; });
+    else
+        Operand(q.a, q.trans_a, q.bf16)
+            .read(uint32_t(warp_in_block() % 4 * 16), 16, [&](uint32_t r, uint32_t k, float x) { a[r][k] = x; });
     Operand(q.b, q.trans_b, q.bf16).read(0, uint32_t(n), [&](uint32_t r, uint32_t k, float x) { b[k][r] = x; });
     std::vector<float>& d = w.acc->d;
     if (!q.scale_d) std::fill(d.begin(), d.end(), 0.0f);
@@ -440,7 +457,7 @@ void compute(Wgmma& w) {
 
 void retire(Wgmma& w) {
     if (!w.computed) compute(w);
-    if (--w.acc->users) return;          // a later wgmma still owns the registers
+    if (--w.acc->users) return;  // a later wgmma still owns the registers
     for (int l = 0; l < 32; ++l)
         for (int v = 0; v < w.acc->n / 2; ++v) {
             float& to = w.acc->lanes[l][v];
@@ -461,11 +478,13 @@ void issue(void* const* lanes, const void*) {
     if (w.issued == g.sequence.size()) g.sequence.push_back({first, 0});
     Group::Entry& entry = g.sequence[w.issued];
     if (!same(entry.request, first))
-        fail("wgmma: the warps of one warpgroup give different descriptors, shapes or flags (their wgmma number %zu)", w.issued);
+        fail("wgmma: the warps of one warpgroup give different descriptors, shapes or flags (their wgmma number %zu)",
+             w.issued);
     if (++entry.warps == 4) wake(&g);
 
     auto acc = w.busy[first.d].lock();
-    if (acc && acc->n != first.n) fail("wgmma: n = %d and n = %d on one accumulator without a wait in between", acc->n, first.n);
+    if (acc && acc->n != first.n)
+        fail("wgmma: n = %d and n = %d on one accumulator without a wait in between", acc->n, first.n);
     if (!acc) {
         acc = std::make_shared<Accumulator>();
         acc->n = first.n;
@@ -473,7 +492,7 @@ void issue(void* const* lanes, const void*) {
         for (int l = 0; l < 32; ++l) {
             acc->lanes[l] = request(l).d;
             for (int v = 0; v < first.n / 2; ++v) acc->at(l, v) = acc->lanes[l][v];
-            std::memset(acc->lanes[l], kPoison, std::size_t(first.n) * 2);         // unreadable until waited for
+            std::memset(acc->lanes[l], kPoison, std::size_t(first.n) * 2);  // unreadable until waited for
         }
         w.busy[first.d] = acc;
     }
@@ -484,7 +503,8 @@ void issue(void* const* lanes, const void*) {
         for (int l = 0; l < 32; ++l)
             for (int v = 0; v < 8; ++v) {
                 const uint16_t bits = half_of(request(l).a_registers[v / 2], v % 2);
-                op.a[std::size_t((l / 4 + v / 2 % 2 * 8) * 16 + l % 4 * 2 + v % 2 + v / 4 * 8)] = first.bf16 ? bf16_value(bits) : fp16_value(bits);
+                op.a[std::size_t((l / 4 + v / 2 % 2 * 8) * 16 + l % 4 * 2 + v % 2 + v / 4 * 8)] =
+                    first.bf16 ? bf16_value(bits) : fp16_value(bits);
             }
     }
     if (!late()) compute(op);
@@ -509,7 +529,8 @@ void wait(void* const*, const void* pending) {
 // Instructions of a whole warpgroup: its four warps must exist.
 void require_warpgroup(const char* name) {
     const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
-    if (threads < unsigned(warp_in_block() / 4 + 1) * 128) fail("%s: the block's %u threads end inside this warpgroup", name, threads);
+    if (threads < unsigned(warp_in_block() / 4 + 1) * 128)
+        fail("%s: the block's %u threads end inside this warpgroup", name, threads);
 }
 }  // namespace
 
@@ -534,7 +555,8 @@ void emulated_wgmma_wait(int pending) {
                 if (g.sequence[op.number].warps < 4) return false;
         return true;
     };
-    while (!joined()) sleep_on(&group_state(), "wgmma_wait_group, for the other warps of the warpgroup to issue the same wgmma");
+    while (!joined())
+        sleep_on(&group_state(), "wgmma_wait_group, for the other warps of the warpgroup to issue the same wgmma");
     collective("wgmma.wait_group", ~0u, nullptr, wait, &pending);
     sync_acquire(&warp_state().done);
 }

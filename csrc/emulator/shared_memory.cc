@@ -52,7 +52,7 @@ void SharedMemory::resize(std::size_t bytes) {
     }
     base_ = end_ - rounded;
     bytes_ = bytes;
-#if defined(EMU_ASAN)        // reports at the access what the canary shows only at the block's end
+#if defined(EMU_ASAN)  // reports at the access what the canary shows only at the block's end
     __asan_poison_memory_region(open_, std::size_t(base_ - open_));
     __asan_poison_memory_region(base_ + bytes_, rounded - bytes_);
 #else

@@ -10,9 +10,10 @@ namespace {
 using ptx::Element;
 using ptx::Swizzle;
 
-// ---- clusters -------------------------------------------------------------------------------------------------------------
+// ---- clusters ------------------------------------------------------------------------------------------------------
 
-// out: (blocks, 3 + 64): rank, size, arrivals of the others seen at a barrier, what the next block of the cluster has written
+// out: (blocks, 3 + 64): rank, size, arrivals of the others seen at a barrier, what the next block of the cluster has
+// written
 __global__ void cluster_kernel(int* out) {
 #ifdef SM90A
     GPU_SHARED(shared);
@@ -29,12 +30,12 @@ __global__ void cluster_kernel(int* out) {
     ptx::cluster_sync();
     out[block * 67 + 3 + t] = ptx::cluster_map(value, next)[t];
     ptx::cluster_map(from_below, next)[t] = int(rank);
-    ptx::cluster_sync();                 // all of this block's stores to the next have been done
+    ptx::cluster_sync();  // all of this block's stores to the next have been done
     if (t == 0)
         for (uint32_t r = 0; r < size; ++r) ptx::mbarrier_arrive_cluster(bar, r);
     ptx::mbarrier_wait(bar, 0);
     if (t == 0) out[block * 67] = int(rank), out[block * 67 + 1] = int(size), out[block * 67 + 2] = from_below[63];
-    ptx::cluster_sync();                 // nobody arrives at the barrier of a block that has ended
+    ptx::cluster_sync();  // nobody arrives at the barrier of a block that has ended
 #endif
 }
 
@@ -44,7 +45,8 @@ void cluster(dim3 shape, dim3 grid) {
     for (int b = 0; b < blocks; ++b) {
         const int x = b % int(grid.x), y = b / int(grid.x);
         const int rank = x % int(shape.x) + y % int(shape.y) * int(shape.x), next = (rank + 1) % size;
-        const int next_x = x / int(shape.x) * int(shape.x) + next % int(shape.x), next_y = y / int(shape.y) * int(shape.y) + next / int(shape.x);
+        const int next_x = x / int(shape.x) * int(shape.x) + next % int(shape.x),
+                  next_y = y / int(shape.y) * int(shape.y) + next / int(shape.x);
         int* to = &want[static_cast<std::size_t>(b * 67)];
         to[0] = rank, to[1] = size, to[2] = (rank + size - 1) % size;
         for (int t = 0; t < 64; ++t) to[3 + t] = (next_x + next_y * int(grid.x)) * 100 + t;
@@ -59,15 +61,16 @@ const Test cluster_tests[] = {
     {"cluster_of_8", [] { cluster(dim3(8), dim3(16)); }},
 };
 
-// ---- multicast ------------------------------------------------------------------------------------------------------------
+// ---- multicast -----------------------------------------------------------------------------------------------------
 
 struct Corner { int c[5]; };
 
 // Each of two blocks loads the box from its own corner into both. out: (blocks, 2, bytes)
 template <int kRank>
-__global__ void multicast_kernel(const __grid_constant__ ptx::TensorMap map, unsigned char* out, Corner first, Corner second, int bytes) {
+__global__ void multicast_kernel(const __grid_constant__ ptx::TensorMap map, unsigned char* out, Corner first,
+                                 Corner second, int bytes) {
 #ifdef SM90A
-    GPU_SHARED(shared);                  // two boxes, each from a multiple of 1024
+    GPU_SHARED(shared);  // two boxes, each from a multiple of 1024
     const int room = (bytes + 1023) / 1024 * 1024;
     auto* bar = reinterpret_cast<uint64_t*>(shared + 2 * room);
     const int rank = int(ptx::cluster_rank());
@@ -84,28 +87,33 @@ __global__ void multicast_kernel(const __grid_constant__ ptx::TensorMap map, uns
         if constexpr (kRank == 2) ptx::tma_load_2d_multicast(to, &map, bar, 3, at.c[0], at.c[1]);
         if constexpr (kRank == 3) ptx::tma_load_3d_multicast(to, &map, bar, 3, at.c[0], at.c[1], at.c[2]);
         if constexpr (kRank == 4) ptx::tma_load_4d_multicast(to, &map, bar, 3, at.c[0], at.c[1], at.c[2], at.c[3]);
-        if constexpr (kRank == 5) ptx::tma_load_5d_multicast(to, &map, bar, 3, at.c[0], at.c[1], at.c[2], at.c[3], at.c[4]);
+        if constexpr (kRank == 5)
+            ptx::tma_load_5d_multicast(to, &map, bar, 3, at.c[0], at.c[1], at.c[2], at.c[3], at.c[4]);
     }
     ptx::mbarrier_wait(bar, 0);
-    for (int i = int(threadIdx.x); i < 2 * bytes; i += 32) out[int(blockIdx.x) * 2 * bytes + i] = shared[i / bytes * room + i % bytes];
+    for (int i = int(threadIdx.x); i < 2 * bytes; i += 32)
+        out[int(blockIdx.x) * 2 * bytes + i] = shared[i / bytes * room + i % bytes];
     ptx::cluster_sync();
 #endif
 }
 
-// ---- TMA stores -----------------------------------------------------------------------------------------------------------
+// ---- TMA stores ----------------------------------------------------------------------------------------------------
 
 // Every block stores (adds) its image, of which element i is image[i] as it lies in shared memory.
 template <int kRank>
-__global__ void tma_store_kernel(const __grid_constant__ ptx::TensorMap map, const unsigned char* image, Corner at, int bytes, bool add) {
+__global__ void tma_store_kernel(const __grid_constant__ ptx::TensorMap map, const unsigned char* image, Corner at,
+                                 int bytes, bool add) {
 #ifdef SM90A
     GPU_SHARED(shared);
     for (int i = int(threadIdx.x); i < bytes; i += 32) shared[i] = image[i];
     ptx::fence_proxy_async();
     __syncthreads();
     if (threadIdx.x == 0) {
-        if constexpr (kRank == 1) add ? ptx::tma_reduce_add_1d(&map, shared, at.c[0]) : ptx::tma_store_1d(&map, shared, at.c[0]);
+        if constexpr (kRank == 1)
+            add ? ptx::tma_reduce_add_1d(&map, shared, at.c[0]) : ptx::tma_store_1d(&map, shared, at.c[0]);
         if constexpr (kRank == 2)
-            add ? ptx::tma_reduce_add_2d(&map, shared, at.c[0], at.c[1]) : ptx::tma_store_2d(&map, shared, at.c[0], at.c[1]);
+            add ? ptx::tma_reduce_add_2d(&map, shared, at.c[0], at.c[1])
+                : ptx::tma_store_2d(&map, shared, at.c[0], at.c[1]);
         if constexpr (kRank == 3)
             add ? ptx::tma_reduce_add_3d(&map, shared, at.c[0], at.c[1], at.c[2])
                 : ptx::tma_store_3d(&map, shared, at.c[0], at.c[1], at.c[2]);
@@ -141,7 +149,8 @@ struct Tensor {
                 const float x = float(small_integer(int(i), 1));
                 std::memcpy(&bytes[4 * i], &x, 4);
             }
-        else for (std::size_t i = 0; i < size; ++i) bytes[i] = (unsigned char)(i * 131 >> 3 ^ i);
+        else
+            for (std::size_t i = 0; i < size; ++i) bytes[i] = (unsigned char)(i * 131 >> 3 ^ i);
     }
     int box_elements() const { return int(ptx::box_bytes(t) / ptx::element_bytes(t.element)); }
     // The byte at which element i of the box at `at` begins, or -1 outside the tensor.
@@ -156,7 +165,10 @@ struct Tensor {
         return source;
     }
     int place_shared(int i) const {
-        const int bits = t.swizzle == Swizzle::span128 ? 3 : t.swizzle == Swizzle::span64 ? 2 : t.swizzle == Swizzle::span32 ? 1 : 0;
+        const int bits = t.swizzle == Swizzle::span128  ? 3
+                         : t.swizzle == Swizzle::span64 ? 2
+                         : t.swizzle == Swizzle::span32 ? 1
+                                                        : 0;
         return swizzle_functor(bits, i * int(ptx::element_bytes(t.element)));
     }
 };
@@ -170,10 +182,12 @@ void multicast(Element element, Swizzle swizzle, const std::vector<int>& box, Co
         for (int source = 0; source < 2; ++source)
             for (int i = 0; i < x.box_elements(); ++i)
                 if (const int64_t from = x.place(i, source ? second : first); from >= 0)
-                    std::memcpy(&want[std::size_t((block * 2 + source) * n + x.place_shared(i))], &x.bytes[std::size_t(from)], std::size_t(width));
+                    std::memcpy(&want[std::size_t((block * 2 + source) * n + x.place_shared(i))],
+                                &x.bytes[std::size_t(from)], std::size_t(width));
     Array<unsigned char> in(x.bytes), out(std::vector<unsigned char>(want.size(), 0xEE));
     x.t.base = in.data();
-    gpu::launch_cluster<multicast_kernel<kRank>>(dim3(2), dim3(2), dim3(32), unsigned(2 * ((n + 1023) / 1024 * 1024) + 16), kNoStream,
+    gpu::launch_cluster<multicast_kernel<kRank>>(dim3(2), dim3(2), dim3(32),
+                                                 unsigned(2 * ((n + 1023) / 1024 * 1024) + 16), kNoStream,
                                                  ptx::tensor_map(x.t), out.data(), first, second, n);
     expect_equal(out.read(), want, "shared byte");
 }
@@ -181,12 +195,15 @@ const Test multicast_tests[] = {
     {"tma_multicast_1d", [] { multicast<1>(Element::fp32, Swizzle::none, {64}, {{-4}}, {{50}}); }},
     {"tma_multicast_2d", [] { multicast<2>(Element::bf16, Swizzle::span128, {64, 21}, {{64, -4}}, {{100, 2}}); }},
     {"tma_multicast_3d", [] { multicast<3>(Element::fp32, Swizzle::span128, {32, 3, 5}, {{50, 1, 4}}, {{0, 0, 0}}); }},
-    {"tma_multicast_4d", [] { multicast<4>(Element::uint8, Swizzle::span64, {64, 3, 2, 4}, {{250, -1, 2, 5}}, {{0, 0, 1, 0}}); }},
-    {"tma_multicast_5d", [] { multicast<5>(Element::bf16, Swizzle::span32, {16, 2, 3, 2, 2}, {{0, 1, 2, 3, 4}}, {{140, 1, 0, 2, 8}}); }},
+    {"tma_multicast_4d",
+     [] { multicast<4>(Element::uint8, Swizzle::span64, {64, 3, 2, 4}, {{250, -1, 2, 5}}, {{0, 0, 1, 0}}); }},
+    {"tma_multicast_5d",
+     [] { multicast<5>(Element::bf16, Swizzle::span32, {16, 2, 3, 2, 2}, {{0, 1, 2, 3, 4}}, {{140, 1, 0, 2, 8}}); }},
 };
 
 template <int kRank>
-void tma_store(Element element, Swizzle swizzle, const std::vector<int>& box, Corner at, bool add = false, int blocks = 1) {
+void tma_store(Element element, Swizzle swizzle, const std::vector<int>& box, Corner at, bool add = false,
+               int blocks = 1) {
     Tensor x(kRank, element, swizzle, box);
     const std::size_t width = ptx::element_bytes(element);
     std::vector<unsigned char> image(ptx::box_bytes(x.t)), want = x.bytes;
@@ -194,7 +211,8 @@ void tma_store(Element element, Swizzle swizzle, const std::vector<int>& box, Co
         unsigned char* from = &image[std::size_t(x.place_shared(i))];
         const float value = float(small_integer(i, 2));
         if (element == Element::fp32) std::memcpy(from, &value, 4);
-        else for (std::size_t b = 0; b < width; ++b) from[b] = (unsigned char)(std::size_t(i) * width + b) ^ 0x5A;
+        else
+            for (std::size_t b = 0; b < width; ++b) from[b] = (unsigned char)(std::size_t(i) * width + b) ^ 0x5A;
         const int64_t to = x.place(i, at);
         if (to < 0) continue;
         float sum;
@@ -204,12 +222,16 @@ void tma_store(Element element, Swizzle swizzle, const std::vector<int>& box, Co
     }
     Array<unsigned char> in(image), out(x.bytes);
     x.t.base = out.data();
-    gpu::launch<tma_store_kernel<kRank>>(dim3(unsigned(blocks)), dim3(32), unsigned(image.size()), kNoStream, ptx::tensor_map(x.t),
-                                         in.data(), at, int(image.size()), add);
+    gpu::launch<tma_store_kernel<kRank>>(dim3(unsigned(blocks)), dim3(32), unsigned(image.size()), kNoStream,
+                                         ptx::tensor_map(x.t), in.data(), at, int(image.size()), add);
     expect_equal(out.read(), want, "byte of the tensor");
 }
 const Test tma_store_tests[] = {
-    {"tma_store_1d", [] { tma_store<1>(Element::uint8, Swizzle::none, {256}, {{100}}), tma_store<1>(Element::fp32, Swizzle::none, {64}, {{-4}}); }},
+    {"tma_store_1d",
+     [] {
+         tma_store<1>(Element::uint8, Swizzle::none, {256}, {{100}}),
+             tma_store<1>(Element::fp32, Swizzle::none, {64}, {{-4}});
+     }},
     {"tma_store_2d_plain", [] { tma_store<2>(Element::fp16, Swizzle::none, {24, 9}, {{-3, -2}}); }},
     {"tma_store_2d_swizzle32", [] { tma_store<2>(Element::bf16, Swizzle::span32, {16, 17}, {{140, 1}}); }},
     {"tma_store_2d_swizzle64", [] { tma_store<2>(Element::bf16, Swizzle::span64, {32, 19}, {{-5, 0}}); }},
@@ -221,7 +243,8 @@ const Test tma_store_tests[] = {
     {"tma_reduce_add_2d", [] { tma_store<2>(Element::fp32, Swizzle::span128, {32, 6}, {{60, 2}}, true, 3); }},
     {"tma_reduce_add_3d", [] { tma_store<3>(Element::fp32, Swizzle::span64, {16, 3, 5}, {{50, 1, 4}}, true, 2); }},
     {"tma_reduce_add_4d", [] { tma_store<4>(Element::fp32, Swizzle::span32, {8, 3, 2, 4}, {{-2, -1, 2, 5}}, true); }},
-    {"tma_reduce_add_5d", [] { tma_store<5>(Element::fp32, Swizzle::none, {8, 2, 3, 2, 2}, {{70, 1, 0, 2, 8}}, true, 2); }},
+    {"tma_reduce_add_5d",
+     [] { tma_store<5>(Element::fp32, Swizzle::none, {8, 2, 3, 2, 2}, {{70, 1, 0, 2, 8}}, true, 2); }},
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // A matrix product by pairs of blocks, right and with one mistake each: what the emulator is there to notice.
-// C = A B^T, A (128, K), B (64, K) bf16 row-major, C (128, 64) fp32; K = 6 tiles, more than the stages. Each block has 64 rows
-// of A and loads half of B for both. C leaves through shared memory in two halves, by TMA.
+// C = A B^T, A (128, K), B (64, K) bf16 row-major, C (128, 64) fp32; K = 6 tiles, more than the stages. Each block has
+// 64 rows of A and loads half of B for both. C leaves through shared memory in two halves, by TMA.
 #include "cases.h"
 
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -13,14 +13,26 @@ constexpr int kStages = 3, kTiles = 6, kBK = 64, kTileBytes = 64 * kBK * 2, kSta
 constexpr int kBuffer = kStages * kStageBytes, kBarriers = kBuffer + 64 * 128, kShared = kBarriers + 16 * kStages;
 
 enum class Mistake {
-    none, no_cluster_sync, no_final_sync, peer_not_awaited, peer_not_told, released_early, wrong_phase, wrong_mask, mask_beyond,
-    half_expected, no_store_fence, buffer_reused, no_store_wait, no_store_commit
+    none,
+    no_cluster_sync,
+    no_final_sync,
+    peer_not_awaited,
+    peer_not_told,
+    released_early,
+    wrong_phase,
+    wrong_mask,
+    mask_beyond,
+    half_expected,
+    no_store_fence,
+    buffer_reused,
+    no_store_wait,
+    no_store_commit
 };
 
 template <Mistake kMistake>
-__global__ void __launch_bounds__(256, 1) cluster_pipeline_kernel(const __grid_constant__ ptx::TensorMap map_a,
-                                                                  const __grid_constant__ ptx::TensorMap map_b,
-                                                                  const __grid_constant__ ptx::TensorMap map_c) {
+__global__ void __launch_bounds__(256, 1)
+cluster_pipeline_kernel(const __grid_constant__ ptx::TensorMap map_a, const __grid_constant__ ptx::TensorMap map_b,
+                        const __grid_constant__ ptx::TensorMap map_c) {
 #ifdef SM90A
     GPU_SHARED(shared);
     auto* full = reinterpret_cast<uint64_t*>(shared + kBarriers);
@@ -29,19 +41,22 @@ __global__ void __launch_bounds__(256, 1) cluster_pipeline_kernel(const __grid_c
     if (t == 0) {
         for (int s = 0; s < kStages; ++s) {
             ptx::mbarrier_init(&full[s], 1);
-            ptx::mbarrier_init(&empty[s], kMistake == Mistake::peer_not_awaited || kMistake == Mistake::peer_not_told ? 4 : 8);
+            ptx::mbarrier_init(&empty[s],
+                               kMistake == Mistake::peer_not_awaited || kMistake == Mistake::peer_not_told ? 4 : 8);
         }
         ptx::fence_mbarrier_init();
     }
     if (kMistake == Mistake::no_cluster_sync) __syncthreads();
     else ptx::cluster_sync();
-    if (t >= 128) {                      // producer
+    if (t >= 128) {  // producer
         if (t == 128)
             for (int tile = 0; tile < kTiles; ++tile) {
                 const int s = tile % kStages;
                 unsigned char* to = shared + s * kStageBytes;
-                ptx::mbarrier_wait(&empty[s], uint32_t(tile / kStages + (kMistake == Mistake::wrong_phase ? 0 : 1)) & 1);
-                ptx::mbarrier_arrive_expect_tx(&full[s], kMistake == Mistake::half_expected ? kTileBytes + kTileBytes / 2 : kStageBytes);
+                ptx::mbarrier_wait(&empty[s],
+                                   uint32_t(tile / kStages + (kMistake == Mistake::wrong_phase ? 0 : 1)) & 1);
+                ptx::mbarrier_arrive_expect_tx(
+                    &full[s], kMistake == Mistake::half_expected ? kTileBytes + kTileBytes / 2 : kStageBytes);
                 ptx::tma_load_2d(to, &map_a, &full[s], tile * kBK, rank * 64);
                 ptx::tma_load_2d_multicast(to + kTileBytes + rank * kTileBytes / 2, &map_b, &full[s],
                                            kMistake == Mistake::wrong_mask    ? uint16_t(1 << rank)
@@ -56,7 +71,7 @@ __global__ void __launch_bounds__(256, 1) cluster_pipeline_kernel(const __grid_c
         auto release = [&](int s) {
             if (lane != 0) return;
             if (kMistake == Mistake::peer_not_told) return ptx::mbarrier_arrive(&empty[s]);
-            if (kMistake == Mistake::peer_not_awaited && rank == 0) {      // the other block may still read the stage
+            if (kMistake == Mistake::peer_not_awaited && rank == 0) {  // the other block may still read the stage
                 ptx::mbarrier_arrive_cluster(&empty[s], 0);
                 ptx::mbarrier_arrive_cluster(&empty[s], 1);
             }
@@ -76,7 +91,7 @@ __global__ void __launch_bounds__(256, 1) cluster_pipeline_kernel(const __grid_c
             }
             ptx::wgmma_commit();
             if (kMistake == Mistake::released_early) {
-                release(s);              // the product may still read that stage
+                release(s);  // the product may still read that stage
             } else {
                 ptx::wgmma_wait_group<1>();
                 if (tile > 0) release((tile - 1) % kStages);
@@ -85,7 +100,7 @@ __global__ void __launch_bounds__(256, 1) cluster_pipeline_kernel(const __grid_c
         ptx::wgmma_wait_group<0>();
         ptx::wgmma_registers(sums);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {             // 32 columns: one span of floats
+        for (int half = 0; half < 2; ++half) {  // 32 columns: one span of floats
 #pragma unroll
             for (int v = 0; v < 16; v += 2) {
                 const int row = warp * 16 + lane / 4 + v / 2 % 2 * 8, column = v / 4 * 8 + lane % 4 * 2;
@@ -97,12 +112,14 @@ __global__ void __launch_bounds__(256, 1) cluster_pipeline_kernel(const __grid_c
             if (t == 0) {
                 ptx::tma_store_2d(&map_c, shared + kBuffer, half * 32, rank * 64);
                 if (kMistake != Mistake::no_store_commit) ptx::tma_store_commit();
-                if (half == 1 ? kMistake != Mistake::no_store_wait : kMistake != Mistake::buffer_reused) ptx::tma_store_wait_read<0>();
+                if (half == 1 ? kMistake != Mistake::no_store_wait : kMistake != Mistake::buffer_reused)
+                    ptx::tma_store_wait_read<0>();
             }
-            ptx::bar_sync(1, 128);       // the buffer may be overwritten
+            ptx::bar_sync(1, 128);  // the buffer may be overwritten
         }
     }
-    if (kMistake != Mistake::no_final_sync) ptx::cluster_sync();     // a block must not end while the other may arrive at it
+    if (kMistake != Mistake::no_final_sync)
+        ptx::cluster_sync();  // a block must not end while the other may arrive at it
 #endif
 }
 
@@ -125,8 +142,8 @@ void pipeline() {
     const ptx::TensorMap map_b = ptx::tensor_map(layout);
     layout.element = ptx::Element::fp32, layout.base = c.data(), layout.strides[1] = 64 * 4;
     layout.sizes[0] = 64, layout.sizes[1] = 128, layout.box[0] = 32, layout.box[1] = 64;
-    gpu::launch_cluster<cluster_pipeline_kernel<kMistake>>(dim3(2), dim3(2), dim3(256), kShared, kNoStream, map_a, map_b,
-                                                           ptx::tensor_map(layout));
+    gpu::launch_cluster<cluster_pipeline_kernel<kMistake>>(dim3(2), dim3(2), dim3(256), kShared, kNoStream, map_a,
+                                                           map_b, ptx::tensor_map(layout));
     std::vector<float> want(128 * 64);
     for (int m = 0; m < 128; ++m)
         for (int n = 0; n < 64; ++n) {

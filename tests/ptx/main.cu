@@ -1,5 +1,5 @@
-// ptx_tests [--planted] [--list] [NAME...]: runs the cases, or those named; one line each. A planted case is expected to be
-// noticed: its line says how. Exits with 1 if a test fails.
+// ptx_tests [--planted] [--list] [NAME...]: runs the cases, or those named; one line each. A planted case is expected
+// to be noticed: its line says how. Exits with 1 if a test fails.
 #include "cases.h"
 
 Cases& cases() {
@@ -30,9 +30,7 @@ int main(int count, char** arguments) {
         try {
             if (found == all.end()) throw std::runtime_error("no such case");
             found->second();
-        } catch (const Mismatch& e) {
-            result = "wrong", why = e.what();
-        } catch (const std::exception& e) {
+        } catch (const Mismatch& e) { result = "wrong", why = e.what(); } catch (const std::exception& e) {
             result = "error", why = e.what();
         }
         for (char& c : why)

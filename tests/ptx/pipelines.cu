@@ -11,8 +11,22 @@ namespace {
 constexpr int kStages = 3, kTiles = 6;
 
 enum class Mistake {
-    none, no_wait, wait_off_by_one, released_early, no_empty_wait, no_full_wait, no_wgmma_wait, no_wgmma_fence, few_bytes,
-    many_bytes, descriptor_out_of_range, warp_missing, warps_differ, lanes_differ, accumulator_touched, no_init
+    none,
+    no_wait,
+    wait_off_by_one,
+    released_early,
+    no_empty_wait,
+    no_full_wait,
+    no_wgmma_wait,
+    no_wgmma_fence,
+    few_bytes,
+    many_bytes,
+    descriptor_out_of_range,
+    warp_missing,
+    warps_differ,
+    lanes_differ,
+    accumulator_touched,
+    no_init
 };
 
 void check_product(const std::vector<float>& got, int k) {
@@ -31,15 +45,15 @@ std::vector<uint16_t> matrix(int k, int seed) {
     return m;
 }
 
-// ---- cp.async, ldmatrix, mma.sync --------------------------------------------------------------------------------------
+// ---- cp.async, ldmatrix, mma.sync ----------------------------------------------------------------------------------
 
-constexpr int kBK80 = 16, kRow80 = 24;   // elements of a row in shared memory: 48 bytes spread ldmatrix over all banks
+constexpr int kBK80 = 16, kRow80 = 24;  // elements of a row in shared memory: 48 bytes spread ldmatrix over all banks
 
 template <Mistake kMistake>
 __global__ void __launch_bounds__(128) pipeline_sm80_kernel(float* c, const uint16_t* a, const uint16_t* b) {
     GPU_SHARED(shared);
     constexpr int kK = kTiles * kBK80;
-    auto* tiles = reinterpret_cast<uint16_t*>(shared);     // (kStages, 128 rows, kRow80): A's 64 rows, then B's
+    auto* tiles = reinterpret_cast<uint16_t*>(shared);  // (kStages, 128 rows, kRow80): A's 64 rows, then B's
     const int t = int(threadIdx.x), lane = t % 32, warp = t / 32;
     auto load = [&](int tile) {
         if (tile < kTiles)
@@ -55,8 +69,8 @@ __global__ void __launch_bounds__(128) pipeline_sm80_kernel(float* c, const uint
     for (int tile = 0; tile < kTiles; ++tile) {
         if (kMistake == Mistake::wait_off_by_one) ptx::cp_async_wait_group<kStages - 1>();
         else if (kMistake != Mistake::no_wait) ptx::cp_async_wait_group<kStages - 2>();
-        if (kMistake == Mistake::released_early) load(tile + kStages - 1);       // others may still read that stage
-        __syncthreads();                 // the tile has landed for all; the one before has been read by all
+        if (kMistake == Mistake::released_early) load(tile + kStages - 1);  // others may still read that stage
+        __syncthreads();  // the tile has landed for all; the one before has been read by all
         if (kMistake != Mistake::released_early) load(tile + kStages - 1);
         const uint16_t* s = tiles + tile % kStages * 128 * kRow80;
         uint32_t fa[4];
@@ -73,7 +87,8 @@ __global__ void __launch_bounds__(128) pipeline_sm80_kernel(float* c, const uint
 #pragma unroll
     for (int j = 0; j < 8; ++j)
 #pragma unroll
-        for (int v = 0; v < 4; ++v) c[(warp * 16 + lane / 4 + v / 2 * 8) * 64 + j * 8 + lane % 4 * 2 + v % 2] = sums[j][v];
+        for (int v = 0; v < 4; ++v)
+            c[(warp * 16 + lane / 4 + v / 2 * 8) * 64 + j * 8 + lane % 4 * 2 + v % 2] = sums[j][v];
 }
 
 template <Mistake kMistake>
@@ -81,7 +96,8 @@ void pipeline_sm80() {
     constexpr int kK = kTiles * kBK80;
     Array<uint16_t> a(matrix(kK, 1)), b(matrix(kK, 2));
     Array<float> c(std::vector<float>(64 * 64));
-    gpu::launch<pipeline_sm80_kernel<kMistake>>(dim3(1), dim3(128), kStages * 128 * kRow80 * 2, kNoStream, c.data(), a.data(), b.data());
+    gpu::launch<pipeline_sm80_kernel<kMistake>>(dim3(1), dim3(128), kStages * 128 * kRow80 * 2, kNoStream, c.data(),
+                                                a.data(), b.data());
     check_product(c.read(), kK);
 }
 const Test sm80_test("pipeline_sm80", pipeline_sm80<Mistake::none>);
@@ -91,7 +107,7 @@ const Planted sm80_planted[] = {
     {"sm80_released_early", pipeline_sm80<Mistake::released_early>},
 };
 
-// ---- TMA, mbarriers, wgmma -----------------------------------------------------------------------------------------------
+// ---- TMA, mbarriers, wgmma -----------------------------------------------------------------------------------------
 
 constexpr int kBK90 = 64, kTileBytes = 64 * kBK90 * 2, kStageBytes = 2 * kTileBytes;
 
@@ -106,12 +122,12 @@ __global__ void __launch_bounds__(256, 1) pipeline_sm90_kernel(const __grid_cons
     if (t == 0) {
         for (int s = 0; s < kStages && kMistake != Mistake::no_init; ++s) {
             ptx::mbarrier_init(&full[s], 1);
-            ptx::mbarrier_init(&empty[s], 4);              // one arrival a warp
+            ptx::mbarrier_init(&empty[s], 4);  // one arrival a warp
         }
         ptx::fence_mbarrier_init();
     }
     __syncthreads();
-    if (t >= 128) {                      // producer
+    if (t >= 128) {  // producer
         if (t == 128)
             for (int tile = 0; tile < kTiles; ++tile) {
                 const int s = tile % kStages;
@@ -135,7 +151,8 @@ __global__ void __launch_bounds__(256, 1) pipeline_sm90_kernel(const __grid_cons
             const uint32_t at = ptx::shared_offset(shared + s * kStageBytes) + uint32_t(k) * 2;
             uint64_t a = ptx::k_major_descriptor<ptx::Swizzle::span128>(at);
             uint64_t b = ptx::k_major_descriptor<ptx::Swizzle::span128>(at + kTileBytes);
-            if (kMistake == Mistake::descriptor_out_of_range) b = ptx::k_major_descriptor<ptx::Swizzle::span128>(at, 64 * 1024);
+            if (kMistake == Mistake::descriptor_out_of_range)
+                b = ptx::k_major_descriptor<ptx::Swizzle::span128>(at, 64 * 1024);
             if (kMistake == Mistake::warps_differ && warp == 2) b = a;
             if (kMistake == Mistake::lanes_differ && lane == 7) b = a;
             if (kMistake == Mistake::warp_missing && warp == 3) continue;
@@ -144,7 +161,7 @@ __global__ void __launch_bounds__(256, 1) pipeline_sm90_kernel(const __grid_cons
         ptx::wgmma_commit();
         if (kMistake == Mistake::accumulator_touched) sums[0] = 1.0f;
         if (kMistake == Mistake::released_early) {
-            if (lane == 0) ptx::mbarrier_arrive(&empty[s]);          // the product may still read that stage
+            if (lane == 0) ptx::mbarrier_arrive(&empty[s]);  // the product may still read that stage
         } else {
             ptx::wgmma_wait_group<1>();  // the tile before has been read
             if (tile > 0 && lane == 0) ptx::mbarrier_arrive(&empty[(tile - 1) % kStages]);
@@ -153,7 +170,8 @@ __global__ void __launch_bounds__(256, 1) pipeline_sm90_kernel(const __grid_cons
     if (kMistake != Mistake::no_wgmma_wait) ptx::wgmma_wait_group<0>();
     ptx::wgmma_registers(sums);
 #pragma unroll
-    for (int v = 0; v < 32; ++v) c[(warp * 16 + lane / 4 + v / 2 % 2 * 8) * 64 + v / 4 * 8 + lane % 4 * 2 + v % 2] = sums[v];
+    for (int v = 0; v < 32; ++v)
+        c[(warp * 16 + lane / 4 + v / 2 % 2 * 8) * 64 + v / 4 * 8 + lane % 4 * 2 + v % 2] = sums[v];
 #endif
 }
 
@@ -163,12 +181,14 @@ void pipeline_sm90() {
     Array<uint16_t> a(matrix(kK, 1)), b(matrix(kK, 2));
     Array<float> c(std::vector<float>(64 * 64));
     ptx::TensorLayout layout;
-    layout.element = ptx::Element::bf16, layout.base = a.data(), layout.rank = 2, layout.swizzle = ptx::Swizzle::span128;
+    layout.element = ptx::Element::bf16, layout.base = a.data(), layout.rank = 2,
+    layout.swizzle = ptx::Swizzle::span128;
     layout.sizes[0] = kK, layout.sizes[1] = 64, layout.strides[1] = kK * 2, layout.box[0] = kBK90, layout.box[1] = 64;
     const ptx::TensorMap map_a = ptx::tensor_map(layout);
     layout.base = b.data();
     const ptx::TensorMap map_b = ptx::tensor_map(layout);
-    gpu::launch<pipeline_sm90_kernel<kMistake>>(dim3(1), dim3(256), kStages * kStageBytes + 16 * kStages, kNoStream, map_a, map_b, c.data());
+    gpu::launch<pipeline_sm90_kernel<kMistake>>(dim3(1), dim3(256), kStages * kStageBytes + 16 * kStages, kNoStream,
+                                                map_a, map_b, c.data());
     check_product(c.read(), kK);
 }
 const Test sm90_test("pipeline_sm90", pipeline_sm90<Mistake::none>);

@@ -6,7 +6,7 @@ namespace {
 
 template <int kBytes, bool kCg, bool kAll>
 __global__ void cp_async_kernel(unsigned char* out, const unsigned char* in) {
-    GPU_SHARED(shared);                                    // (32, 16)
+    GPU_SHARED(shared);  // (32, 16)
     const int t = int(threadIdx.x), valid = t % (kBytes + 1);
     for (int i = 0; i < 16; ++i) shared[t * 16 + i] = 0xEE;
     if (kBytes == 4) ptx::cp_async_4(shared + t * 16, in + t * 16, valid);
@@ -17,7 +17,7 @@ __global__ void cp_async_kernel(unsigned char* out, const unsigned char* in) {
         ptx::cp_async_wait_all();
     } else {
         ptx::cp_async_commit();
-        ptx::cp_async_commit();                            // an empty group
+        ptx::cp_async_commit();  // an empty group
         ptx::cp_async_wait_group<1>();
     }
     for (int i = 0; i < 16; ++i) out[t * 16 + i] = shared[t * 16 + i];
@@ -36,8 +36,8 @@ void cp_async() {
     expect_equal(out.read(), want, "shared byte");
 }
 const Test cp_async_tests[] = {
-    {"cp_async_4", cp_async<4, false, false>},     {"cp_async_8", cp_async<8, false, false>},
-    {"cp_async_16", cp_async<16, false, false>},   {"cp_async_16_cg", cp_async<16, true, false>},
+    {"cp_async_4", cp_async<4, false, false>},        {"cp_async_8", cp_async<8, false, false>},
+    {"cp_async_16", cp_async<16, false, false>},      {"cp_async_16_cg", cp_async<16, true, false>},
     {"cp_async_wait_all", cp_async<16, false, true>},
 };
 
@@ -46,7 +46,7 @@ const Test cp_async_tests[] = {
 template <int kCount, bool kTrans>
 __global__ void ldmatrix_kernel(uint32_t* out, const uint16_t* in) {
     GPU_SHARED(shared);
-    auto* m = reinterpret_cast<uint16_t*>(shared);         // (32 rows, 24), rows 48 bytes apart
+    auto* m = reinterpret_cast<uint16_t*>(shared);  // (32 rows, 24), rows 48 bytes apart
     for (int i = int(threadIdx.x); i < 32 * 24; i += 32) m[i] = in[i];
     __syncthreads();
     uint32_t r[kCount];
@@ -98,8 +98,9 @@ void matrices() {
     expect_equal(out.read(), stored, "stmatrix element");
 }
 const Test matrix_tests[] = {
-    {"matrix_x1", matrices<1, false>}, {"matrix_x1_trans", matrices<1, true>}, {"matrix_x2", matrices<2, false>},
-    {"matrix_x2_trans", matrices<2, true>}, {"matrix_x4", matrices<4, false>}, {"matrix_x4_trans", matrices<4, true>},
+    {"matrix_x1", matrices<1, false>}, {"matrix_x1_trans", matrices<1, true>},
+    {"matrix_x2", matrices<2, false>}, {"matrix_x2_trans", matrices<2, true>},
+    {"matrix_x4", matrices<4, false>}, {"matrix_x4_trans", matrices<4, true>},
 };
 
 // ---- mma.sync ------------------------------------------------------------------------------------------------------
@@ -140,7 +141,8 @@ __global__ void mma_kernel(uint32_t* d, const uint32_t* a, const uint32_t* b) {
 // Elements of `bits` width packed into registers, lane by lane.
 void put(std::vector<uint32_t>& registers, int index, int bits, uint32_t element) {
     const int per = 32 / bits;
-    registers[std::size_t(index / per)] |= (bits == 32 ? element : element & ((1u << bits) - 1)) << bits * (index % per);
+    registers[std::size_t(index / per)] |= (bits == 32 ? element : element & ((1u << bits) - 1))
+                                           << bits * (index % per);
 }
 uint32_t float_bits(float x) {
     uint32_t u;
@@ -166,14 +168,16 @@ void mma() {
     } else {
         a = {{{{4, 32}, {8, 1}}}, {{{2, 16}, {2, 8}, {2, 128}}}}, b = {{{{4, 16}, {8, 1}}}, {{{2, 8}, {2, 64}}}};
     }
-    auto value = [](int i, int seed) { return kKind == Kind::u8 ? small_integer(i, seed) + 200 : small_integer(i, seed); };
+    auto value = [](int i, int seed) {
+        return kKind == Kind::u8 ? small_integer(i, seed) + 200 : small_integer(i, seed);
+    };
     auto encode = [&](int x) -> uint32_t {
         // The bits below tf32 are not read: they are set here.
         if (kKind == Kind::tf32) return float_bits(float(x)) | (x ? 0x1FFFu : 0);
         if (width == 8) return uint32_t(x) & 0xFF;
         return bits16(x, kKind == Kind::bf16 || kKind == Kind::bf16_k8);
     };
-    const int da = 16 * k / 32, db = 8 * k / 32;           // elements a lane
+    const int da = 16 * k / 32, db = 8 * k / 32;  // elements a lane
     std::vector<uint32_t> ra(std::size_t(32 * da * width / 32)), rb(std::size_t(32 * db * width / 32));
     for (int l = 0; l < 32; ++l) {
         for (int v = 0; v < da; ++v) put(ra, l * da + v, width, encode(value(a(l, v), 1)));
@@ -195,10 +199,10 @@ void mma() {
     expect_equal(d.read(), want, "register of d");
 }
 const Test mma_tests[] = {
-    {"mma_m16n8k16_fp16", mma<Kind::fp16>},       {"mma_m16n8k16_bf16", mma<Kind::bf16>},
-    {"mma_m16n8k8_tf32", mma<Kind::tf32>},        {"mma_m16n8k32_s8", mma<Kind::s8>},
-    {"mma_m16n8k32_u8", mma<Kind::u8>},           {"mma_m16n8k8_fp16", mma<Kind::fp16_k8>},
-    {"mma_m16n8k8_bf16", mma<Kind::bf16_k8>},     {"mma_m16n8k16_fp16_fp16", mma<Kind::fp16_sums>},
+    {"mma_m16n8k16_fp16", mma<Kind::fp16>},   {"mma_m16n8k16_bf16", mma<Kind::bf16>},
+    {"mma_m16n8k8_tf32", mma<Kind::tf32>},    {"mma_m16n8k32_s8", mma<Kind::s8>},
+    {"mma_m16n8k32_u8", mma<Kind::u8>},       {"mma_m16n8k8_fp16", mma<Kind::fp16_k8>},
+    {"mma_m16n8k8_bf16", mma<Kind::bf16_k8>}, {"mma_m16n8k16_fp16_fp16", mma<Kind::fp16_sums>},
 };
 
 // ---- cvt.rna.tf32 ---------------------------------------------------------------------------------------------------
@@ -231,7 +235,7 @@ __global__ void ex2_kernel(float* out, const float* in) { out[threadIdx.x] = ptx
 void powers_of_two() {
     const float infinity = INFINITY;
     std::vector<float> in = {0.0f, 1.0f, -1.0f, 127.0f, -126.0f, -infinity, infinity, 128.0f, -127.5f, -1000.0f};
-    const size_t exact = in.size();        // what must come out to the bit, then what may be off by 2^-22
+    const size_t exact = in.size();  // what must come out to the bit, then what may be off by 2^-22
     while (in.size() < 32) in.push_back(float(in.size()) * 1.37f - 40.0f);
     Array<float> from(in), out(std::vector<float>(32));
     gpu::launch<ex2_kernel>(dim3(1), dim3(32), 0, kNoStream, out.data(), from.data());
@@ -244,7 +248,7 @@ void powers_of_two() {
 }
 const Test ex2_test("ex2_approx_ftz", powers_of_two);
 
-// ---- named barriers ---------------------------------------------------------------------------------------------------
+// ---- named barriers ------------------------------------------------------------------------------------------------
 
 // Warps 0 and 1 write and arrive; warps 2 and 3 wait at a barrier of all 128 and read.
 __global__ void named_barrier_kernel(int* out) {
@@ -271,8 +275,8 @@ const Test named_barrier_test("named_barrier", named_barrier);
 
 // ---- a counter that blocks share ------------------------------------------------------------------------------------
 
-// Each of the grid's blocks writes its 32 values and adds to the counter; when all have, it reads the next block's. Rounds
-// write to rows of their own.
+// Each of the grid's blocks writes its 32 values and adds to the counter; when all have, it reads the next block's.
+// Rounds write to rows of their own.
 __global__ void counter_kernel(uint32_t* arrived, int* values, int* out, int rounds) {
     const int blocks = int(gridDim.x), block = int(blockIdx.x), t = int(threadIdx.x);
     for (int round = 0; round < rounds; ++round) {
@@ -295,8 +299,8 @@ void counter() {
             for (int t = 0; t < 32; ++t) want.push_back(1000 * round + 32 * ((block + 1) % blocks) + 31 - t);
     Array<uint32_t> arrived(std::vector<uint32_t>(1));
     Array<int> values(std::vector<int>(want.size(), -1)), out(std::vector<int>(want.size()));
-    gpu::launch_resident<counter_kernel>(dim3(blocks), dim3(32), 0, kNoStream, arrived.data(), values.data(), out.data(),
-                                         rounds);
+    gpu::launch_resident<counter_kernel>(dim3(blocks), dim3(32), 0, kNoStream, arrived.data(), values.data(),
+                                         out.data(), rounds);
     expect_equal(out.read(), want, "value");
     expect_equal(arrived.read(), {uint32_t(2 * blocks * rounds)}, "counter");
 }

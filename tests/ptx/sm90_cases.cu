@@ -8,9 +8,11 @@
 
 namespace {
 
-int span_bits(ptx::Swizzle s) { return s == ptx::Swizzle::span128 ? 3 : s == ptx::Swizzle::span64 ? 2 : s == ptx::Swizzle::span32 ? 1 : 0; }
+int span_bits(ptx::Swizzle s) {
+    return s == ptx::Swizzle::span128 ? 3 : s == ptx::Swizzle::span64 ? 2 : s == ptx::Swizzle::span32 ? 1 : 0;
+}
 
-// ---- mbarrier ---------------------------------------------------------------------------------------------------------
+// ---- mbarrier ------------------------------------------------------------------------------------------------------
 
 __global__ void mbarrier_kernel(int* out) {
 #ifdef SM90A
@@ -20,7 +22,7 @@ __global__ void mbarrier_kernel(int* out) {
     if (t == 0) {
         ptx::mbarrier_init(bar, 64);
         ptx::fence_mbarrier_init();
-        out[0] = ptx::mbarrier_test(bar, 1);               // the phase before the first counts as ended
+        out[0] = ptx::mbarrier_test(bar, 1);  // the phase before the first counts as ended
         out[1] = ptx::mbarrier_test(bar, 0);
     }
     __syncthreads();
@@ -88,7 +90,7 @@ const Test setmaxnreg_test("setmaxnreg", [] {
     expect_equal(out.read(), want, "thread");
 });
 
-// ---- TMA ----------------------------------------------------------------------------------------------------------------
+// ---- TMA -----------------------------------------------------------------------------------------------------------
 
 struct Corner { int c[5]; };
 
@@ -130,7 +132,7 @@ void tma(ptx::Element element, ptx::Swizzle swizzle, std::vector<int> box, Corne
     }
     std::vector<unsigned char> in(bytes);
     for (std::size_t i = 0; i < in.size(); ++i) in[i] = (unsigned char)(i * 131 >> 3 ^ i);
-    if (element == ptx::Element::tf32)                     // numbers that are tf32 already
+    if (element == ptx::Element::tf32)  // numbers that are tf32 already
         for (std::size_t i = 0; i < in.size() / 4; ++i) {
             const float x = float(small_integer(int(i), 1));
             std::memcpy(&in[4 * i], &x, 4);
@@ -153,15 +155,16 @@ void tma(ptx::Element element, ptx::Swizzle swizzle, std::vector<int> box, Corne
             want[std::size_t(swizzle_functor(span_bits(swizzle), i * width + b))] = in[source + uint64_t(b)];
     }
     Array<unsigned char> out(std::vector<unsigned char>(static_cast<std::size_t>(total), 0xEE));
-    gpu::launch<tma_kernel<kRank>>(dim3(1), dim3(32), unsigned((total + 127) / 128 * 128 + 16), kNoStream, ptx::tensor_map(t), out.data(),
-                                   at, total);
+    gpu::launch<tma_kernel<kRank>>(dim3(1), dim3(32), unsigned((total + 127) / 128 * 128 + 16), kNoStream,
+                                   ptx::tensor_map(t), out.data(), at, total);
     expect_equal(out.read(), want, "shared byte");
 }
 
 using ptx::Element;
 using ptx::Swizzle;
 const Test tma_tests[] = {
-    {"tma_1d", [] { tma<1>(Element::fp32, Swizzle::none, {64}, {{-4}}), tma<1>(Element::uint8, Swizzle::none, {256}, {{100}}); }},
+    {"tma_1d",
+     [] { tma<1>(Element::fp32, Swizzle::none, {64}, {{-4}}), tma<1>(Element::uint8, Swizzle::none, {256}, {{100}}); }},
     {"tma_2d_plain", [] { tma<2>(Element::fp16, Swizzle::none, {24, 9}, {{-3, -2}}); }},
     {"tma_2d_swizzle32", [] { tma<2>(Element::bf16, Swizzle::span32, {16, 17}, {{140, 1}}); }},
     {"tma_2d_swizzle64", [] { tma<2>(Element::bf16, Swizzle::span64, {32, 19}, {{-5, 0}}); }},
@@ -169,23 +172,29 @@ const Test tma_tests[] = {
     {"tma_3d", [] { tma<3>(Element::fp32, Swizzle::span128, {32, 3, 5}, {{50, 1, 4}}); }},
     {"tma_4d", [] { tma<4>(Element::uint8, Swizzle::span64, {64, 3, 2, 4}, {{250, -1, 2, 5}}); }},
     {"tma_5d", [] { tma<5>(Element::fp64, Swizzle::none, {6, 2, 3, 2, 3}, {{-1, 5, 1, 7, 8}}); }},
-    {"tma_elements", [] {
-         for (Element e : {Element::uint8, Element::uint16, Element::uint32, Element::int32, Element::uint64, Element::int64,
-                           Element::fp16, Element::fp32, Element::fp64, Element::bf16, Element::tf32}) {
+    {"tma_elements",
+     [] {
+         for (Element e : {Element::uint8, Element::uint16, Element::uint32, Element::int32, Element::uint64,
+                           Element::int64, Element::fp16, Element::fp32, Element::fp64, Element::bf16, Element::tf32}) {
              const int row = 128 / int(ptx::element_bytes(e));
              tma<2>(e, Swizzle::span128, {row, 8}, {{row + 1, 2}});
          }
      }},
-    {"tensor_map_refusals", [] {
+    {"tensor_map_refusals",
+     [] {
          Array<unsigned char> memory(std::vector<unsigned char>(4096));
          ptx::TensorLayout good;
          good.element = Element::bf16, good.base = memory.data(), good.rank = 2, good.swizzle = Swizzle::span128;
          good.sizes[0] = 64, good.sizes[1] = 16, good.strides[1] = 128, good.box[0] = 64, good.box[1] = 8;
          ptx::tensor_map(good);
          const std::function<void(ptx::TensorLayout&)> bad[] = {
-             [](auto& t) { t.base = static_cast<const char*>(t.base) + 8; }, [](auto& t) { t.strides[1] = 120; },
-             [](auto& t) { t.box[0] = 32; }, [](auto& t) { t.box[1] = 257; }, [](auto& t) { t.sizes[1] = 0; },
-             [](auto& t) { t.rank = 6; }, [](auto& t) { t.swizzle = Swizzle::none, t.box[0] = 4; }};
+             [](auto& t) { t.base = static_cast<const char*>(t.base) + 8; },
+             [](auto& t) { t.strides[1] = 120; },
+             [](auto& t) { t.box[0] = 32; },
+             [](auto& t) { t.box[1] = 257; },
+             [](auto& t) { t.sizes[1] = 0; },
+             [](auto& t) { t.rank = 6; },
+             [](auto& t) { t.swizzle = Swizzle::none, t.box[0] = 4; }};
          int number = 0;
          for (const auto& spoil : bad) {
              ptx::TensorLayout t = good;
@@ -193,24 +202,22 @@ const Test tma_tests[] = {
              bool refused = false;
              try {
                  ptx::tensor_map(t);
-             } catch (const std::invalid_argument&) {
-                 refused = true;
-             }
+             } catch (const std::invalid_argument&) { refused = true; }
              if (!refused) throw Mismatch("a bad tensor map was accepted: number " + std::to_string(number));
              ++number;
          }
      }},
 };
 
-// ---- wgmma ----------------------------------------------------------------------------------------------------------------
+// ---- wgmma ---------------------------------------------------------------------------------------------------------
 
-constexpr int kStartB = 32 * 1024;       // A's image lies below, B's from here
+constexpr int kStartB = 32 * 1024;  // A's image lies below, B's from here
 constexpr int kImage = 64 * 1024;
 
 // One product of 16 along K, or, accumulated, of 16 with the old d kept.
 template <int kN, int kTransA, int kTransB, bool kBf16, bool kRegisters>
-__global__ void __launch_bounds__(128, 1) wgmma_kernel(float* d, const uint4* image, const uint32_t* a, uint64_t a_rest,
-                                                       uint64_t b_rest, int keep) {
+__global__ void __launch_bounds__(128, 1)
+wgmma_kernel(float* d, const uint4* image, const uint32_t* a, uint64_t a_rest, uint64_t b_rest, int keep) {
 #ifdef SM90A
     GPU_SHARED(shared);
     const int t = int(threadIdx.x);
@@ -243,13 +250,15 @@ __global__ void __launch_bounds__(128, 1) wgmma_kernel(float* d, const uint4* im
 #endif
 }
 
-// Where element (r, k) of an operand of 16-bit elements lies, from canonical atoms (GMMA::Layout_K_SW128_Atom and its like):
+// Where element (r, k) of an operand of 16-bit elements lies, from canonical atoms (GMMA::Layout_K_SW128_Atom and its
+// like):
 // K-major (8, span), MN-major (span, 8), atoms following one another first along rows, then along K.
 int place(ptx::Swizzle swizzle, bool mn_major, int rows, int r, int k) {
-    const int span = int(uint32_t(swizzle)) / 2;           // elements
+    const int span = int(uint32_t(swizzle)) / 2;  // elements
     const int atom_r = mn_major ? span : 8, atom_k = mn_major ? 8 : span;
-    const int down = (rows + atom_r - 1) / atom_r;         // atoms
-    const Layout atom{mn_major ? std::vector<std::pair<int, int>>{{span, 1}, {8, span}} : std::vector<std::pair<int, int>>{{8, span}, {span, 1}}};
+    const int down = (rows + atom_r - 1) / atom_r;  // atoms
+    const Layout atom{mn_major ? std::vector<std::pair<int, int>>{{span, 1}, {8, span}}
+                               : std::vector<std::pair<int, int>>{{8, span}, {span, 1}}};
     const int number = r / atom_r + down * (k / atom_k);
     return swizzle_functor(span_bits(swizzle), 2 * (number * 8 * span + atom(r % atom_r + atom_r * (k % atom_k))));
 }
@@ -257,10 +266,16 @@ uint64_t rest_of_descriptor(ptx::Swizzle swizzle, bool mn_major, int rows) {
     const uint32_t atom = 8 * uint32_t(swizzle), span = uint32_t(swizzle) / 2;
     const uint32_t column = atom * uint32_t((rows + int(mn_major ? span : 8) - 1) / int(mn_major ? span : 8));
     if (swizzle == Swizzle::none)
-        return mn_major ? ptx::mn_major_plain_descriptor(0, atom, column) : ptx::k_major_plain_descriptor(0, column, atom);
-    if (swizzle == Swizzle::span128) return mn_major ? ptx::mn_major_descriptor<Swizzle::span128>(0, atom, column) : ptx::k_major_descriptor<Swizzle::span128>(0);
-    if (swizzle == Swizzle::span64) return mn_major ? ptx::mn_major_descriptor<Swizzle::span64>(0, atom, column) : ptx::k_major_descriptor<Swizzle::span64>(0);
-    return mn_major ? ptx::mn_major_descriptor<Swizzle::span32>(0, atom, column) : ptx::k_major_descriptor<Swizzle::span32>(0);
+        return mn_major ? ptx::mn_major_plain_descriptor(0, atom, column)
+                        : ptx::k_major_plain_descriptor(0, column, atom);
+    if (swizzle == Swizzle::span128)
+        return mn_major ? ptx::mn_major_descriptor<Swizzle::span128>(0, atom, column)
+                        : ptx::k_major_descriptor<Swizzle::span128>(0);
+    if (swizzle == Swizzle::span64)
+        return mn_major ? ptx::mn_major_descriptor<Swizzle::span64>(0, atom, column)
+                        : ptx::k_major_descriptor<Swizzle::span64>(0);
+    return mn_major ? ptx::mn_major_descriptor<Swizzle::span32>(0, atom, column)
+                    : ptx::k_major_descriptor<Swizzle::span32>(0);
 }
 
 template <int kN, int kTransA, int kTransB, bool kBf16, bool kRegisters = false>
@@ -281,7 +296,8 @@ void wgmma(Swizzle swizzle, bool keep) {
     std::vector<uint32_t> registers(128 * 4);
     std::vector<float> before(128 * kN / 2), want(128 * kN / 2);
     for (int t = 0; t < 128; ++t) {
-        for (int v = 0; v < 8; ++v) registers[std::size_t(t * 4 + v / 2)] |= uint32_t(bits16(small_integer(a(t, v), 1), kBf16)) << 16 * (v % 2);
+        for (int v = 0; v < 8; ++v)
+            registers[std::size_t(t * 4 + v / 2)] |= uint32_t(bits16(small_integer(a(t, v), 1), kBf16)) << 16 * (v % 2);
         for (int v = 0; v < kN / 2; ++v) {
             const int m = d(t, v) % 64, n = d(t, v) / 64, i = t * kN / 2 + v;
             int sum = small_integer(d(t, v), 3);
@@ -295,8 +311,8 @@ void wgmma(Swizzle swizzle, bool keep) {
     Array<uint4> in(image16);
     Array<uint32_t> ra(registers);
     gpu::launch<wgmma_kernel<kN, kTransA, kTransB, kBf16, kRegisters>>(
-        dim3(1), dim3(128), kImage, kNoStream, out.data(), in.data(), ra.data(), rest_of_descriptor(swizzle, kTransA, 64),
-        rest_of_descriptor(swizzle, kTransB, kN), int(keep));
+        dim3(1), dim3(128), kImage, kNoStream, out.data(), in.data(), ra.data(),
+        rest_of_descriptor(swizzle, kTransA, 64), rest_of_descriptor(swizzle, kTransB, kN), int(keep));
     expect_equal(out.read(), want, "register of d");
 }
 
@@ -310,8 +326,10 @@ void wgmma_sizes(std::integer_sequence<int, kEighths...>) {
     (wgmma<8 * (kEighths + 1), 0, 0, true>(Swizzle::span128, true), ...);
     (wgmma<8 * (kEighths + 1), 0, 0, true, true>(Swizzle::none, true), ...);
 }
-const std::pair<const char*, Swizzle> kSwizzles[] = {
-    {"plain", Swizzle::none}, {"swizzle32", Swizzle::span32}, {"swizzle64", Swizzle::span64}, {"swizzle128", Swizzle::span128}};
+const std::pair<const char*, Swizzle> kSwizzles[] = {{"plain", Swizzle::none},
+                                                     {"swizzle32", Swizzle::span32},
+                                                     {"swizzle64", Swizzle::span64},
+                                                     {"swizzle128", Swizzle::span128}};
 
 const bool wgmma_registered = [] {
     for (auto [name, swizzle] : kSwizzles) {
@@ -322,8 +340,10 @@ const bool wgmma_registered = [] {
         Test("wgmma_bf16_mk_" + s, [w] { wgmma_layouts<1, 0, true>(w); });
         Test("wgmma_bf16_mm_" + s, [w] { wgmma_layouts<1, 1, true>(w); });
         Test("wgmma_fp16_km_" + s, [w] { wgmma_layouts<0, 1, false>(w); });
-        Test("wgmma_registers_bf16_" + s, [w] { wgmma<64, 0, 1, true, true>(w, true), wgmma<64, 0, 0, true, true>(w, false); });
-        Test("wgmma_registers_fp16_" + s, [w] { wgmma<64, 0, 1, false, true>(w, true), wgmma<64, 0, 0, false, true>(w, false); });
+        Test("wgmma_registers_bf16_" + s,
+             [w] { wgmma<64, 0, 1, true, true>(w, true), wgmma<64, 0, 0, true, true>(w, false); });
+        Test("wgmma_registers_fp16_" + s,
+             [w] { wgmma<64, 0, 1, false, true>(w, true), wgmma<64, 0, 0, false, true>(w, false); });
     }
     Test("wgmma_every_n", [] { wgmma_sizes(std::make_integer_sequence<int, 32>()); });
     return true;
