@@ -11,7 +11,11 @@ from typing import Any
 from fastnet._serialization import load
 from fastnet.data.download import download
 
-__all__ = ["get_dir", "load_state_dict_from_url", "set_dir"]
+__all__ = ["HASH_REGEX", "download_url_to_file", "get_dir", "load_state_dict_from_url", "set_dir", "urlparse"]
+
+# Names of torch.hub that files which fetch weights themselves import from it.
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")  # the checksum in ``name-<digits>.ext``
+urlparse = urllib.parse.urlparse
 
 _directory: Path | None = None
 
@@ -28,6 +32,23 @@ def set_dir(d: Any) -> None:
     """Keep what is fetched from now on in this folder."""
     global _directory
     _directory = Path(d).expanduser()
+
+
+def download_url_to_file(url: str, dst: Any, hash_prefix: str | None = None, progress: bool = True) -> None:
+    """Fetch a file, over one that is there.
+
+    Args:
+        url: http, https or file.
+        dst: the file's path.
+        hash_prefix: how its SHA-256 has to begin, 8 hexadecimal digits or more; None: any.
+        progress: without effect.
+
+    Raises:
+        OSError: it cannot be fetched or written.
+        ValueError: its checksum is another.
+    """
+    Path(dst).unlink(missing_ok=True)
+    download(url, dst, hash_prefix)
 
 
 def load_state_dict_from_url(
@@ -55,7 +76,7 @@ def load_state_dict_from_url(
         ValueError: its checksum is wrong, or the name has none.
     """
     folder = Path(get_dir()) / "checkpoints" if model_dir is None else Path(model_dir)
-    path = folder / (file_name or Path(urllib.parse.urlparse(url).path).name)
+    path = folder / (file_name or Path(urlparse(url).path).name)
     digits = re.search(r"-([a-f0-9]{8,64})\.", path.name)
     if check_hash and not digits:
         raise ValueError(f"load_state_dict_from_url: the name {path.name!r} has no checksum")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import typing
 from typing import Any, Final, TypeVar
 
 F = TypeVar("F")
@@ -60,3 +62,5 @@ def annotate(the_type: Any, the_value: F) -> F:
 
 export = unused = script_method = script_if_tracing = interface = _overload_method = script
 freeze = optimize_for_inference = trace
+
+annotations = sys.modules[f"{__name__}.annotations"] = typing  # `from torch.jit.annotations import List`

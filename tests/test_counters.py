@@ -40,8 +40,8 @@ def test_counters_are_golden():
     ],
 )
 def test_convolutions_read_what_a_product_must(function, family, dtype, item, rows, columns):
-    """A 3x3 layer of stride 1 (problems/conv.py): each of its tiles reads its rows of both operands once, and no fragment
-    or copy waits for a bank."""
+    """A 3x3 layer of stride 1 (problems/conv.py): each of its tiles reads its rows of both operands once, and no
+    fragment or copy waits for a bank."""
     counts = json.loads(GOLDEN.read_text())[f"{function}: {family} {dtype}"]
     pixels, channels, filters, places = 2 * 16 * 16, 64, 128, 9
     m, n, k = {

@@ -57,3 +57,15 @@ def test_wrong_checksums(weights, tmp_path):
     with pytest.raises(ValueError, match="no checksum"):
         hub.load_state_dict_from_url(plain.as_uri(), check_hash=True)
     assert not list((tmp_path / "to").glob("*"))
+
+
+def test_files_fetched_by_ones_own_code(weights, tmp_path):
+    path, _ = weights
+    url, kept = path.as_uri(), tmp_path / "kept" / "file"
+    digits = hub.HASH_REGEX.search(hub.urlparse(url).path)[1]
+    for _ in range(2):  # the second time over the first
+        hub.download_url_to_file(url, kept, digits, progress=False)
+        assert kept.read_bytes() == path.read_bytes()
+        kept.write_bytes(b"old")
+    with pytest.raises(ValueError, match="SHA-256"):
+        hub.download_url_to_file(url, kept, "0" * 8)

@@ -44,6 +44,7 @@ PATHS = [
     "c = torch.backends.cuda.sdp_kernel(enable_math=False); c.__enter__(); c.__exit__(None, None, None)",
     "from fastnet.nn.common_types import _size_2_t, _ratio_2_t; from typing import get_args; "
     "assert get_args(_size_2_t) == (int, tuple[int, int])",
+    "from fastnet.jit.annotations import List; from fastnet.hub import HASH_REGEX, download_url_to_file, urlparse",
     "from fastnet.types import Device, Number; assert isinstance(3, Number)",
     "from fastnet.overrides import has_torch_function, is_tensor_like; import fastnet; "
     "assert not has_torch_function((fastnet.ones(1),)) and is_tensor_like(fastnet.ones(1))",

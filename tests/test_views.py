@@ -343,3 +343,9 @@ def test_a_view_whose_base_was_transposed_in_place():
     fresh = base[0]
     fresh.sum().backward()
     assert x.grad.tolist() == [[2, 0, 0], [2, 0, 0]]
+
+
+def test_more_views_than_memory_holds():
+    for count in (2**100, 2**40):
+        with pytest.raises(MemoryError, match="views"):
+            fastnet.tensor_split(fastnet.ones(0, 0), count)

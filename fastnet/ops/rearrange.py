@@ -311,6 +311,9 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
     return split(input, list(split_sizes), dim)
 
 
+MOST_VIEWS = 1 << 27  # of one call: no machine has the memory for more
+
+
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of so many pieces, sizes differing by at most one, or of the pieces between indices."""
     check_tensor("tensor_split", input)
@@ -324,6 +327,8 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         count = int(indices_or_sections)
         if count <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {count}")
+        if count > MOST_VIEWS:
+            raise MemoryError(f"tensor_split: {count} views of a dimension of size {n}")
         small, more = divmod(n, count)
         points = [0]
         for i in range(count):

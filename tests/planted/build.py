@@ -33,7 +33,10 @@ def cuda_include() -> Path | None:
 def build(compiler: str, flags: list[str], include: Path, folder: Path) -> Path:
     """Compiles what the tests of the emulator's core need of it (no emulated instructions) and the planted kernels."""
     library = folder / "planted.so"
-    sources = [CSRC / "emulator" / f"{name}.cc" for name in ("scheduler", "launch", "rendezvous", "faults", "shared_memory", "device")]
+    sources = [
+        CSRC / "emulator" / f"{name}.cc"
+        for name in ("scheduler", "launch", "rendezvous", "faults", "shared_memory", "device")
+    ]
     sources += [*sorted(HERE.glob("*.cc")), *sorted(HERE.glob("*.cu"))]
     common = [compiler, "-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-DFASTNET_EMULATED", *flags]
     common += ["-Wall", "-Wextra", "-Werror", "-Wno-attributes", "-Wno-unknown-pragmas", "-Wno-infinite-recursion"]
