@@ -154,6 +154,17 @@ def rounding_of(config, dtype):
     return {"rounded": epsilon(dtype) / epsilon(np.float32), "lost": lost / epsilon(np.float32)}
 
 
+def assert_mask_gradient(got, mask, ds, bound_ds, u, what):
+    """got against the sum of ds, the gradient of scores, over what the mask is repeated for."""
+    axes = tuple(i for i, (a, b) in enumerate(zip(mask.shape, ds.shape, strict=True)) if a != b)
+    count = ds.size / max(mask.size, 1)
+    want = ds.sum(axis=axes, keepdims=True)
+    bound = (bound_ds * u + np.abs(ds) * count * u).sum(axis=axes, keepdims=True)
+    bound = bound + np.abs(want) * epsilon(mask.dtype) + 2 * TINY[mask.dtype.name]
+    assert got.dtype == mask.dtype
+    assert_close(got, want, bound, f"{what} of mask")
+
+
 def check(
     module,
     sizes,
@@ -193,13 +204,7 @@ def check(
     if not additive:
         assert results[3] is None
         return
-    axes = tuple(i for i, (a, b) in enumerate(zip(mask.shape, gradients[3].shape, strict=True)) if a != b)
-    count = gradients[3].size / max(mask.size, 1)
-    want = gradients[3].sum(axis=axes, keepdims=True)
-    bound = (bounds[3] * u + np.abs(gradients[3]) * count * u).sum(axis=axes, keepdims=True)
-    bound = bound + np.abs(want) * epsilon(mask.dtype) + 2 * TINY[mask.dtype.name]
-    assert results[3].dtype == mask.dtype
-    assert_close(results[3], want, bound, f"{what} of mask")
+    assert_mask_gradient(results[3], mask, gradients[3], bounds[3], u, what)
 
 
 @pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))

@@ -4,7 +4,7 @@ that differ, memory orders, in every schedule, posing as an H200."""
 import numpy as np
 import pytest
 from support import SCHEDULES, assert_close, bfloat16, epsilon, schedule
-from test_attention import STATE, TINY, definition, inputs, masks
+from test_attention import STATE, TINY, assert_mask_gradient, definition, inputs, masks
 
 from fastnet import kernels
 from fastnet.kernels._runtime import extension_for
@@ -20,7 +20,7 @@ def of_family(**how):
 
 
 def check(q, k, v, grad, what, causal="none", scale=None, how=None, mask=None, dropout_p=0.0, config=None, **features):
-    """Results and, up to width 128, gradients within the bounds that test_attention.definition derives where
+    """Results and gradients within the bounds that test_attention.definition derives where
     probabilities and gradients of scores are rounded to 16 bits."""
     half, number = epsilon(q.dtype), 1 / np.sqrt(q.shape[3]) if scale is None else scale
     lost = {"float16": 2.0**-25, "bfloat16": 2.0**-126}[q.dtype.name]
@@ -33,13 +33,16 @@ def check(q, k, v, grad, what, causal="none", scale=None, how=None, mask=None, d
         out, lse = kernels.attention(q, k, v, config=config, **options)
     assert_close(out, want, bound * U + np.abs(want) * half + tiny, f"{what} out")
     assert_close(lse, want_lse, bound_lse * U, f"{what} lse")
-    if max(q.shape[3], v.shape[3]) > 128 or mask is not None or dropout_p or features:
-        return out, lse
+    additive = mask is not None and mask.dtype != bool and not features.get("softcap")
     config = of_family(stages=max(4, config.stages), max_blocks=config.max_blocks)
     with kernels.use("emulated", device="H200", **(how or {})):
-        got = kernels.attention_backward(grad, q, k, v, out, lse, config=config, **options)[:3]
+        *got, of_mask = kernels.attention_backward(
+            grad, q, k, v, out, lse, config=config, mask_gradient=additive, **options
+        )
     for name, x, exact, limit in zip("qkv", got, gradients[:3], bounds[:3], strict=True):
         assert_close(x, exact, limit * U + np.abs(exact) * half + tiny, f"{what} d{name}")
+    if additive:
+        assert_mask_gradient(of_mask, mask, gradients[3], bounds[3], U, what)
     return out, lse, *got
 
 
@@ -83,6 +86,7 @@ FEATURES = {
     "left": {"window_size": (140, -1), "causal": "top_left"},
     "behind all keys": {"window_size": (0, 0), "causal": "top_left"},
     "cap": {"softcap": 1.5},
+    "bias of distant keys": {"kind": "additive", "window_size": (10, 20), "dropout_p": 0.4},
     "alibi": {"alibi_slopes": SLOPES},
     "alibi by batch": {"alibi_slopes": np.stack([SLOPES, SLOPES[::-1]]), "causal": "bottom_right"},
     "all": {
@@ -276,7 +280,7 @@ def test_tiles_that_causality_hides_are_not_read():
 
 
 def test_configs():
-    """Hopper alone, 16-bit types, backward up to width 128."""
+    """Hopper alone, 16-bit types."""
     ext = extension_for(np.empty(0))
     for dtype in ("float16", "bfloat16"):
         for width in (8, 64, 96, 128, 256):
@@ -284,9 +288,7 @@ def test_configs():
                 assert ext.attention_config(width, width, dtype, False, device).family == "sm90"
                 assert ext.attention_config(width, width, dtype, False, device, tma=False).family == "sm80"
                 assert ext.attention_config(width, width, dtype, False, device, features=True).family == "sm90"
-                assert ext.attention_config(width, width, dtype, True, device).family == (
-                    "sm90" if width <= 128 else "sm80"
-                )
+                assert ext.attention_config(width, width, dtype, True, device).family == "sm90"
             assert ext.attention_config(width, width, dtype, False, "RTX 5090").family == "sm80"
         assert ext.attention_config(264, 64, dtype, False, "H200").family == "general"
     assert ext.attention_config(64, 64, "float32", False, "H200").family == "general"

@@ -161,7 +161,7 @@ def test_instructions_of_attention_sm90(usage, element):
     of a tile follow one another (ptxas has not serialised them), and a softmax stands before the wait for the products
     that go on beside it."""
     wanted = ["HGMMA", "gdesc[", "UTMALDG.4D", "UTMASTG.4D", "STSM.16.M88.4", "USETMAXREG", "MUFU.EX2"]
-    for kernel, count in (("attention_sm90_kernel", 6), ("attention_backward_sm90_kernel", 4)):
+    for kernel, count in (("attention_sm90_kernel", 6), ("attention_backward_sm90_kernel", 14)):
         parts = instantiations("sm_90a", f"{kernel}{element}")
         assert len(parts) == count
         for symbol, part in parts.items():
@@ -169,7 +169,10 @@ def test_instructions_of_attention_sm90(usage, element):
             assert not re.search(r"\b(LDL|STL)\b", part), symbol
             found = re.findall(r"HGMMA|WARPGROUP\.DEPBAR|MUFU\.EX2", part)
             order = "".join({"H": "h", "W": "w", "M": "e"}[i[0]] for i in found)
-            assert re.fullmatch("h+wh+we+wh+w" if "backward" in kernel else "h+we+wh+we+wh+w", order), symbol
+            expected = "h+wh+we+wh+w" if "backward" in kernel else "h+we+wh+we+wh+w"
+            if "Gradient3" in symbol:  # for dv alone, scores have no gradients
+                expected = "h+w+e+wh+w"
+            assert re.fullmatch(expected, order), symbol
 
 
 @pytest.mark.parametrize("kernel", ["I13__nv_bfloat16", "I6__half"])

@@ -340,10 +340,7 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
         return check_attention_shared(function,
                                       attention_shared_bytes(p.d, p.dv, backward, dtype == DType::float64 ? 8 : 4));
     if (config.family == AttentionFamily::sm90) {
-        if (!attention_sm90_has(dtype, p.d, p.dv, backward))
-            refuse("serves float16 and bfloat16, head dimensions up to 256, 128 backward");
-        if (backward && (p.mask_kind != AttentionMask::none || p.threshold != 0 || p.features.any()))
-            refuse("serves no masks, dropout, windows, caps on scores or ALiBi backward");
+        if (!attention_sm90_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
         if (p.features.q_starts) refuse("serves no packed sequences");
         if (!device.has_sm90a()) refuse("needs a Hopper GPU");
         if (config.stages < attention_sm90_min_stages(backward))
@@ -393,6 +390,9 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
     const int64_t query_tiles = p.batch * p.heads * tiles_of(p.queries);
     const int64_t key_tiles = p.batch * p.key_heads * tiles_of(p.keys);
     attention_check(config, p, dtype, true, current_device());
+    if (config.family == AttentionFamily::sm90 && a.ds && p.features.softcap != 0)
+        throw std::invalid_argument("attention_backward: " + config.to_string() +
+                                    " serves no gradient of a mask together with a cap on scores");
     if (config.family == AttentionFamily::sm90 &&
         !(attention_rows_by_tma(a.grad, a.grad_strides, p.batch, p.heads, p.queries, p.dv) &&
           attention_rows_by_tma(a.dq, a.dq_strides, p.batch, p.heads, p.queries, p.d) &&

@@ -10,8 +10,6 @@
 
 namespace attention_sm80 {
 
-enum class Gradient { q, k_and_v, k, v };
-
 template <class T, int kWidth, int kColumns, Gradient kOf>
 __global__ void __launch_bounds__(128, 1)
 attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, const Copies copies, bool vectors,

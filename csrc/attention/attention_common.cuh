@@ -6,6 +6,9 @@
 #include "attention.h"
 #include <algorithm>
 
+// What a pass of backward makes.
+enum class Gradient { q, k_and_v, k, v };
+
 // Rows of one head's matrix.
 template <class T>
 struct Matrix {

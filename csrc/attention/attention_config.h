@@ -43,7 +43,7 @@ constexpr int64_t attention_shared_bytes(int64_t d, int64_t dv, bool backward, i
 inline AttentionConfig attention_config(int64_t d, int64_t dv, DType dtype, bool backward, bool features, bool tma,
                                         const DeviceProperties& device) {
     AttentionConfig c;
-    if (device.has_sm90a() && tma && attention_sm90_has(dtype, d, dv, backward)) {
+    if (device.has_sm90a() && tma && attention_sm90_has(dtype, d, dv)) {
         c.family = AttentionFamily::sm90, c.stages = attention_sm90_stages(backward), c.max_blocks = device.sm_count;
         return c;
     }

@@ -52,19 +52,10 @@ add_mask(float (&s)[kRun], const M* mask, int64_t of_rows, int64_t of_columns, c
     }
 }
 
-// Products become scores: all of it but which keys a query sees.
+// Biases are added to scores: by distance, and the mask.
 template <class T, bool kByKeys, int kRun>
 __device__ __forceinline__ void
-finish_run(float (&s)[kRun], const AttentionProblem& p, int64_t batch, int head, int shift, const Part& part) {
-    const float scale = float(p.scale);
-    if (p.features.softcap != 0) {
-        const float cap = float(p.features.softcap), to_cap = scale / cap;
-#pragma unroll
-        for (int v = 0; v < kRun; ++v) s[v] = fmaf(-cap, tangent_complement(s[v] * to_cap), cap);
-    } else {
-#pragma unroll
-        for (int v = 0; v < kRun; ++v) s[v] *= scale;
-    }
+add_biases(float (&s)[kRun], const AttentionProblem& p, int64_t batch, int head, int shift, const Part& part) {
     if (p.features.slopes) {
         const float slope = p.features.slopes[batch * p.features.slope_batch + head * p.features.slope_head];
         const float distance = float((kByKeys ? part.column - part.row : part.row - part.column) + int64_t(shift));
@@ -83,14 +74,48 @@ finish_run(float (&s)[kRun], const AttentionProblem& p, int64_t batch, int head,
     else add_mask(s, static_cast<const T*>(p.mask) + at, of_rows, of_columns, part);
 }
 
+// Products become scores: all of it but which keys a query sees.
 template <class T, int kElements>
 __device__ __forceinline__ void
 finish_scores(float (&s)[kElements], const AttentionProblem& p, int64_t batch, int head, int shift, const Part& part) {
     constexpr int kRun = kElements % 16 == 0 ? 16 : 8;
     each_run<kRun>(s, [&](int first, float (&some)[kRun]) {
-        finish_run<T, false>(some, p, batch, head, shift,
+        const float scale = float(p.scale);
+        if (p.features.softcap != 0) {
+            const float cap = float(p.features.softcap), to_cap = scale / cap;
+#pragma unroll
+            for (int v = 0; v < kRun; ++v) some[v] = fmaf(-cap, tangent_complement(some[v] * to_cap), cap);
+        } else {
+#pragma unroll
+            for (int v = 0; v < kRun; ++v) some[v] *= scale;
+        }
+        add_biases<T, false>(some, p, batch, head, shift,
                              Part{ptx::opaque(part.row), part.column + first * 2, part.rows, part.columns});
     });
+}
+
+// The same, and gradients of scores become those of scaled products.
+template <class T, bool kByKeys, int kElements>
+__device__ __forceinline__ void finish_scores(float (&s)[kElements], float (&ds)[kElements], const AttentionProblem& p,
+                                              int64_t batch, int head, int shift, const Part& part) {
+    constexpr int kRun = 8;
+    const float scale = float(p.scale);
+    if (p.features.softcap != 0) {
+        const float cap = float(p.features.softcap), to_cap = scale / cap;
+#pragma unroll
+        for (int v = 0; v < kElements; ++v) {
+            const float r = tangent_complement(s[v] * to_cap);
+            s[v] = fmaf(-cap, r, cap), ds[v] *= r * (2 - r);
+        }
+    } else {
+#pragma unroll
+        for (int v = 0; v < kElements; ++v) s[v] *= scale;
+    }
+    if (p.features.slopes || p.mask_kind != AttentionMask::none)
+        each_run<kRun>(s, [&](int first, float (&some)[kRun]) {
+            add_biases<T, kByKeys>(some, p, batch, head, shift,
+                                   Part{ptx::opaque(part.row), part.column + first * 2, part.rows, part.columns});
+        });
 }
 
 }  // namespace attention_sm90

@@ -24,7 +24,7 @@ using matmul_sm90::Ring;
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr int kRowBytes = 128, kBoxColumns = 64, kPartBytes = 64 * kRowBytes;  // part: a warpgroup's rows of a box
 
-// Which keys the queries of a sequence see, in 32 bits: there are at most 2^30 of either.
+// Which keys the queries of a sequence see, in 32 bits: there are at most 2^29 of either.
 struct Reach {
     int queries, keys, shift, before, after;  // as in Sequence; before and after no farther than matters
 

@@ -33,9 +33,15 @@ constexpr AttentionSm90Tile kAttentionSm90ForwardFeatured[] = {
 // staged at the end, and takes `columns` of the others at a time, a stage an operand. Scores and their gradients are
 // columns a thread in 32 bits and half as many (for dq) or as many (for dk and dv) in 16, sums width / 2 or width: with 64
 // columns dk and dv of width 128 leave too few registers, and ptxas lets no two products overlap. Beyond that width they
-// do not fit into registers beside each other: the sm80 family has passes for each.
-constexpr AttentionSm90Tile kAttentionSm90OfQueries[] = {{64, 3, 64, false}, {128, 2, 64, false}};
-constexpr AttentionSm90Tile kAttentionSm90OfKeys[] = {{64, 2, 64, false}, {128, 2, 48, false}};
+// do not fit into registers beside each other, and each has a pass of its own.
+constexpr AttentionSm90Tile kAttentionSm90OfQueries[] = {{64, 3, 64, false}, {128, 2, 64, false}, {256, 2, 32, false}};
+constexpr AttentionSm90Tile kAttentionSm90OfKeys[] = {{64, 2, 64, false}, {128, 2, 48, false}, {256, 2, 32, false}};
+
+// What features ask for comes on top here, too.
+constexpr AttentionSm90Tile kAttentionSm90OfQueriesFeatured[] = {
+    {64, 2, 64, false}, {128, 2, 64, false}, {256, 2, 32, false}};
+constexpr AttentionSm90Tile kAttentionSm90OfKeysFeatured[] = {
+    {64, 2, 64, false}, {128, 2, 32, false}, {256, 2, 32, false}};
 
 constexpr int kAttentionSm90Statistics = 256;  // bytes of a stage's lse or delta: up to 64 columns, where TMA may write
 
@@ -43,8 +49,8 @@ constexpr int kAttentionSm90Statistics = 256;  // bytes of a stage's lse or delt
 constexpr int attention_sm90_min_stages(bool backward) { return backward ? 4 : 3; }
 constexpr int attention_sm90_stages(bool backward) { return backward ? 6 : 4; }
 
-constexpr bool attention_sm90_has(DType dtype, int64_t d, int64_t dv, bool backward) {
-    return (dtype == DType::float16 || dtype == DType::bfloat16) && std::max(d, dv) <= (backward ? 128 : 256);
+constexpr bool attention_sm90_has(DType dtype, int64_t d, int64_t dv) {
+    return (dtype == DType::float16 || dtype == DType::bfloat16) && std::max(d, dv) <= 256;
 }
 
 constexpr int attention_sm90_index(int64_t d, int64_t dv) {

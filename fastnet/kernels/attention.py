@@ -191,8 +191,8 @@ def attention_backward(
     ds = empty(q, scores, accumulator(q)) if mask_gradient else None
     operands = [addressable(x) for x in (grad, q, k, v, out)]
     lse = lse if lse.flags.c_contiguous else lse.copy()
-    plain = mask is None and dropout_p == 0 and not features.any()
-    tiles = (*operands[:4], dq, dk, dv, lse.reshape(1, 1, 1, -1)) if plain else ()
+    served = not (mask_gradient and features.softcap)  # by the sm90 family
+    tiles = (*operands[:4], dq, dk, dv, lse.reshape(1, 1, 1, -1)) if served else ()
     config = _config(ext, name, config, q, v, features.any(), tiles)
     if dq.size + dk.size + dv.size:
         record(name, grad, q, k, v, mask, config=config)

@@ -65,18 +65,20 @@ def small_attention(backward: bool, rng: np.random.Generator, dtype: Any) -> Ite
         [(1, 2, 1, 200, 270, 24, 32), (1, 1, 1, 130, 260, 128, 72), (1, 2, 2, 20, 170, 136, 8)]
     ):
         grad, q, k, v, out, lse = attention_inputs(rng, dtype, *sizes)
-        if np.dtype(dtype) in (np.float32, np.float64) or (backward and index == 2):
+        if np.dtype(dtype) in (np.float32, np.float64):
             continue
         kwargs = {"causal": ["top_left", "none", "bottom_right"][index]}
         kwargs |= of_tensor_cores(dtype, "sm90", stages=4 if backward else 3, max_blocks=1 + index % 2)
         yield ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
-        if backward:
-            continue
+        args = (grad, q, k, v, out, lse) if backward else (q, k, v)
         shape = (1, 1, q.shape[2], k.shape[2])
         kwargs |= {"mask": normal(rng, shape, (dtype, np.float32)[index % 2]), "dropout_p": 0.3, "state": state()}
-        yield (q, k, v), {**kwargs, "mask": kwargs["mask"] > -1} if index == 2 else kwargs
+        if index == 2:
+            kwargs["mask"] = kwargs["mask"] > -1
+        yield args, kwargs | ({"mask_gradient": index < 2} if backward else {})
         slopes = aligned((q.shape[1],), np.float32, 0.5)
-        yield (q, k, v), {**kwargs, "mask": None, "window_size": (150, 9), "softcap": 2.0, "alibi_slopes": slopes}
+        kwargs |= {"mask": None, "window_size": (150, 9), "softcap": 2.0, "alibi_slopes": slopes}
+        yield args, kwargs
 
 
 def packed_attention(backward: bool, arrays: list[np.ndarray], lengths: list[tuple[int, int]]) -> tuple:
@@ -159,7 +161,10 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
         for backward in (False, True)
     },
     **{f"attention: sm90 {n}": partial(aligned_attention, False, width=n, family="sm90") for n in (64, 128, 256)},
-    **{f"attention_backward: sm90 {n}": partial(aligned_attention, True, width=n, family="sm90") for n in (64, 128)},
+    **{
+        f"attention_backward: sm90 {n}": partial(aligned_attention, True, width=n, family="sm90")
+        for n in (64, 128, 256)
+    },
     "attention_varlen": partial(aligned_attention_varlen, False),
     "attention_varlen_backward": partial(aligned_attention_varlen, True),
     "attention_with_kvcache": aligned_attention_with_kvcache,
