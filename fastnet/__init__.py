@@ -107,7 +107,7 @@ _FUNCTIONS = {
     ),
     _selection: "clamp masked_fill where",
     _bessel: "igamma igammac",
-    _conv: "conv1d conv2d conv2d_activation conv_transpose1d conv_transpose2d",
+    _conv: "conv1d conv2d conv2d_activation conv_norm_activation conv_transpose1d conv_transpose2d",
     _conv3d: "conv3d conv_transpose3d",
     _creation: (
         "arange as_tensor asarray bartlett_window blackman_window empty empty_like empty_strided eye from_dlpack "

@@ -21,6 +21,8 @@ LOW = frozenset(
         "scaled_dot_product_attention"
     ).split()
 )
+# Of these the arguments that a convolution takes; what follows it has a dtype of its own.
+LOW_ARGUMENTS = {"conv_norm_activation": ("input", "weight", "bias")}
 _LOSSES = (
     "cosine_embedding_loss cross_entropy gaussian_nll_loss hinge_embedding_loss huber_loss kl_div l1_loss "
     "margin_ranking_loss mse_loss multi_margin_loss multilabel_margin_loss nll_loss poisson_nll_loss smooth_l1_loss "
@@ -74,6 +76,10 @@ def adapted(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict
 
         def change(x: Any) -> Any:
             return raised(x, name)
+    elif name in LOW_ARGUMENTS:
+        names = LOW_ARGUMENTS[name]
+        low = tuple(lowered(a) for a in args[: len(names)]) + args[len(names) :]
+        return low, {k: lowered(v) if k in names else v for k, v in kwargs.items()}
     else:
         return args, kwargs
     return tuple(change(a) for a in args), {k: change(v) for k, v in kwargs.items()}

@@ -97,6 +97,7 @@ GatherArguments gather_arguments(void* out, const void* source, const void* weig
     GatherArguments x{};
     x.out = out, x.preactivation = epilogue.preactivation, x.source = source, x.weight = weight;
     x.bias = epilogue.bias, x.residual = epilogue.residual, x.activation = epilogue.activation;
+    x.moments = epilogue.moments;
     x.batch = shape.batch, x.groups = shape.groups;
     return x;
 }

@@ -8,7 +8,10 @@
 //   splits times as many of the accumulator's type, overwritten: the sm80 family adds what it leaves there, the others'
 //   column_sum then adds in order;
 //   bias (as many as the last dimension of what is written), residual and preactivation (of the shape of what is
-//   written), or null.
+//   written), or null;
+//   moments of conv_forward (conv_moment_parts(config), 3, filters) of the accumulator's type, or null: count, mean and
+//   squared deviations of each channel's results, as rounded, in parts of the pixels: what batch normalisation takes in
+//   the place of its first pass. Without residual and activation.
 //
 // Numerics: 16-bit and float32 products are summed in float32, float64's in double; what follows sees the unrounded sum:
 // activation(sum + bias + residual), one rounding.
@@ -29,6 +32,7 @@ struct ConvEpilogue {
     const void* residual;
     void* preactivation;
     ActivationChoice activation;
+    void* moments = nullptr;
 };
 
 void conv_forward(void* out, const void* x, const void* weight, const ConvEpilogue& epilogue, DType dtype,

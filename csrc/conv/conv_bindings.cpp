@@ -108,23 +108,29 @@ void register_conv(py::module_& m) {
         },
         py::arg("config"), py::arg("direction"), py::arg("dtype"), py::arg("sizes"), py::arg("rows"),
         py::arg("columns"));
+    m.def(
+        "conv_moment_parts",
+        [](const ConvConfig& config, const std::array<int64_t, 4>& sizes, const Numbers& rows, const Numbers& columns) {
+            return conv_moment_parts(config, {sizes[0], sizes[1], sizes[2], sizes[3], axis(rows), axis(columns)});
+        },
+        py::arg("config"), py::arg("sizes"), py::arg("rows"), py::arg("columns"));
     const auto gather = [](auto function) {
-        return [function](ArrayView out, ArrayView preactivation, ArrayView source, ArrayView weight, ArrayView bias,
-                          ArrayView residual, const std::array<int64_t, 4>& sizes, const Numbers& rows,
+        return [function](ArrayView out, ArrayView preactivation, ArrayView moments, ArrayView source, ArrayView weight,
+                          ArrayView bias, ArrayView residual, const std::array<int64_t, 4>& sizes, const Numbers& rows,
                           const Numbers& columns, const std::string& activation, double parameter,
                           const ConvConfig& config, Stream stream) {
             const ConvShape shape{sizes[0], sizes[1], sizes[2], sizes[3], axis(rows), axis(columns)};
             const ConvEpilogue epilogue{bias.data, residual.data, preactivation.data,
-                                        activation_from_name(activation, parameter)};
+                                        activation_from_name(activation, parameter), moments.data};
             py::gil_scoped_release release;
             function(out.data, source.data, weight.data, epilogue, source.dtype, shape, config, as_stream(stream));
         };
     };
-    m.def("conv_forward", gather(&conv_forward), py::arg("out"), py::arg("preactivation"), py::arg("x"),
-          py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("sizes"), py::arg("rows"),
+    m.def("conv_forward", gather(&conv_forward), py::arg("out"), py::arg("preactivation"), py::arg("moments"),
+          py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("sizes"), py::arg("rows"),
           py::arg("columns"), py::arg("activation"), py::arg("parameter"), py::arg("config"), py::arg("stream"));
-    m.def("conv_input_grad", gather(&conv_input_grad), py::arg("out"), py::arg("preactivation"), py::arg("grad"),
-          py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("sizes"), py::arg("rows"),
+    m.def("conv_input_grad", gather(&conv_input_grad), py::arg("out"), py::arg("preactivation"), py::arg("moments"),
+          py::arg("grad"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("sizes"), py::arg("rows"),
           py::arg("columns"), py::arg("activation"), py::arg("parameter"), py::arg("config"), py::arg("stream"));
     m.def(
         "conv_weight_grad",

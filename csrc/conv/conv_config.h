@@ -161,6 +161,14 @@ inline int64_t conv_depthwise_shared_bytes(const ConvProblem& p, int lanes) {
     return int64_t(p.shape.rows.window) * p.shape.columns.window * each * channels * item;
 }
 
+// Parts in which a forward pass leaves its results' moments: a block's rows or, of the sm90 family, a consumer's. None
+// where the family has no moments: the depthwise and few_channels families.
+inline int64_t conv_moment_parts(const ConvConfig& c, const ConvShape& s) {
+    const int64_t tiles = (s.batch * s.rows.out * s.columns.out + c.rows - 1) / c.rows;
+    if (c.family == ConvFamily::sm90) return tiles * (c.rows / 64);
+    return c.family == ConvFamily::general || c.family == ConvFamily::sm80 ? tiles : 0;
+}
+
 // What is wrong with a config for this problem on this device, or nothing.
 std::string conv_fault(const ConvConfig& config, const ConvProblem& problem, const DeviceProperties& device);
 

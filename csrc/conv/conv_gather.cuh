@@ -49,6 +49,7 @@ struct GatherArguments {
     const void* weight;    // (groups, each_out, rows.window, columns.window, each_in)
     const void* bias;      // (groups * each_out,) or null
     const void* residual;  // as out, or null
+    void* moments;         // (parts, 3, groups * each_out) of results, forward, or null
     int64_t batch, groups, each_in, each_out;
     GatherAxis rows, columns;
     bool backward;  // phases of an input's gradient
@@ -93,6 +94,12 @@ __device__ __forceinline__ GatherTile gather_tile(const GatherArguments& x, cons
     tile.pixels = uint32_t(tile.down.positions) * tile.across.positions;
     tile.rows = uint32_t(x.batch) * tile.pixels;
     return tile;
+}
+
+// Where the moments of the tile's columns go: `part` of the rows of all tiles.
+template <class Sum>
+__device__ __forceinline__ Sum* gather_moments(const GatherArguments& x, const GatherTile& tile, int64_t part) {
+    return static_cast<Sum*>(x.moments) + part * 3 * x.groups * x.each_out + tile.group * x.each_out;
 }
 
 // Steps of so many terms in each of the tile's sums.

@@ -7,6 +7,7 @@
 // Channels (of a group) that do not fill 16 bytes are copied in pieces of 8, 4 or, element by element, 2 bytes, each with
 // a place of its own.
 #pragma once
+#include "../device/moments.cuh"
 #include "../matmul/matmul_epilogue.cuh"
 #include "../ptx/sm80.h"
 #include "conv_gather.cuh"
@@ -163,6 +164,20 @@ GatherFinish gather_finish(const GatherArguments& x) {
     f.runs = matmul_runs<T, kN>(a);
     f.runs.out = f.runs.out && x.each_out % kN == 0;
     return f;
+}
+
+// Staged sums that finish_gathered rounds, of columns from column0 of the group: their moments as rounded.
+template <class T, int kColumns, int kThreads, class Real>
+__device__ __forceinline__ void
+see_gathered(ColumnMoments<float, kColumns, kThreads>& moments, const GatherArguments& x, const GatherTile& tile,
+             int64_t column0, int rows, const float* staged, Real real) {
+    const int64_t column = column0 + moments.column;
+    const float bias = x.bias && column < x.each_out
+                           ? convert<float>(static_cast<const T*>(x.bias)[tile.group * x.each_out + column])
+                           : 0.0f;
+    moments.see(rows, real, [&](int here) {
+        return convert<float>(convert<T>(staged[staged_index<kColumns>(here, moments.column)] + bias));
+    });
 }
 
 // The sums of a row of the phase and neighbouring columns of the group.

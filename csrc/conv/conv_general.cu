@@ -4,6 +4,7 @@
 // images as they are needed.
 #include "../device/activation.cuh"
 #include "../device/block_product.cuh"
+#include "../device/moments.cuh"
 #include "conv_gather.cuh"
 #include <stdexcept>
 
@@ -108,6 +109,18 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) conv_gather_kernel(GatherAr
             if (x.residual) value += convert<Sum>(static_cast<const T*>(x.residual)[to]);
             if (x.preactivation) static_cast<T*>(x.preactivation)[to] = convert<T>(value);
             static_cast<T*>(x.out)[to] = convert<T>(activate(x.activation.kind, value, Sum(x.activation.parameter)));
+        }
+        if (x.moments) {
+            ColumnMoments<Sum, kColumns, Tile::kThreads> moments(threadIdx.x);
+            const int64_t columns = x.each_out - column0;
+            const Sum bias =
+                x.bias && moments.column < columns
+                    ? convert<Sum>(static_cast<const T*>(x.bias)[group * x.each_out + column0 + moments.column])
+                    : Sum(0);
+            moments.see(
+                kRows, [&](int row) { return uint32_t(row0) + row < rows; },
+                [&](int row) { return convert<Sum>(convert<T>(results[row * kColumns + moments.column] + bias)); });
+            moments.leave(gather_moments<Sum>(x, tile, row0 / kRows) + column0, x.groups * x.each_out, columns);
         }
         __syncthreads();  // the next tile's stages overwrite the results
     }

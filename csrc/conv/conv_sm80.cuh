@@ -44,9 +44,20 @@ conv_sm80_gather_kernel(GatherArguments x, GatherFinish finish, int width, int s
         }
         // Computed again: it is not held through the loop.
         const GatherTile tile = gather_tile(x, tiles, t, kRows, kColumns);
-        finish_results(mine, reinterpret_cast<float*>(shared), finish.runs.out, [&](int row, int column, auto& value) {
-            finish_gathered<T>(x, finish, tile, uint32_t(tile.row0) + row, tile.column0 + column, value);
-        });
+        ColumnMoments<float, kColumns, Mine::kThreads> moments(int(threadIdx.x));
+        finish_results(
+            mine, reinterpret_cast<float*>(shared), finish.runs.out,
+            [&](int row, int column, auto& value) {
+                finish_gathered<T>(x, finish, tile, uint32_t(tile.row0) + row, tile.column0 + column, value);
+            },
+            [&](int rows, auto tile_row, const float* staged) {
+                if (x.moments)
+                    see_gathered<T>(moments, x, tile, tile.column0, rows, staged,
+                                    [&](int here) { return uint32_t(tile.row0) + tile_row(here) < tile.rows; });
+            });
+        if (x.moments)
+            moments.leave(gather_moments<float>(x, tile, tile.row0 / kRows) + tile.column0, x.groups * x.each_out,
+                          x.each_out - tile.column0);
         __syncthreads();  // the next tile's copies overwrite the results
     }
 }

@@ -84,10 +84,21 @@ conv_sm90_gather_kernel(const __grid_constant__ GatherArguments x, const __grid_
             if (tile.row0 >= tile.rows) continue;
             float sums[kN / 2];
             multiply<T, kN, false, false, Mine::kStage>(sums, ring, a, b, gather_steps(x, tile, kStep), 1, [](int) {});
-            results.finish(sums, finish.runs.out, [&](int row, int column, auto& value) {
-                finish_gathered<T>(x, finish, tile, uint32_t(tile.row0) + down * 64 + row,
-                                   tile.column0 + across * kN + column, value);
-            });
+            results.finish(
+                sums, finish.runs.out,
+                [&](int row, int column, auto& value) {
+                    finish_gathered<T>(x, finish, tile, uint32_t(tile.row0) + down * 64 + row,
+                                       tile.column0 + across * kN + column, value);
+                },
+                [&](int first, const float* staged) {
+                    if (!x.moments) return;
+                    const int64_t row0 = tile.row0 + down * 64, column0 = tile.column0 + across * kN + first;
+                    ColumnMoments<float, 64, 128> moments(int(threadIdx.x) % 128);
+                    see_gathered<T>(moments, x, tile, column0, 64, staged,
+                                    [&](int row) { return uint32_t(row0) + row < tile.rows; });
+                    moments.leave(gather_moments<float>(x, tile, row0 / 64) + column0, x.groups * x.each_out,
+                                  x.each_out - column0);
+                });
         }
     }
 #endif

@@ -363,8 +363,10 @@ __device__ __forceinline__ void multiply_steps(Mine& mine, unsigned char* shared
 
 // finish(row, column, value) for all results of the tile, through shared memory, so that neighbours are stored together:
 // value is float[kRun] where `runs`, else float[1]. Begins with a barrier; the caller has one behind it.
-template <class Mine, class Finish>
-__device__ __forceinline__ void finish_results(const Mine& mine, float* staged, bool runs, Finish finish) {
+// see(rows, tile_row, staged): once for each part of the tile, which lies at staged_index(here, column) for `rows` values
+// of here, and is row tile_row(here) of the tile.
+template <class Mine, class Finish, class See = SeesNoResults>
+__device__ __forceinline__ void finish_results(const Mine& mine, float* staged, bool runs, Finish finish, See&& see = {}) {
     constexpr int kRows = Mine::kRows, kColumns = Mine::kColumns, kThreads = Mine::kThreads;
     constexpr int kAtOnce = kRun<typename Mine::Element>;
     constexpr int kStaged = kStagedRows<kRows, kColumns>, kPasses = kRows / kStaged;
@@ -396,6 +398,7 @@ __device__ __forceinline__ void finish_results(const Mine& mine, float* staged, 
                 finish(tile_row(here), column, value);
             }
         }
+        see(kStaged, tile_row, staged);
     }
 }
 

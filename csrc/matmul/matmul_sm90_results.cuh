@@ -98,9 +98,10 @@ struct Results {
     }
 
     // Everything else that may become of a sum: 64 columns are staged as float32, then f(row, column, value) has them in
-    // runs of kRun or, where `runs` is false, of one.
-    template <class F>
-    __device__ __forceinline__ void finish(const float (&sums)[kN / 2], bool runs, F f) const {
+    // runs of kRun or, where `runs` is false, of one. see(first, staged): once for each 64 columns from `first`, which lie
+    // at staged_index<64>(row, column).
+    template <class F, class See = SeesNoResults>
+    __device__ __forceinline__ void finish(const float (&sums)[kN / 2], bool runs, F f, See&& see = {}) const {
         float* const staged = reinterpret_cast<float*>(staging);
 #pragma unroll 1
         for (int first = 0; first < kN; first += 64) {
@@ -129,6 +130,7 @@ struct Results {
                     f(row, first + column, value);
                 }
             }
+            see(first, staged);
         }
     }
 };

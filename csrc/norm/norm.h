@@ -94,6 +94,10 @@ struct BatchNorm {
     NormStrides y_strides, x_strides, residual_strides;
     double eps, momentum;
     bool relu;
+    // (moment_parts, 3, c) of the sums' type, contiguous: count, mean and squared deviations of parts of x, as
+    // conv_forward leaves them, in the place of a pass over x; or null.
+    const void* moments = nullptr;
+    int64_t moment_parts = 0;
 };
 void batch_norm(const BatchNorm& problem, DType dtype, const NormConfig& config, cudaStream_t stream);
 

@@ -58,6 +58,14 @@ __device__ __forceinline__ S lanes_reduce(S value, const Share& share, int colum
     return value;
 }
 
+template <class A>
+__device__ __forceinline__ void
+leave_moments(A* parts, const Moments<A>& moments, const NormShape& shape, const Share& share) {
+    if (share.lane || share.channel >= shape.c) return;
+    A* const to = parts + int64_t(blockIdx.y) * 3 * shape.c + share.channel;
+    to[0] = moments.count, to[shape.c] = moments.mean, to[2 * shape.c] = moments.squares;
+}
+
 // parts: (splits, 3, c), count, mean and squared deviations of each part.
 template <class T>
 __global__ void __launch_bounds__(kNormChannelThreads)
@@ -89,10 +97,28 @@ channel_moments_kernel(accumulator_t<T>* __restrict__ parts, const T* __restrict
             }
         }
         moments = lanes_reduce(moments, share, columns, partial, CombineMoments());
-        if (share.lane == 0 && share.channel < shape.c) {
-            Acc* const to = parts + int64_t(blockIdx.y) * 3 * shape.c + share.channel;
-            to[0] = moments.count, to[shape.c] = moments.mean, to[2 * shape.c] = moments.squares;
+        leave_moments(parts, moments, shape, share);
+    }
+}
+
+// The same of moments (given, 3, c) that something else has taken, a part of which is a sample.
+template <class A>
+__global__ void __launch_bounds__(kNormChannelThreads, 4)
+given_moments_kernel(A* __restrict__ parts, const A* __restrict__ given, NormShape shape, int columns) {
+    GPU_SHARED(shared);
+    auto* const partial = reinterpret_cast<Moments<A>*>(shared);
+    for (int64_t block = blockIdx.x; block < column_blocks(shape, columns); block += gridDim.x) {
+        const Share share = share_of(shape, block, columns, int(gridDim.y));
+        auto moments = Moments<A>::identity();
+        if (share.channel < shape.c) {
+#pragma unroll 1
+            for (int64_t part = share.first + share.lane; part < share.last; part += share.lanes) {
+                const A* const from = given + part * 3 * shape.c + share.channel;
+                moments = CombineMoments()(moments, Moments<A>{from[0], from[shape.c], from[2 * shape.c]});
+            }
         }
+        moments = lanes_reduce(moments, share, columns, partial, CombineMoments());
+        leave_moments(parts, moments, shape, share);
     }
 }
 
@@ -333,9 +359,16 @@ void batch_norm(const BatchNorm& p, DType dtype, const NormConfig& config, cudaS
     dispatch_floating(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using Acc = accumulator_t<T>;
-        gpu::launch<channel_moments_kernel<T>>(
-            channel_grid(p.shape, config), dim3(kNormChannelThreads), kNormChannelThreads * sizeof(Moments<Acc>),
-            stream, static_cast<Acc*>(p.workspace), static_cast<const T*>(p.x), p.shape, p.x_strides, config.columns);
+        const dim3 grid = channel_grid(p.shape, config), block(kNormChannelThreads);
+        constexpr unsigned kShared = kNormChannelThreads * sizeof(Moments<Acc>);
+        if (p.moments) {
+            const NormShape given{p.moment_parts, p.shape.c, 1, true};
+            gpu::launch<given_moments_kernel<Acc>>(grid, block, kShared, stream, static_cast<Acc*>(p.workspace),
+                                                   static_cast<const Acc*>(p.moments), given, config.columns);
+        } else {
+            gpu::launch<channel_moments_kernel<T>>(grid, block, kShared, stream, static_cast<Acc*>(p.workspace),
+                                                   static_cast<const T*>(p.x), p.shape, p.x_strides, config.columns);
+        }
         gpu::launch<batch_statistics_kernel<T>>(dim3(blocks_for(p.shape.c)), dim3(kApplyThreads), 0, stream, p,
                                                 config.splits);
         apply<T>(p, stream);

@@ -108,16 +108,17 @@ void register_norm(py::module_& m) {
     m.def(
         "batch_norm",
         [](ArrayView y, ArrayView x, ArrayView residual, ArrayView weight, ArrayView bias, ArrayView mean,
-           ArrayView rstd, ArrayView running_mean, ArrayView running_var, ArrayView workspace, bool channels_last,
-           double eps, double momentum, bool relu, const NormConfig& config, Stream stream) {
+           ArrayView rstd, ArrayView running_mean, ArrayView running_var, ArrayView workspace, ArrayView moments,
+           bool channels_last, double eps, double momentum, bool relu, const NormConfig& config, Stream stream) {
             BatchNorm p =
                 batch_of(y, x, residual, weight, bias, mean, rstd, running_mean, running_var, channels_last, eps, relu);
             p.workspace = workspace.data, p.momentum = momentum;
+            if (moments.present) p.moments = moments.data, p.moment_parts = moments.shape[0];
             py::gil_scoped_release release;
             batch_norm(p, x.dtype, config, as_stream(stream));
         },
         py::arg("y"), py::arg("x"), py::arg("residual"), py::arg("weight"), py::arg("bias"), py::arg("mean"),
-        py::arg("rstd"), py::arg("running_mean"), py::arg("running_var"), py::arg("workspace"),
+        py::arg("rstd"), py::arg("running_mean"), py::arg("running_var"), py::arg("workspace"), py::arg("moments"),
         py::arg("channels_last"), py::arg("eps"), py::arg("momentum"), py::arg("relu"), py::arg("config"),
         py::arg("stream"));
     m.def(

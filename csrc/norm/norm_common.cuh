@@ -1,50 +1,11 @@
-// What the normalisation kernels share: mean and variance in one sweep, parameters, elements in memory order.
+// What the normalisation kernels share: parameters, elements in memory order.
 #pragma once
 #include "../device/convert.cuh"
-#include "../device/reduce.cuh"
+#include "../device/moments.cuh"
 #include "../device/vector.cuh"
 #include "norm.h"
 
 template <class T> constexpr int kNormElements = 16 / sizeof(T);
-
-// Count, mean and sum of squared deviations of some numbers.
-template <class A>
-struct Moments {
-    A count, mean, squares;
-    __device__ static Moments identity() { return {A(0), A(0), A(0)}; }
-};
-
-template <class A>
-__device__ __forceinline__ Moments<A> exchange(Moments<A> m, int with) {
-    return {exchange(m.count, with), exchange(m.mean, with), exchange(m.squares, with)};
-}
-
-// Chan, Golub and LeVeque 1983: of the union of two sets. Symmetric to the bit: it is always the distance from the
-// smaller mean that is scaled.
-struct CombineMoments {
-    template <class A>
-    __device__ __forceinline__ Moments<A> operator()(Moments<A> a, Moments<A> b) const {
-        const bool swap = a.mean < b.mean;
-        const A high = swap ? b.mean : a.mean, low = swap ? a.mean : b.mean;
-        const A high_count = swap ? b.count : a.count, low_count = swap ? a.count : b.count;
-        const A count = high_count + low_count;
-        if (count == 0) return a;
-        const A share = high_count / count, delta = high - low;
-        return {count, low + delta * share, (a.squares + b.squares) + delta * delta * (low_count * share)};
-    }
-};
-
-// Adds N numbers with one division.
-template <class A, int N>
-__device__ __forceinline__ void include(Moments<A>& m, const A (&x)[N]) {
-    A sum = 0, squares = 0;
-#pragma unroll
-    for (int i = 0; i < N; ++i) sum += x[i];
-    const A mean = sum * A(1.0 / N);
-#pragma unroll
-    for (int i = 0; i < N; ++i) squares += (x[i] - mean) * (x[i] - mean);
-    m = CombineMoments()(m, Moments<A>{A(N), mean, squares});
-}
 
 __device__ __forceinline__ float reciprocal_root(float x) { return 1 / sqrtf(x); }
 __device__ __forceinline__ double reciprocal_root(double x) { return 1 / sqrt(x); }

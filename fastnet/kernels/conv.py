@@ -17,6 +17,7 @@ from fastnet.reference.conv import (
     check_conv2d,
     check_conv2d_input_grad,
     check_conv2d_weight_grad,
+    check_moments,
 )
 
 
@@ -57,6 +58,7 @@ def _gather(
     residual: Any,
     keep_preactivation: bool,
     config: Any,
+    moments: Any = None,
 ) -> Any:
     """Forward or input gradient: source (N, C, H, W), weight as the kernel takes it, a result of (N, H, W, C)."""
     out = empty(source, shape, source.dtype)
@@ -66,6 +68,7 @@ def _gather(
         launch(
             out,
             preactivation,
+            moments,
             _images(source),
             weight,
             None if bias is None else loadable(namespace(bias).ascontiguousarray(bias)),
@@ -93,6 +96,7 @@ def conv2d(
     parameter: float | None = None,
     residual: Any = None,
     keep_preactivation: bool = False,
+    keep_moments: bool = False,
     config: Any = None,
 ) -> Any:
     """Cross-correlation with all that follows it: ``activation(conv(x, weight) + bias + residual)``.
@@ -110,10 +114,15 @@ def conv2d(
         parameter: the activation's number (leaky_relu: slope 0.01, elu: alpha 1, softplus: beta 1), None: its default.
         residual: of the result's shape and x's dtype, or None.
         keep_preactivation: return what the activation was applied to as well.
+        keep_moments: return the moments of each channel of the result as well, which ``batch_norm`` takes in the place
+            of a pass over it; not with activation, residual and preactivation.
         config: a ``ConvConfig`` to use in place of the one chosen for the problem.
 
     Returns:
-        (N, K, P, Q) beside x, channels-last in memory; with ``keep_preactivation`` a pair of such arrays.
+        (N, K, P, Q) beside x, channels-last in memory; with ``keep_preactivation`` a pair of such arrays. With
+        ``keep_moments`` a pair of it and (parts, 3, K) of the sums' dtype, the count, mean and sum of squared
+        deviations of parts of the pixels; None where the kernel that serves the problem takes none (depthwise,
+        few_channels).
 
     Raises:
         TypeError, ValueError: arguments of another dtype, shape or device, or numbers out of range.
@@ -125,11 +134,15 @@ def conv2d(
            [4., 4.]], dtype=float32)
     """
     g = check_conv2d(x, weight, stride, padding, dilation, groups, bias, activation, parameter, residual)
+    check_moments(keep_moments, activation, residual, keep_preactivation)
     ext = extension_for(x)
     config = _config("conv2d", ext, config, "forward", x.dtype, g)
     filters = weight.transpose(0, 2, 3, 1)  # (K, R, S, C / groups)
     filters = loadable(filters) if filters.flags.c_contiguous else packed(filters)
-    return _gather(
+    moments = None
+    if keep_moments and (parts := ext.conv_moment_parts(config, *_numbers(g))):
+        moments = empty(x, (parts, 3, g.filters), np.float64 if x.dtype == np.float64 else np.float32)
+    out = _gather(
         "conv2d",
         ext.conv_forward,
         x,
@@ -142,7 +155,9 @@ def conv2d(
         residual,
         keep_preactivation,
         config,
+        moments,
     )
+    return (out, moments) if keep_moments else out
 
 
 def conv2d_input_grad(

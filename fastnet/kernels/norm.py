@@ -15,6 +15,7 @@ from fastnet.reference.norm import (
     check_activation,
     check_add_norm,
     check_like,
+    check_moments,
     check_norm,
     check_running,
     check_statistics,
@@ -377,10 +378,11 @@ def batch_norm(
     momentum: float = 0.1,
     activation: str = "none",
     residual: Any = None,
+    moments: Any = None,
     config: Any = None,
 ) -> tuple[Any, Any, Any]:
     """``activation((x - mean) / sqrt(var + eps) * weight + bias + residual)`` with each channel's mean and variance
-    over samples and positions (Ioffe and Szegedy 2015). x is read twice.
+    over samples and positions (Ioffe and Szegedy 2015). x is read twice, or once with its moments.
 
     Args:
         x, weight, bias, eps: as in ``group_norm``.
@@ -389,6 +391,8 @@ def batch_norm(
         momentum: see above.
         activation: ``"none"`` or ``"relu"``.
         residual: of x's shape and dtype, or None.
+        moments: (parts, 3, C) of the sums' dtype, contiguous: the count, mean and sum of squared deviations of parts of
+            x, as ``conv2d`` keeps them, in the place of the first pass over x; or None.
         config: a ``NormConfig`` to use in place of the one chosen for the problem.
 
     Returns:
@@ -402,12 +406,15 @@ def batch_norm(
     check_like(name, "residual", residual, x, optional=True)
     check_running(name, x, running_mean, running_var)
     check_activation(name, activation)
+    check_moments(name, x, moments)
     ext = extension_for(x)
     view = _three(x)
     channels_last = _channels_last(view)
     y_view, y = _results(x, channels_last)
     shape = (x.shape[1],)
     mean, rstd = _statistics(x, shape), _statistics(x, shape)
+    if moments is not None and config is None:  # sums over its parts are all that it decides
+        config = ext.norm_config(len(moments), x.shape[1], 1, 0, True, moments.itemsize)
     config = _config(ext, name, config, view, 0, channels_last)
     running = [_running(x, r) for r in (running_mean, running_var)]
     if x.size:
@@ -422,6 +429,7 @@ def batch_norm(
             rstd,
             *running,
             empty(x, (config.splits, 3, x.shape[1]), accumulator(x)),
+            _parameter(moments),
             channels_last,
             float(eps),
             float(momentum),

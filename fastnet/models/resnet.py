@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastnet import nn
 from fastnet._tensor import Tensor
+from fastnet.nn.fusion import fuse
 
 
 def _convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -36,8 +37,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.bn1.fused(self.conv1(x), "relu")
-        return self.bn2.fused(self.conv2(out), "relu", shortcut)
+        out = self.bn1.after(self.conv1, x, "relu")
+        return self.bn2.after(self.conv2, out, "relu", shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -62,9 +63,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.bn1.fused(self.conv1(x), "relu")
-        out = self.bn2.fused(self.conv2(out), "relu")
-        return self.bn3.fused(self.conv3(out), "relu", shortcut)
+        out = self.bn1.after(self.conv1, x, "relu")
+        out = self.bn2.after(self.conv2, out, "relu")
+        return self.bn3.after(self.conv3, out, "relu", shortcut)
 
 
 class ResNet(nn.Module):
@@ -115,7 +116,7 @@ class ResNet(nn.Module):
                 downsample = None
                 if j == 0 and (stride != 1 or inplanes != planes * block.expansion):
                     after = planes * block.expansion
-                    downsample = nn.Sequential(_convolution(inplanes, after, 1, stride), nn.BatchNorm2d(after))
+                    downsample = fuse(nn.Sequential(_convolution(inplanes, after, 1, stride), nn.BatchNorm2d(after)))
                 stage.append(block(inplanes, planes, stride if j == 0 else 1, downsample))
                 inplanes = planes * block.expansion
             setattr(self, name, nn.Sequential(*stage))
@@ -126,7 +127,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.bn1.fused(self.conv1(x), "relu"))
+        x = self.maxpool(self.bn1.after(self.conv1, x, "relu"))
         for name in self._stages:
             x = getattr(self, name)(x)
         return self.fc(self.avgpool(x).flatten(1))

@@ -22,7 +22,14 @@ from fastnet.ops.activations import (
     threshold,
 )
 from fastnet.ops.attention import attention, attention_varlen, attention_with_kvcache, scaled_dot_product_attention
-from fastnet.ops.conv import conv1d, conv2d, conv2d_activation, conv_transpose1d, conv_transpose2d
+from fastnet.ops.conv import (
+    conv1d,
+    conv2d,
+    conv2d_activation,
+    conv_norm_activation,
+    conv_transpose1d,
+    conv_transpose2d,
+)
 from fastnet.ops.conv3d import conv3d, conv_transpose3d
 from fastnet.ops.ctc import ctc_loss
 from fastnet.ops.distances import cosine_similarity, normalize, pairwise_distance
@@ -151,6 +158,7 @@ __all__ = [
     "conv2d",
     "conv2d_activation",
     "conv3d",
+    "conv_norm_activation",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",

@@ -33,6 +33,15 @@ _ACTIVATIONS: dict[type, Callable[[Any], tuple[str, float | None]]] = {
 _BATCH_NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 
 
+def _normed(conv: Module, norm: Module, third: Module | None, input: Any) -> tuple[Tensor, int] | None:
+    """norm(conv(input)) in training, with a ReLU behind it where there is one: the result, and how many modules that
+    was; None where no operation has them together."""
+    if not (is_plain(conv, Conv2d) and is_plain(norm, BatchNorm2d) and norm.training):
+        return None
+    relu = third is not None and is_plain(third, activations.ReLU)
+    return norm.after(conv, input, "relu" if relu else "none"), 3 if relu else 2
+
+
 def _fused(first: Module, second: Module, input: Any) -> Tensor | None:
     """second(first(input)) by one operation, or None where there is none."""
     if not is_plain(second, *_ACTIVATIONS) or not isinstance(input, Tensor):
@@ -66,8 +75,13 @@ class FusedSequential(Sequential):
         modules = [*self]
         i = 0
         while i < len(modules):
-            fused = _fused(modules[i], modules[i + 1], input) if i + 1 < len(modules) else None
-            input, i = (modules[i](input), i + 1) if fused is None else (fused, i + 2)
+            here = modules[i : i + 3]
+            normed = _normed(here[0], here[1], here[2] if len(here) > 2 else None, input) if len(here) > 1 else None
+            if normed is not None:
+                input, i = normed[0], i + normed[1]
+                continue
+            fused = _fused(here[0], here[1], input) if len(here) > 1 else None
+            input, i = (here[0](input), i + 1) if fused is None else (fused, i + 2)
         return input
 
 
@@ -76,8 +90,9 @@ def fuse(model: M) -> M:
 
     In every ``nn.Sequential`` within the model, ``Linear`` or ``Conv2d`` and the activation after it become one kernel,
     which applies the activation to the sums before they are rounded or written, and so do a batch norm and the ``ReLU``
-    after it. Modules, parameters and the state_dict's keys stay as they are. Modules with hooks, parametrized ones and
-    subclasses are called as before; sequences that a ``forward`` of the model's own calls one by one are not seen.
+    after it; in training a ``Conv2d`` collects the statistics of a ``BatchNorm2d`` after it. Modules, parameters and
+    the state_dict's keys stay as they are. Modules with hooks, parametrized ones and subclasses are called as before;
+    sequences that a ``forward`` of the model's own calls one by one are not seen.
 
     Args:
         model: a module.

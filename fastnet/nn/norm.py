@@ -9,6 +9,8 @@ from fastnet import _dtypes
 from fastnet._tensor import Tensor
 from fastnet.nn import functional as F
 from fastnet.nn import init
+from fastnet.nn._hooks import is_plain
+from fastnet.nn.conv import Conv2d
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter
 from fastnet.ops.creation import empty, ones, tensor, zeros
@@ -79,25 +81,28 @@ class _BatchNorm(_RunningNorm):
     def fused(self, input: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
         """``activation(forward(input) + residual)`` in the passes over memory of ``forward`` alone."""
         self._check_input_dim(input)
+        return F.batch_norm_activation(
+            input, weight=self.weight, bias=self.bias, **self._statistics(), activation=activation, residual=residual
+        )
+
+    def _uses_batch(self) -> bool:
+        return self.training or (self.running_mean is None and self.running_var is None)
+
+    def _statistics(self) -> dict[str, Any]:
+        """What the operation takes of them, this batch being counted."""
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # the plain average of all batches
                 momentum = 1.0 / float(self.num_batches_tracked)
-        use_batch = self.training or (self.running_mean is None and self.running_var is None)
         keep = not self.training or self.track_running_stats
-        return F.batch_norm_activation(
-            input,
-            self.running_mean if keep else None,
-            self.running_var if keep else None,
-            self.weight,
-            self.bias,
-            use_batch,
-            momentum,
-            self.eps,
-            activation=activation,
-            residual=residual,
-        )
+        return {
+            "running_mean": self.running_mean if keep else None,
+            "running_var": self.running_var if keep else None,
+            "training": self._uses_batch(),
+            "momentum": momentum,
+            "eps": self.eps,
+        }
 
 
 class BatchNorm1d(_BatchNorm):
@@ -120,6 +125,27 @@ class BatchNorm2d(_BatchNorm):
     """As ``BatchNorm1d``, for (N, C, H, W)."""
 
     _dimensions = (4,)
+
+    def after(self, conv: Module, input: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
+        """``activation(forward(conv(input)) + residual)``; where the statistics are the batch's and neither module has
+        something of its own (a hook, a parametrization, a subclass), a ``Conv2d``'s kernel collects them."""
+        together = is_plain(conv, Conv2d) and is_plain(self, BatchNorm2d) and self._uses_batch()
+        if not together or conv.padding_mode != "zeros" or not isinstance(input, Tensor) or input.dim() != 4:
+            return self.fused(conv(input), activation, residual)
+        return F.conv_norm_activation(
+            input,
+            conv.weight,
+            conv.bias,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            norm_weight=self.weight,
+            norm_bias=self.bias,
+            **self._statistics(),
+            activation=activation,
+            residual=residual,
+        )
 
 
 class BatchNorm3d(_BatchNorm):

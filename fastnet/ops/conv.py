@@ -10,6 +10,7 @@ from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.pointwise import check_activation
 from fastnet.ops._operands import check_tensor
+from fastnet.ops.norm import batch_norm_activation, check_parameters
 from fastnet.reference.conv import ConvGeometry, channels_last, check_pair, conv_geometry
 
 
@@ -83,6 +84,53 @@ class Conv2dActivation(ArrayFunction):
         )
         of_residual = grad if ctx.needs_input_grad[3] else None
         return *_conv2d_backward(ctx, grad, x, weight, ctx.geometry), of_residual, None, None, None
+
+
+class Conv2dBatchNorm(ArrayFunction):
+    """activation(batch norm of a convolution + residual), the batch's statistics from the convolution's own kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Any,
+        weight: Any,
+        bias: Any,
+        norm_weight: Any,
+        norm_bias: Any,
+        residual: Any,
+        g: ConvGeometry,
+        running: tuple[Any, Any],
+        momentum: float,
+        eps: float,
+        activation: str,
+    ) -> Any:
+        x = _images(x)
+        run = implementation(x)
+        out, moments = run.conv2d(x, weight, bias=bias, keep_moments=True, **_options(g))
+        y, mean, rstd = run.batch_norm(
+            out,
+            norm_weight,
+            norm_bias,
+            eps=eps,
+            running_mean=running[0],
+            running_var=running[1],
+            momentum=momentum,
+            activation=activation,
+            residual=residual,
+            moments=moments,
+        )
+        ctx.save(x, weight, out, mean, rstd, norm_weight, None if activation == "none" else y)
+        ctx.geometry = g
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, weight, out, mean, rstd, norm_weight, y = ctx.saved
+        of_out, of_norm_weight, of_norm_bias, of_residual = implementation(grad).batch_norm_backward(
+            grad, out, mean, rstd, norm_weight, y=y, residual_gradient=ctx.needs_input_grad[5]
+        )
+        of_conv = _conv2d_backward(ctx, of_out, x, weight, ctx.geometry)
+        return *of_conv, of_norm_weight, of_norm_bias, of_residual, *[None] * 5
 
 
 class ConvTranspose2d(ArrayFunction):
@@ -313,6 +361,83 @@ def conv2d_activation(
                 f"{(g.batch, g.filters, *g.out)} of {input.dtype}"
             )
     return Conv2dActivation.apply(input, weight, bias, residual, g, activation, parameter)
+
+
+def conv_norm_activation(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    norm_weight: Tensor | None = None,
+    norm_bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: str = "none",
+    residual: Tensor | None = None,
+) -> Tensor:
+    """``activation(batch_norm(conv2d(...)) + residual)``: in training the convolution's kernel collects the batch's
+    statistics from the results that it writes, so that batch norm reads them once and not twice.
+
+    Args:
+        input, weight, bias, stride, padding, dilation, groups: as ``conv2d``; input has a batch.
+        running_mean, running_var, training, momentum, eps: as ``batch_norm``.
+        norm_weight, norm_bias: (K,), batch norm's, or None.
+        activation: ``"none"`` or ``"relu"``.
+        residual: of the result's shape and dtype, or None.
+
+    Returns:
+        (N, K, P, Q), channels-last in memory.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as ``conv2d`` and ``batch_norm``.
+
+    >>> import fastnet
+    >>> x, weight = fastnet.tensor([[[[1.0, 3.0]]]]), fastnet.ones(1, 1, 1, 1)
+    >>> fastnet.nn.functional.conv_norm_activation(x, weight, training=True, eps=0, activation="relu")
+    tensor([[[[0., 1.]]]])
+    """
+    function = "conv_norm_activation"
+    norm = {"training": training, "momentum": momentum, "eps": eps, "activation": activation, "residual": residual}
+    _check_tensors(function, input, weight, bias, 2)
+    if input.dim() != 4:
+        raise ValueError(f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected 4")
+    if not training:
+        out = conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return batch_norm_activation(out, running_mean, running_var, norm_weight, norm_bias, **norm)
+    g = _geometry(function, input, weight, stride, padding, dilation, groups)
+    _check_bias(function, bias, g.filters)
+    running = {"running_mean": running_mean, "running_var": running_var}
+    check_parameters(function, g.filters, {**running, "norm_weight": norm_weight, "norm_bias": norm_bias})
+    if g.batch * g.out[0] * g.out[1] == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {(g.batch, g.filters, *g.out)}"
+        )
+    if residual is not None:
+        check_tensor(function, residual, "residual")
+    out = Conv2dBatchNorm.apply(
+        input,
+        weight,
+        bias,
+        norm_weight,
+        norm_bias,
+        residual,
+        g,
+        tuple(None if r is None else r._data for r in running.values()),
+        float(momentum),
+        float(eps),
+        activation,
+    )
+    for r in running.values():
+        if r is not None:
+            r._version_counter[0] += 1
+    return out
 
 
 def conv1d(

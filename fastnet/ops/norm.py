@@ -347,11 +347,11 @@ def group_norm(
             "group_norm: expected number of channels in input to be divisible by num_groups, but got input of shape "
             f"{list(input.shape)} and num_groups={num_groups}"
         )
-    _check_parameters("group_norm", channels, {"weight": weight, "bias": bias})
+    check_parameters("group_norm", channels, {"weight": weight, "bias": bias})
     return GroupNorm.apply(input, weight, bias, int(num_groups), float(eps))
 
 
-def _check_parameters(name: str, channels: int, parameters: dict[str, Any]) -> None:
+def check_parameters(name: str, channels: int, parameters: dict[str, Any]) -> None:
     for argument, p in parameters.items():
         if p is not None and tuple(p.shape) != (channels,):
             raise RuntimeError(
@@ -404,7 +404,7 @@ def batch_norm_activation(
         raise ValueError(f"batch_norm: expected at least 2 dimensions (N, C), got {input.dim()}")
     channels = input.shape[1]
     statistics = {"running_mean": running_mean, "running_var": running_var}
-    _check_parameters("batch_norm", channels, {**statistics, "weight": weight, "bias": bias})
+    check_parameters("batch_norm", channels, {**statistics, "weight": weight, "bias": bias})
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError("batch_norm: expected running_mean and running_var to be defined when training=False")
@@ -448,7 +448,7 @@ def instance_norm(
     if input.dim() < 3:
         raise ValueError(f"instance_norm: expected at least 3 dimensions (N, C, ...), got {input.dim()}")
     channels = input.shape[1]
-    _check_parameters(
+    check_parameters(
         "instance_norm",
         channels,
         {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias},

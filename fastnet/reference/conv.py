@@ -208,6 +208,15 @@ def check_conv2d(
     return g
 
 
+def check_moments(keep_moments: bool, activation: str, residual: Any, keep_preactivation: bool) -> None:
+    """Moments are kept of a convolution alone, which batch normalisation follows."""
+    if keep_moments and (activation != "none" or residual is not None or keep_preactivation):
+        raise ValueError(
+            f"conv2d: moments are kept without activation, residual and preactivation, got activation={activation!r}, "
+            f"residual={'None' if residual is None else 'an array'}, keep_preactivation={keep_preactivation}"
+        )
+
+
 def check_conv2d_input_grad(
     grad: Any,
     weight: Any,
@@ -352,6 +361,7 @@ def conv2d(
     parameter: float | None = None,
     residual: Any = None,
     keep_preactivation: bool = False,
+    keep_moments: bool = False,
     config: Any = None,
 ) -> Any:
     """``activation(sum_crs x[n, c, p * stride + r * dilation - padding, ...] weight[k, c, r, s] + bias + residual)``.
@@ -364,6 +374,7 @@ def conv2d(
            [4., 4.]], dtype=float32)
     """
     g = check_conv2d(x, weight, stride, padding, dilation, groups, bias, activation, parameter, residual)
+    check_moments(keep_moments, activation, residual, keep_preactivation)
     with np.errstate(all="ignore"):
         padded, w = _padded(x, g), wide(weight)
         out = namespace(x).empty((g.batch, *g.out, g.filters), padded.dtype)
@@ -373,7 +384,19 @@ def conv2d(
             _depthwise(out, padded, w, g)
         else:
             _products(out, padded, w, g)
-        return _finish(out, x.dtype, bias, activation, parameter, residual, keep_preactivation)
+        result = _finish(out, x.dtype, bias, activation, parameter, residual, keep_preactivation)
+        return (result, _moments(result)) if keep_moments else result
+
+
+def _moments(y: Any) -> Any:
+    """(1, 3, K): count, mean and squared deviations of each channel of y (N, K, P, Q)."""
+    xp, rows = namespace(y), wide(y).transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
+    moments = xp.empty((1, 3, y.shape[1]), rows.dtype)
+    moments[0, 0] = len(rows)
+    moments[0, 1] = xp.ones(len(rows), rows.dtype) @ rows / rows.dtype.type(max(len(rows), 1))  # BLAS sums in blocks
+    deviations = rows - moments[0, 1]
+    moments[0, 2] = xp.einsum("rc,rc->c", deviations, deviations)
+    return moments
 
 
 def _products(out: Any, padded: Any, w: Any, g: ConvGeometry) -> None:

@@ -297,6 +297,7 @@ def batch_norm(
     momentum: float = 0.1,
     activation: str = "none",
     residual: Any = None,
+    moments: Any = None,
     config: Any = None,
 ) -> tuple[Any, Any, Any]:
     """``activation((x - mean) / sqrt(var + eps) * weight + bias + residual)`` with each channel's own statistics.
@@ -308,19 +309,37 @@ def batch_norm(
     check_like(name, "residual", residual, x, optional=True)
     check_running(name, x, running_mean, running_var)
     check_activation(name, activation)
+    check_moments(name, x, moments)
     xp, acc = namespace(x), accumulator(x)
     view = _three(x).astype(acc)
     count = view.shape[0] * view.shape[2]
     with np.errstate(all="ignore"):
-        mean = _channel_sum(view) / acc.type(count) if count else xp.full(x.shape[1], np.nan, acc)
-        view -= mean[:, None]
-        var = _channel_dot(view, view) / acc.type(max(count, 1))
+        if moments is not None and count:
+            parts = moments[:, 0] / acc.type(count)
+            mean = (parts * moments[:, 1]).sum(0)
+            var = moments[:, 2].sum(0) / acc.type(count) + (parts * (moments[:, 1] - mean) ** 2).sum(0)
+            view -= mean[:, None]
+        else:
+            mean = _channel_sum(view) / acc.type(count) if count else xp.full(x.shape[1], np.nan, acc)
+            view -= mean[:, None]
+            var = _channel_dot(view, view) / acc.type(max(count, 1))
         rstd = acc.type(1) / xp.sqrt(var + acc.type(eps))
         if running_mean is not None:
             _update(running_mean, mean, momentum)
         if running_var is not None:
             _update(running_var, var * acc.type(count / (count - 1) if count > 1 else np.nan), momentum)
         return _affine(view, x, rstd, weight, bias, activation, residual), mean, rstd
+
+
+def check_moments(name: str, x: Any, moments: Any) -> None:
+    """Moments are (parts, 3, C) of the sums' dtype, or None."""
+    if moments is None:
+        return
+    check_array(name, "moments", moments, ndim=3, like=x)
+    if moments.shape[1:] != (3, x.shape[1]) or (x.size and not len(moments)):
+        raise ValueError(f"{name}: moments has shape {tuple(moments.shape)}, expected (parts, 3, {x.shape[1]})")
+    if moments.dtype != accumulator(x):
+        raise TypeError(f"{name}: moments has dtype {moments.dtype}, expected {accumulator(x)}")
 
 
 def check_running(name: str, x: Any, running_mean: Any, running_var: Any, needed: bool = False) -> None:

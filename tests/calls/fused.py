@@ -45,10 +45,20 @@ def _linear_loss(t: Any, I: Inputs, **options: Any) -> Any:
     return _f(t).linear_cross_entropy(I(4, 3), I(5, 3), I.ints(4), **options)
 
 
+def _conv_norm(t: Any, I: Inputs) -> Any:
+    x, weight, bias, norm_weight, norm_bias, residual = I(2, 3, 5, 4), I(4, 3, 3, 3), I(4), I(4), I(4), I(2, 4, 3, 2)
+    if hasattr(_f(t), "conv_norm_activation"):
+        norm = {"norm_weight": norm_weight, "norm_bias": norm_bias, "residual": residual, "activation": "relu"}
+        return _f(t).conv_norm_activation(x, weight, bias, 2, 1, training=True, **norm)
+    convolved = _f(t).conv2d(x, weight, bias, 2, 1)
+    return (_f(t).batch_norm(convolved, None, None, norm_weight, norm_bias, training=True) + residual).relu()
+
+
 DIFFERENTIABLE: dict[str, Call] = {
     "add_layer_norm": lambda t, I: _add_norm(t, I, False),
     "add_rms_norm": lambda t, I: _add_norm(t, I, True),
     "attention window": _attention,
+    "conv_norm_activation": _conv_norm,
     "linear_cross_entropy": _linear_loss,
     "linear_cross_entropy sum": lambda t, I: _linear_loss(t, I, reduction="sum", ignore_index=2),
     "linear_cross_entropy smoothing": lambda t, I: _linear_loss(t, I, label_smoothing=0.2),

@@ -76,6 +76,8 @@ def small_conv2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     of_all = [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype), *few_channels(rng, dtype)]
     for x, weight, grad, options in of_all:
         yield (channels_last(x), weight), {**options, "residual": grad}
+    for x, weight, _, options in of_every_config(rng, dtype, max_blocks=2):
+        yield (channels_last(x), weight), {**options, "bias": weight[:, 0, 0, 0], "keep_moments": True}
 
 
 def small_conv2d_input_grad(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
@@ -126,7 +128,8 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
             # The family's largest, but for sm90's with more columns than there are.
             config = next(c for c in conv_configs(dtype, **split) if c.family == family.split()[0])
             if function == "conv2d":
-                return (channels_last(x), channels_last(weight)), {"padding": 1, "config": config}
+                moments = {"keep_moments": True} if family.endswith("moments") else {}
+                return (channels_last(x), channels_last(weight)), {"padding": 1, "config": config, **moments}
             if function == "conv2d_input_grad":
                 return (channels_last(grad), channels_last(weight), 16), {"padding": 1, "config": config}
             return (channels_last(grad), channels_last(x), 3), {"padding": 1, "config": config}
@@ -136,6 +139,7 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     functions = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
     made = {f"{f}: {family}": product(f, family) for f in functions for family in ("general", "sm80", "sm90")}
     split = {f"conv2d_weight_grad: {s}": product("conv2d_weight_grad", s) for s in ("sm80 split", "sm90 split")}
+    moments = {f"conv2d: {f}": product("conv2d", f) for f in ("general moments", "sm80 moments", "sm90 moments")}
 
     def first_layer(
         function: str, channels: int, window: int, stride: int
@@ -171,6 +175,7 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     return {
         **made,
         **split,
+        **moments,
         **{f"{f}: depthwise": depthwise_layer(f) for f in functions},
         **firsts,
     }

@@ -31,6 +31,8 @@ def small_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any) 
                 else:
                     running = {"running_mean": statistics[0], "running_var": statistics[1] ** 2}
                     yield (x, weight, weight), {"residual": grad, "activation": "relu", **running}
+                    moments = abs(normal(rng, (70, 3, shape[1]), running["running_mean"].dtype))
+                    yield (x, weight, weight), {"moments": moments, **running}
             elif name == "group_norm":
                 groups = 2 if shape[1] % 2 == 0 else 1
                 statistics = norm_statistics(rng, (shape[0], groups), dtype)
@@ -49,6 +51,11 @@ def aligned_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any
         return ((grad, x, 8, *norm_statistics(rng, (4, 8), dtype), weight) if backward else (x, 8, weight, weight)), {}
     statistics = norm_statistics(rng, shape[:1], dtype)[name == "rms_norm" :]
     return ((grad, x, *statistics, weight) if backward else (x, weight)), {}
+
+
+def aligned_batch_norm_moments(rng: np.random.Generator, dtype: Any) -> Call:
+    (x, *parameters), options = aligned_norm("batch_norm", False, rng, dtype)
+    return (x, *parameters), {**options, "moments": abs(normal(rng, (512, 3, 64), np.float32))}
 
 
 def small_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
@@ -94,6 +101,7 @@ SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
 ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     "add_norm": partial(aligned_add_norm, False),
     "add_norm_backward": partial(aligned_add_norm, True),
+    "batch_norm: moments": aligned_batch_norm_moments,
     "batch_norm_inference": aligned_batch_norm_inference,
     **{name + end: partial(aligned_norm, name, bool(end)) for name in NORMS for end in ("", "_backward")},
 }
