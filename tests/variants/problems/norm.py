@@ -55,7 +55,8 @@ def aligned_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any
 
 def aligned_batch_norm_moments(rng: np.random.Generator, dtype: Any) -> Call:
     (x, *parameters), options = aligned_norm("batch_norm", False, rng, dtype)
-    return (x, *parameters), {**options, "moments": abs(normal(rng, (512, 3, 64), np.float32))}
+    moments = normal(rng, (512, 3, 64), np.float32)
+    return (x, *parameters), {**options, "moments": np.abs(moments, out=moments)}
 
 
 def small_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
