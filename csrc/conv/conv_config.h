@@ -39,8 +39,8 @@ constexpr const char* kConvFamilies[] = {"general", "sm80", "depthwise", "sm90",
 //
 // Registers a thread, by ptxas 13.0 (float32, 16-bit, float64), and no local memory:
 //                       sm_80           sm_90a          sm_120
-//   gather, 32         140, 142, 198   145, 143, 202   153, 153, 184
-//   gather, 64         172, 172, 218   177, 177, 218   177, 179, 222
+//   gather, 32         139, 140, 196   139, 143, 202   159, 159, 194
+//   gather, 64         177, 177, 222   179, 177, 220   185, 187, 228
 //   weight_grad, 32    134, 134, 192   133, 133, 192   161, 161, 194
 //   weight_grad, 64    168, 166, 214   167, 167, 210   191, 191, 234
 constexpr int kConvSmall = 32, kConvMedium = 64;
