@@ -16,12 +16,19 @@ from fastnet._tensor import Tensor
 # NumPy's names of arguments, which PyTorch takes too.
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
+# Sizes that stand one after another, or as a sequence under a name: zeros(2, 3), zeros(size=(2, 3)).
+_SPREAD = {"size": ("size",), "shape": ("shape", "size"), "dims": ("dims",), "repeats": ("repeats",)}
+
 
 def checked(function: Callable) -> Callable:
     """The function, with AttributeErrors from arguments that are no tensors explained; with ``out=``, a tensor that
-    takes the result; with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's; and with arguments in
-    the dtype that autocast says."""
+    takes the result; with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's; with sizes by name; and
+    with arguments in the dtype that autocast says."""
     code = getattr(function, "__code__", None)
+    spread: tuple[str, ...] = ()
+    positional = code.co_varnames[: code.co_argcount] if code else ()
+    if code and code.co_flags & inspect.CO_VARARGS:
+        spread = _SPREAD.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
     aliases = {alias: name for alias, name in _ALIASES.items() if name in names and alias not in names}
     takes_out = "out" not in names
@@ -36,6 +43,9 @@ def checked(function: Callable) -> Callable:
             for alias in aliases.keys() & kwargs.keys():
                 if aliases[alias] not in kwargs:
                     kwargs[aliases[alias]] = kwargs.pop(alias)
+            for key in spread:
+                if key in kwargs and len(args) <= len(positional):
+                    args = _with_sizes(name, positional, args, kwargs, key)
             if takes_out and "out" in kwargs:
                 out = kwargs.pop("out")
         try:
@@ -45,6 +55,14 @@ def checked(function: Callable) -> Callable:
         return result if out is None else _into(out, result, function.__name__)
 
     return call
+
+
+def _with_sizes(name: str, before: tuple, args: tuple, kwargs: dict, key: str) -> tuple:
+    """Positional arguments with the sizes that ``kwargs`` has under a name, which is taken out of it."""
+    if not isinstance(kwargs[key], (list, tuple)):
+        raise TypeError(f"{name}(): argument '{key}' must be tuple of ints, not {type(kwargs[key]).__name__}")
+    given = kwargs.pop(key)
+    return (*args, *(kwargs.pop(n) for n in before[len(args) :] if n in kwargs), given)
 
 
 def _into(out: Any, result: Any, name: str) -> Any:

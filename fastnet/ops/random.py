@@ -62,7 +62,7 @@ def randn(
 
 
 def randint(
-    low: int,
+    low: Any = None,
     high: Any = None,
     size: Any = None,
     *,
@@ -74,6 +74,8 @@ def randint(
     """Integers from low (0 if left out) up to high, which is left out; int64 unless a dtype is named."""
     if size is None:
         low, high, size = 0, low, high
+    elif high is None or low is None:
+        low, high = 0, low if high is None else high
     if high is None or not isinstance(size, (tuple, list)):
         raise TypeError(f"randint: expected randint([low,] high, size) with size a tuple, got size {size!r}")
     low, high = int(low), int(high)
@@ -132,9 +134,8 @@ def randn_like(
     )
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+def randint_like(input: Tensor, low: Any = None, high: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """``randint`` with the shape, dtype and device of another tensor."""
-    low, high = (0, low) if high is None else (low, high)
     return randint(low, high, tuple(input._data.shape), dtype=dtype or input.dtype, device=device or input.device)
 
 
