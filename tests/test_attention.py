@@ -81,13 +81,27 @@ def seen(shape, mask, causal, window_size=(-1, -1), alibi_slopes=None):
 
 
 def definition(
-    q, k, v, grad, mask, causal, scale, dropout_p, offset, keep=None, softcap=0.0, rounded=0.0, lost=0.0, **features
+    q,
+    k,
+    v,
+    grad,
+    mask,
+    causal,
+    scale,
+    dropout_p,
+    offset,
+    keep=None,
+    softcap=0.0,
+    rounded=0.0,
+    lost=0.0,
+    operands=0.0,
+    **features,
 ):
     """out, lse, and the gradients in float64 with, for each, a bound of float32-like arithmetic in units of u.
 
     keep: what dropout multiplies probabilities by, where it is not that of a dense batch.
     rounded, lost: kernels on tensor cores round probabilities and gradients of scores before the products that follow:
-    by a relative `rounded` u, and where they are tiny by `lost` u.
+    by a relative `rounded` u, and where they are tiny by `lost` u. operands: so are q, k, v and grad, by `operands` u.
     """
     q64, k64, v64, g = (x.astype(np.float64) for x in (q, k, v, grad))
     group = q.shape[1] // max(k.shape[1], 1)
@@ -124,7 +138,8 @@ def definition(
     of_products = size * np.abs(q64) @ np.abs(k64).swapaxes(-1, -2)
     # A tangent of slope at most 1 adds two roundings of the cap's size.
     sizes = of_products + np.abs(added) + softcap
-    e = (d + 4) * np.where(there, sizes, 0).max(-1, keepdims=True, initial=0) * 2 + 4 * n + 24
+    e = (d + 4 + 2 * operands) * np.where(there, sizes, 0).max(-1, keepdims=True, initial=0) * 2 + 4 * n + 24
+    rounded = rounded + 2 * operands
     bound_out = (p * keep * e) @ np.abs(v64) + ((n + rounded) * (p * keep) + lost * there) @ np.abs(v64)
     bound_lse = e[..., 0] + np.where(np.isfinite(lse), np.abs(lse), 0) * 2
     size_dp = (np.abs(g) @ np.abs(v64).swapaxes(-1, -2)) * keep
@@ -132,11 +147,11 @@ def definition(
     # The kernel takes the mean of dp from out, which comes rounded to its dtype.
     out_rounded = epsilon(q.dtype) / epsilon(np.float64 if q.dtype == np.float64 else np.float32)
     of_out = rounded * mean_dp + out_rounded * (np.abs(g) * np.abs(out)).sum(-1, keepdims=True)
-    bound_ds = p * ((size_dp + mean_dp) * (2 * e + v.shape[3] + 12) + of_out)
+    bound_ds = p * ((size_dp + mean_dp) * (2 * e + v.shape[3] + 12 + 2 * operands) + of_out)
     bound_product, m = bound_ds * slope, q.shape[2] * group
     m *= 1.5 if rounded else 1  # tensor cores cut off up to 11 u every 8 terms
     if softcap:  # 1 - t^2 is off by twice what t is
-        bound_product = bound_product + np.abs(ds) * (2 * (d + 4) * of_products / softcap + 8)
+        bound_product = bound_product + np.abs(ds) * (2 * (d + 4 + 2 * operands) * of_products / softcap + 8)
     bounds = (
         size * (bound_product + (n + rounded) * np.abs(of_product) + lost * there) @ np.abs(k64),
         fold(size * (bound_product + (m + rounded) * np.abs(of_product) + lost * there).swapaxes(-1, -2) @ np.abs(q64)),
@@ -146,10 +161,13 @@ def definition(
     return out, lse, gradients, bound_out, bound_lse, bounds
 
 
-def rounding_of(config, dtype):
-    """What `definition` is told of a config's family: tensor cores round to 16 bits between products."""
+def rounding_of(config, dtype, precision=None):
+    """What `definition` is told of a config's family: tensor cores round to 16 bits between products; they split
+    float32 with an error of 2^-21 of a product, or round it to TF32."""
     if config is None or config.family == "general":
         return {}
+    if np.dtype(dtype) == np.float32:
+        return {"rounded": 8.0, "lost": 2.0**-102, "operands": 0.0 if precision != "high" else 2.0**13}
     lost = {"float16": 2.0**-25, "bfloat16": 2.0**-126}[np.dtype(dtype).name]
     return {"rounded": epsilon(dtype) / epsilon(np.float32), "lost": lost / epsilon(np.float32)}
 
@@ -177,19 +195,20 @@ def check(
     config=None,
     seed=0,
     arrays=None,
+    precision=None,
     **features,
 ):
     q, k, v, grad = arrays or inputs(sizes, dtype, seed)
     mask = masks(sizes, dtype, kind, seed)
     options = dict(mask=mask, causal=causal, scale=scale, dropout_p=dropout_p, state=STATE, offset=5, config=config)
-    options |= features
+    options |= features | {"precision": precision}
     if module is kernels and config is None:  # the family that this file is about
         options["config"] = config = extension_for(q).AttentionConfig()
     number = 1 / np.sqrt(q.shape[3]) if scale is None else scale
     sums = np.float64 if np.dtype(dtype) == np.float64 else np.float32
     u, half, tiny = epsilon(sums), epsilon(dtype), 2 * TINY[np.dtype(dtype).name]
     out, lse, gradients, bound_out, bound_lse, bounds = definition(
-        q, k, v, grad, mask, causal, number, dropout_p, 5, **rounding_of(config, dtype), **features
+        q, k, v, grad, mask, causal, number, dropout_p, 5, **rounding_of(config, dtype, precision), **features
     )
     got, got_lse = module.attention(q, k, v, **options)
     assert got.dtype == dtype

@@ -311,7 +311,7 @@ def test_configs():
                 assert ext.attention_config(width, width, dtype, True, device).family == "sm90"
             assert ext.attention_config(width, width, dtype, False, "RTX 5090").family == "sm80"
         assert ext.attention_config(264, 64, dtype, False, "H200").family == "general"
-    assert ext.attention_config(64, 64, "float32", False, "H200").family == "general"
+    assert ext.attention_config(64, 64, "float32", False, "H200").family == "sm80"
     assert str(ext.attention_config(64, 64, "float16", False, "H200")) == "attention(sm90, stages=4)"
     x = np.ones((1, 1, 4, 256), np.float16)
     with kernels.use("emulated", device="H200"):

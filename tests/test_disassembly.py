@@ -142,12 +142,16 @@ def test_instructions_of_first_layers(usage, architecture, kernel, instructions)
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
-    ("element", "product"), [("I13__nv_bfloat16", "HMMA.16816.F32.BF16"), ("I6__half", "HMMA.16816.F32")]
+    ("element", "product"),
+    [("I13__nv_bfloat16", "HMMA.16816.F32.BF16"), ("I6__half", "HMMA.16816.F32"), ("If", "HMMA.1688.F32.TF32")],
 )
 def test_instructions_of_attention_sm80(usage, architecture, element, product):
-    """Every width: mma.sync, ldmatrix both ways, cp.async past the L1, one instruction for a power of two."""
-    wanted = [product, "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128", "MUFU.EX2"]
-    for kernel, count in (("attention_sm80_kernel", 3), ("attention_backward_sm80_kernel", 7)):
+    """Every width: mma.sync, ldmatrix (both ways where elements have 16 bits), cp.async past the L1, one instruction
+    for a power of two."""
+    wanted = [product, "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "MUFU.EX2"]
+    wanted += ["LDSM.16.MT88.4"] if element != "If" else []
+    counts = (2, 5) if element == "If" else (3, 7)
+    for kernel, count in zip(("attention_sm80_kernel", "attention_backward_sm80_kernel"), counts, strict=True):
         parts = instantiations(architecture, f"{kernel}{element}")
         assert len(parts) == count
         for symbol, part in parts.items():

@@ -349,14 +349,16 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
             !attention_rows_by_tma(p.k, p.k_strides, p.batch, p.key_heads, p.keys, p.d) ||
             !attention_rows_by_tma(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv))
             refuse("needs keys, and rows of neighbours that begin at multiples of 16 bytes");
-    } else if (!attention_sm80_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
+    } else if (!attention_sm80_has(dtype, p.d, p.dv))
+        refuse("serves float16 and bfloat16, head dimensions up to 256, and float32 up to 128");
     if (device.major < 8) refuse("needs a GPU of compute capability 8.0 or later");
     const int64_t most_heads = p.batch * std::max(p.heads, p.key_heads);
     if (most_heads * tiles_of(std::max(p.queries, p.keys)) > std::numeric_limits<int>::max())
         refuse("counts in 32 bits, this problem has more tiles");
     check_attention_shared(function, config.family == AttentionFamily::sm90
                                          ? attention_sm90_shared_bytes(p.d, p.dv, backward, config.stages)
-                                         : attention_sm80_shared_bytes(p.d, p.dv, backward, config.stages));
+                                         : attention_sm80_shared_bytes(p.d, p.dv, attention_sm80_item_bytes(dtype),
+                                                                       backward, config.stages));
 }
 
 void attention(const AttentionForward& a, DType dtype, const AttentionConfig& config, cudaStream_t stream) {
@@ -374,6 +376,7 @@ void attention(const AttentionForward& a, DType dtype, const AttentionConfig& co
         return attention_sm90_bf16(a, config, stream);
     }
     if (config.family == AttentionFamily::sm80) {
+        if (dtype == DType::float32) return attention_sm80_fp32(a, config, stream);
         if (dtype == DType::float16) return attention_sm80_fp16(a, config, stream);
         return attention_sm80_bf16(a, config, stream);
     }
@@ -420,6 +423,7 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
         if (dtype == DType::float16) return attention_backward_sm90_fp16(a, config, stream);
         return attention_backward_sm90_bf16(a, config, stream);
     }
+    if (dtype == DType::float32) return attention_backward_sm80_fp32(a, config, stream);
     if (dtype == DType::float16) return attention_backward_sm80_fp16(a, config, stream);
     attention_backward_sm80_bf16(a, config, stream);
 }

@@ -13,8 +13,9 @@
 // A row in which nothing may be attended to (no keys, all masked) gives zeros, lse -inf, and no gradient.
 //   general: every dtype, head dimension and device.
 //   sm80: float16 and bfloat16, head dimensions up to 256, on tensor cores: probabilities and gradients of scores are
-//   rounded to 16 bits before the products that follow them, as FlashAttention does (Dao 2023).
-//   sm90: the same on wgmma, where TMA can bring every operand and take every result
+//   rounded to 16 bits before the products that follow them, as FlashAttention does (Dao 2023). float32, up to 128, as
+//   3xTF32 or TF32 (device/mma_product.cuh); an infinity among its operands gives NaN wherever it is multiplied.
+//   sm90: the same on wgmma of 16-bit types, where TMA can bring every operand and take every result
 //   (attention_rows_by_tma); no packed sequences, and no gradient of a mask
 //   together with a cap on scores, whose slope would have to be kept beside it.
 // Sums in float32 (float64 for float64), softmax online (Milakov and Gimelshein 2018; Dao et al. 2022), in an order that
@@ -82,6 +83,7 @@ struct AttentionProblem {
     uint32_t threshold;
     double keep_scale;
     AttentionFeatures features;
+    bool tf32 = false;  // the sm80 family may round float32 operands to TF32
 };
 
 struct AttentionForward {
@@ -112,6 +114,7 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& prob
 // The families' launches, in attention_<family>_<type>.cu and attention_backward_<family>_<type>.cu; delta is there already.
 void attention_sm80_fp16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
 void attention_sm80_bf16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
+void attention_sm80_fp32(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
 void attention_sm90_fp16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
 void attention_sm90_bf16(const AttentionForward& arguments, const AttentionConfig& config, cudaStream_t stream);
 void attention_backward_sm90_fp16(const AttentionBackward& arguments, const AttentionConfig& config,
@@ -121,4 +124,6 @@ void attention_backward_sm90_bf16(const AttentionBackward& arguments, const Atte
 void attention_backward_sm80_fp16(const AttentionBackward& arguments, const AttentionConfig& config,
                                   cudaStream_t stream);
 void attention_backward_sm80_bf16(const AttentionBackward& arguments, const AttentionConfig& config,
+                                  cudaStream_t stream);
+void attention_backward_sm80_fp32(const AttentionBackward& arguments, const AttentionConfig& config,
                                   cudaStream_t stream);

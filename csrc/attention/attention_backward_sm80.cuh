@@ -16,12 +16,14 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                                bool v_vectors, int stages) {
     constexpr bool kByKeys = kOf != Gradient::q, kOfScores = kOf != Gradient::v;
     constexpr bool kOfValues = kOf == Gradient::k_and_v || kOf == Gradient::v;
-    constexpr int kThreads = 128, kRows = 64, kRowBytes = kWidth * 2, kBlocks = kColumns / 8;
+    constexpr int kThreads = 128, kRows = 64, kRowBytes = kWidth * int(sizeof(T)), kBlocks = kColumns / 8;
     constexpr int kTile = kColumns * kRowBytes, kStage = 2 * kTile + kColumns * 8;
     static_assert(2 * kColumns <= kThreads, "a thread copies one lse or delta");
     // The sequence; (2, kRows, kWidth) owned; stages of (2, kColumns, kWidth), (2, kColumns) lse and delta.
     GPU_SHARED(shared);
-    Sequence& sequence = sequence_in(shared);
+    Subject& subject = subject_in(shared);
+    const Sequence& sequence = subject.sequence;
+    const Span& span = subject.span;
     unsigned char *const own_first = shared + kAttentionSm80Header, *const own_second = own_first + kRows * kRowBytes;
     unsigned char* const ring = own_second + kRows * kRowBytes;
     const AttentionProblem& p = a.problem;
@@ -33,37 +35,42 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
     const int tiles = int(tiles_down * heads * p.batch);
     for (int t = int(blockIdx.x); t < tiles; t += int(gridDim.x)) {
         // Rows that see most first: the last queries, the first keys.
-        const auto [batch, own_head, row0] = place_of<kRows, !kByKeys>(t, tiles_down, int(heads));
-        const int head0 = kByKeys ? own_head * group : own_head, key_head = kByKeys ? own_head : own_head / group;
-        const Sequence here = sequence_of(p, batch);
+        const Place place = place_of<kRows, !kByKeys>(t, tiles_down, int(heads));
+        const Sequence here = sequence_of(p, place.batch);
         const int64_t own_rows = kByKeys ? here.keys : here.queries;
-        if (row0 >= own_rows) continue;
-        if (threadIdx.x == 0) sequence = here;
-        __syncthreads();
-        const auto keys_of = [&](const Sequence& s) {
-            return rows_of_head<T>(p.k, p.k_strides, batch, key_head, s.k0, s.keys, p.d, copies.k);
-        };
-        const auto values_of = [&](const Sequence& s) {
-            return rows_of_head<T>(p.v, p.v_strides, batch, key_head, s.k0, s.keys, p.dv, copies.v);
-        };
-        const auto queries_of = [&](const Sequence& s, int64_t head) {
-            return rows_of_head<T>(p.q, p.q_strides, batch, head, s.q0, s.queries, p.d, copies.q);
-        };
-        const auto grad_of = [&](const Sequence& s, int64_t head) {
-            return rows_of_head<T>(a.grad, a.grad_strides, batch, head, s.q0, s.queries, p.dv, copies.grad);
-        };
-
-        // The same columns of every query head of the group.
-        const int64_t last_row = min(row0 + kRows, own_rows) - 1;
-        Span span;
-        if constexpr (kByKeys) {
-            span = span_of<kColumns>(here.query_begin(row0), here.query_end(last_row), here.query_begin(last_row),
-                                     here.query_end(row0));
-        } else {
-            // Where gradients of scores are wanted, those that nobody sees are written as well: as zeros.
-            span = span_of<kColumns>(a.ds ? 0 : here.key_begin(row0), a.ds ? here.keys : here.key_end(last_row),
-                                     here.key_begin(last_row), here.key_end(row0));
+        if (place.row0 >= own_rows) continue;
+        if (threadIdx.x == 0) {
+            // The same columns of every query head of the group.
+            const int64_t first = place.row0, last = min(first + kRows, own_rows) - 1;
+            subject.sequence = here, subject.row0 = first, subject.head = place.head;
+            if constexpr (kByKeys)
+                subject.span = span_of<kColumns>(here.query_begin(first), here.query_end(last), here.query_begin(last),
+                                                 here.query_end(first));
+            else  // where gradients of scores are wanted, those that nobody sees are written as well: as zeros
+                subject.span =
+                    span_of<kColumns>(a.ds ? 0 : here.key_begin(first), a.ds ? here.keys : here.key_end(last),
+                                      here.key_begin(last), here.key_end(first));
         }
+        __syncthreads();
+        const int64_t& row0 = subject.row0;
+        const int& own_head = subject.head;
+        const int head0 = kByKeys ? own_head * group : own_head, key_head = kByKeys ? own_head : own_head / group;
+        const auto keys = [&] {
+            return rows_of_head<T>(p.k, p.k_strides, sequence.batch, key_head, sequence.k0, sequence.keys, p.d,
+                                   copies.k);
+        };
+        const auto values = [&] {
+            return rows_of_head<T>(p.v, p.v_strides, sequence.batch, key_head, sequence.k0, sequence.keys, p.dv,
+                                   copies.v);
+        };
+        const auto queries_of = [&](int64_t head) {
+            return rows_of_head<T>(p.q, p.q_strides, sequence.batch, head, sequence.q0, sequence.queries, p.d,
+                                   copies.q);
+        };
+        const auto grad_of = [&](int64_t head) {
+            return rows_of_head<T>(a.grad, a.grad_strides, sequence.batch, head, sequence.q0, sequence.queries, p.dv,
+                                   copies.grad);
+        };
         const int per_head = span.to - span.from, steps = per_head * (kByKeys ? group : 1);
 
         int copied = 0, write = 0, read = 0;
@@ -73,7 +80,7 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                 const int head = head0 + copied / per_head;
                 const int64_t column0 = int64_t(span.from + copied % per_head) * kColumns;
                 if constexpr (kByKeys) {
-                    const auto q = queries_of(sequence, head), grad = grad_of(sequence, head);
+                    const auto q = queries_of(head), grad = grad_of(head);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage, q, q.data, column0, 0);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage + kTile, grad, grad.data, column0, 0);
                     if (threadIdx.x < 2 * kColumns) {  // beyond the last query: zeros, as its operands are
@@ -84,7 +91,7 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                                         inside ? from + statistic(p, sequence, head, column) : from, inside ? 4 : 0);
                     }
                 } else {
-                    const auto k = keys_of(sequence), v = values_of(sequence);
+                    const auto k = keys(), v = values();
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage, k, k.data, column0, 0);
                     load_tile<T, kColumns, kRowBytes, false, kThreads>(stage + kTile, v, v.data, column0, 0);
                 }
@@ -93,8 +100,8 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
             ++copied, write = write + 1 == stages ? 0 : write + 1;
         };
         {
-            const auto first = kByKeys ? keys_of(here) : queries_of(here, head0);
-            const auto second = kByKeys ? values_of(here) : grad_of(here, head0);
+            const auto first = kByKeys ? keys() : queries_of(head0);
+            const auto second = kByKeys ? values() : grad_of(head0);
             load_tile<T, kRows, kRowBytes, false, kThreads>(own_first, first, first.data, row0, 0);
             if constexpr (kOfScores)
                 load_tile<T, kRows, kRowBytes, false, kThreads>(own_second, second, second.data, row0, 0);
@@ -105,8 +112,8 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
         if constexpr (!kByKeys) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const int64_t row = row0 + warp_row + half * 8 + lane / 4, at = statistic(p, here, head0, row);
-                if (row < here.queries) row_lse[half] = lse[at], row_delta[half] = delta[at];
+                const int64_t row = row0 + warp_row + half * 8 + lane / 4, at = statistic(p, sequence, head0, row);
+                if (row < sequence.queries) row_lse[half] = lse[at], row_delta[half] = delta[at];
             }
         }
         float of_scores[kOfScores ? kWidth / 8 : 1][4] = {}, of_values[kOfValues ? kWidth / 8 : 1][4] = {};
@@ -123,11 +130,11 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
             const int64_t column0 = int64_t(tile) * kColumns;
 
             float x[kBlocks][4] = {};  // products, scores, then probabilities
-            row_products<T, kWidth>(x, own_first, warp_row, stage);
+            row_products<T, kWidth>(x, own_first, warp_row, stage, p.tf32);
             if (p.mask_kind != AttentionMask::none) {
                 masked_scores<T, kBlocks, kByKeys>(x, p, sequence, head, row0 + warp_row, column0);
             } else {
-                scores_of<kBlocks, kByKeys>(x, p, sequence, head, row0 + warp_row, column0);
+                scores_of<T, kBlocks, kByKeys>(x, p, sequence, head, row0 + warp_row, column0);
                 if (tile < span.whole_from || tile >= span.whole_to)
                     hide<kBlocks, kByKeys>(x, sequence, row0 + warp_row, column0);
             }
@@ -145,7 +152,7 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                 }
 
             uint32_t bits = 0;
-            if (p.threshold != 0) bits = kept<kBlocks, kByKeys>(p, batch, head, row0 + warp_row, column0);
+            if (p.threshold != 0) bits = kept<kBlocks, kByKeys>(p, sequence.batch, head, row0 + warp_row, column0);
             const float keep_scale = p.threshold != 0 ? float(p.keep_scale) : 1.0f;
             const auto keep = [&](int j, int e) {
                 return p.threshold == 0 || (bits >> (j * 4 + e) & 1) ? keep_scale : 0.0f;
@@ -156,13 +163,11 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                 for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
                     for (int e = 0; e < 4; ++e) kept_x[j][e] = x[j][e] * keep(j, e);
-                uint32_t weights[kBlocks / 2][4];
-                round_to<T>(weights, kept_x);
-                add_products<T, kWidth, kBlocks>(of_values, weights, stage + kTile);
+                add_products<T, kWidth>(of_values, kept_x, stage + kTile, p.tf32);
             }
             if constexpr (kOfScores) {
                 float ds[kBlocks][4] = {};  // first the products of grad and v
-                row_products<T, kWidth>(ds, own_second, warp_row, stage + kTile);
+                row_products<T, kWidth>(ds, own_second, warp_row, stage + kTile, p.tf32);
 #pragma unroll
                 for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
@@ -190,18 +195,16 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
                 if (p.features.softcap != 0) {  // by its derivative, from the products made again
                     const float factor = float(p.scale / p.features.softcap);
                     float products[kBlocks][4] = {};
-                    row_products<T, kWidth>(products, own_first, warp_row, stage);
+                    row_products<T, kWidth>(products, own_first, warp_row, stage, p.tf32);
 #pragma unroll
                     for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
                         for (int e = 0; e < 4; ++e) {
-                            const float capped = quick_tanh(products[j][e] * factor);
+                            const float capped = cap_tanh<T>(products[j][e] * factor);
                             ds[j][e] *= 1 - capped * capped;
                         }
                 }
-                uint32_t weights[kBlocks / 2][4];
-                round_to<T>(weights, ds);
-                add_products<T, kWidth, kBlocks>(of_scores, weights, stage);
+                add_products<T, kWidth>(of_scores, ds, stage, p.tf32);
             }
         }
 
@@ -209,20 +212,20 @@ attention_backward_sm80_kernel(const __grid_constant__ AttentionBackward a, cons
         __syncthreads();  // also where there was no step: results take the place of operands
         const float scale = float(p.scale), scales[2] = {scale, scale}, ones[2] = {1, 1};
         if constexpr (kOfScores)
-            store_rows<T, kWidth>(kByKeys ? a.dk : a.dq, kByKeys ? a.dk_strides : a.dq_strides, batch, own_head,
-                                  kByKeys ? sequence.k0 : sequence.q0, row0 + warp_row,
+            store_rows<T, kWidth>(kByKeys ? a.dk : a.dq, kByKeys ? a.dk_strides : a.dq_strides, sequence.batch,
+                                  own_head, kByKeys ? sequence.k0 : sequence.q0, row0 + warp_row,
                                   kByKeys ? sequence.keys : sequence.queries, p.d, vectors, of_scores, scales,
                                   own_first, warp_row);
         if constexpr (kOfValues)
-            store_rows<T, kWidth>(a.dv, a.dv_strides, batch, own_head, sequence.k0, row0 + warp_row, sequence.keys,
-                                  p.dv, v_vectors, of_values, ones, own_second, warp_row);
+            store_rows<T, kWidth>(a.dv, a.dv_strides, sequence.batch, own_head, sequence.k0, row0 + warp_row,
+                                  sequence.keys, p.dv, v_vectors, of_values, ones, own_second, warp_row);
         __syncthreads();  // the next tile's sequence and operands overwrite what is read here
     }
 }
 
-template <class T, int kIndex, Gradient kOf>
+template <class T, int kWidth, Gradient kOf>
 void launch_backward(const AttentionBackward& a, const AttentionConfig& config, cudaStream_t stream) {
-    constexpr AttentionSm80Tile kTile = kAttentionSm80Backward[kIndex];
+    constexpr AttentionSm80Tile kTile = attention_sm80_tile(kWidth, kWidth, sizeof(T), true);
     constexpr bool kByKeys = kOf != Gradient::q;
     const AttentionProblem& p = a.problem;
     const int64_t rows = kByKeys ? p.keys : p.queries, heads = kByKeys ? p.key_heads : p.heads;
@@ -232,7 +235,7 @@ void launch_backward(const AttentionBackward& a, const AttentionConfig& config, 
                         copy_bytes<T>(p.v, p.v_strides), copy_bytes<T>(a.grad, a.grad_strides)};
     gpu::launch<attention_backward_sm80_kernel<T, kTile.width, kTile.columns, kOf>>(
         dim3(unsigned(std::min({tiles, int64_t(config.max_blocks), int64_t(1) << 30}))), dim3(kTile.warps * 32),
-        unsigned(attention_sm80_shared_bytes(p.d, p.dv, true, config.stages)), stream, a, copies,
+        unsigned(attention_sm80_shared_bytes(p.d, p.dv, sizeof(T), true, config.stages)), stream, a, copies,
         copy_bytes<T>(kByKeys ? a.dk : a.dq, kByKeys ? a.dk_strides : a.dq_strides) == 16,
         copy_bytes<T>(a.dv, a.dv_strides) == 16, config.stages);
 }
@@ -241,15 +244,22 @@ template <class T>
 void launch_backward(const AttentionBackward& a, const AttentionConfig& config, cudaStream_t stream) {
     switch (attention_sm80_width(a.problem.d, a.problem.dv)) {
         case 64:
-            launch_backward<T, 0, Gradient::q>(a, config, stream);
-            return launch_backward<T, 0, Gradient::k_and_v>(a, config, stream);
+            launch_backward<T, 64, Gradient::q>(a, config, stream);
+            return launch_backward<T, 64, Gradient::k_and_v>(a, config, stream);
         case 128:
-            launch_backward<T, 1, Gradient::q>(a, config, stream);
-            return launch_backward<T, 1, Gradient::k_and_v>(a, config, stream);
+            launch_backward<T, 128, Gradient::q>(a, config, stream);
+            if constexpr (kFloat<T>) {
+                launch_backward<T, 128, Gradient::k>(a, config, stream);
+                return launch_backward<T, 128, Gradient::v>(a, config, stream);
+            } else {
+                return launch_backward<T, 128, Gradient::k_and_v>(a, config, stream);
+            }
         default:
-            launch_backward<T, 2, Gradient::q>(a, config, stream);
-            launch_backward<T, 2, Gradient::k>(a, config, stream);
-            return launch_backward<T, 2, Gradient::v>(a, config, stream);
+            if constexpr (!kFloat<T>) {
+                launch_backward<T, 256, Gradient::q>(a, config, stream);
+                launch_backward<T, 256, Gradient::k>(a, config, stream);
+                launch_backward<T, 256, Gradient::v>(a, config, stream);
+            }
     }
 }
 

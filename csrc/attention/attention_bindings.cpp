@@ -52,7 +52,8 @@ void add_features(AttentionProblem& p, const Features& given) {
 }
 
 AttentionProblem problem_of(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& mask,
-                            double scale, const std::string& causal, const Dropout& dropout, const Features& features) {
+                            double scale, const std::string& causal, const Dropout& dropout, const Features& features,
+                            bool tf32 = false) {
     AttentionProblem p{};
     p.batch = q.shape[0], p.heads = q.shape[1], p.queries = q.shape[2], p.d = q.shape[3];
     p.key_heads = k.shape[1], p.keys = k.shape[2], p.dv = v.shape[3];
@@ -67,6 +68,7 @@ AttentionProblem problem_of(const ArrayView& q, const ArrayView& k, const ArrayV
     p.state = dropout.state.as<const uint64_t>(), p.offset = dropout.offset, p.threshold = dropout.threshold;
     p.keep_scale = dropout.scale;
     add_features(p, features);
+    p.tf32 = tf32;
     return p;
 }
 
@@ -112,33 +114,33 @@ void register_attention(py::module_& m) {
         [](ArrayView out, ArrayView lse, ArrayView q, ArrayView k, ArrayView v, ArrayView mask, double scale,
            const std::string& causal, ArrayView state, uint64_t offset, uint32_t threshold, double keep_scale,
            int64_t window_left, int64_t window_right, double softcap, ArrayView slopes, ArrayView q_starts,
-           ArrayView k_starts, int64_t longest_q, int64_t longest_k, ArrayView fault, const AttentionConfig& config,
-           Stream stream) {
+           ArrayView k_starts, int64_t longest_q, int64_t longest_k, ArrayView fault, bool tf32,
+           const AttentionConfig& config, Stream stream) {
             const Features features{window_left, window_right, softcap,   slopes, q_starts,
                                     k_starts,    longest_q,    longest_k, fault};
             const AttentionForward a{
-                problem_of(q, k, v, mask, scale, causal, {state, offset, threshold, keep_scale}, features), out.data,
-                strides_of(out), lse.data};
+                problem_of(q, k, v, mask, scale, causal, {state, offset, threshold, keep_scale}, features, tf32),
+                out.data, strides_of(out), lse.data};
             py::gil_scoped_release release;
             attention(a, q.dtype, config, as_stream(stream));
         },
         py::arg("out"), py::arg("lse"), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("mask"), py::arg("scale"),
         py::arg("causal"), py::arg("state"), py::arg("offset"), py::arg("threshold"), py::arg("keep_scale"),
         py::arg("window_left"), py::arg("window_right"), py::arg("softcap"), py::arg("slopes"), py::arg("q_starts"),
-        py::arg("k_starts"), py::arg("longest_q"), py::arg("longest_k"), py::arg("fault"), py::arg("config"),
-        py::arg("stream"));
+        py::arg("k_starts"), py::arg("longest_q"), py::arg("longest_k"), py::arg("fault"), py::arg("tf32"),
+        py::arg("config"), py::arg("stream"));
     m.def(
         "attention_backward",
         [](ArrayView dq, ArrayView dk, ArrayView dv, ArrayView ds, ArrayView delta, ArrayView grad, ArrayView q,
            ArrayView k, ArrayView v, ArrayView out, ArrayView lse, ArrayView mask, double scale,
            const std::string& causal, ArrayView state, uint64_t offset, uint32_t threshold, double keep_scale,
            int64_t window_left, int64_t window_right, double softcap, ArrayView slopes, ArrayView q_starts,
-           ArrayView k_starts, int64_t longest_q, int64_t longest_k, ArrayView fault, const AttentionConfig& config,
-           Stream stream) {
+           ArrayView k_starts, int64_t longest_q, int64_t longest_k, ArrayView fault, bool tf32,
+           const AttentionConfig& config, Stream stream) {
             const Features features{window_left, window_right, softcap,   slopes, q_starts,
                                     k_starts,    longest_q,    longest_k, fault};
             const AttentionBackward a{
-                problem_of(q, k, v, mask, scale, causal, {state, offset, threshold, keep_scale}, features),
+                problem_of(q, k, v, mask, scale, causal, {state, offset, threshold, keep_scale}, features, tf32),
                 grad.data,
                 out.data,
                 strides_of(grad),
@@ -159,8 +161,8 @@ void register_attention(py::module_& m) {
         py::arg("k"), py::arg("v"), py::arg("out"), py::arg("lse"), py::arg("mask"), py::arg("scale"),
         py::arg("causal"), py::arg("state"), py::arg("offset"), py::arg("threshold"), py::arg("keep_scale"),
         py::arg("window_left"), py::arg("window_right"), py::arg("softcap"), py::arg("slopes"), py::arg("q_starts"),
-        py::arg("k_starts"), py::arg("longest_q"), py::arg("longest_k"), py::arg("fault"), py::arg("config"),
-        py::arg("stream"));
+        py::arg("k_starts"), py::arg("longest_q"), py::arg("longest_k"), py::arg("fault"), py::arg("tf32"),
+        py::arg("config"), py::arg("stream"));
     py::class_<AttentionCacheConfig>(m, "AttentionCacheConfig", py::module_local())
         .def(py::init([](int splits) {
                  const AttentionCacheConfig config{splits};

@@ -48,8 +48,9 @@ inline AttentionConfig attention_config(int64_t d, int64_t dv, DType dtype, bool
         return c;
     }
     if (device.major < 8 || !attention_sm80_has(dtype, d, dv)) return c;
-    for (int stages = attention_sm80_most_stages(d, dv, backward); stages >= 2; --stages)
-        if (attention_sm80_shared_bytes(d, dv, backward, stages) <= device.shared_per_block) {
+    const int item_bytes = attention_sm80_item_bytes(dtype);
+    for (int stages = attention_sm80_tile(d, dv, item_bytes, backward).most_stages; stages >= 2; --stages)
+        if (attention_sm80_shared_bytes(d, dv, item_bytes, backward, stages) <= device.shared_per_block) {
             c.family = AttentionFamily::sm80, c.stages = stages;
             break;
         }

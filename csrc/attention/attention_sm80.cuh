@@ -40,16 +40,23 @@ __device__ __forceinline__ Place place_of(int t, int tiles_down, int heads) {
     return {which / heads, which % heads, int64_t(kLastFirst ? tiles_down - 1 - down : down) * kRows};
 }
 
-// The sequence that the block's tile is of. It stays at the head of shared memory, where fields are read as they are
-// asked, rather than in registers through the loop.
-__device__ __forceinline__ Sequence& sequence_in(unsigned char* shared) {
-    static_assert(sizeof(Sequence) <= kAttentionSm80Header);
-    return *reinterpret_cast<Sequence*>(shared);
-}
-
 // Tiles of kColumns columns, from .. to - 1, that some of a tile's rows see; all of them see whole_from .. whole_to - 1
 // wholly.
 struct Span { int from, to, whole_from, whole_to; };
+
+// What the block's tile is of. It stays at the head of shared memory, where fields are read as they are asked, rather than
+// in registers through the loop.
+struct Subject {
+    Sequence sequence;
+    Span span;
+    int64_t row0;
+    int head;
+};
+
+__device__ __forceinline__ Subject& subject_in(unsigned char* shared) {
+    static_assert(sizeof(Subject) <= kAttentionSm80Header);
+    return *reinterpret_cast<Subject*>(shared);
+}
 
 template <int kColumns>
 __device__ __forceinline__ Span span_of(int64_t begin, int64_t end, int64_t whole_begin, int64_t whole_end) {
@@ -69,19 +76,74 @@ rows_of_head(const void* base, const AttentionStrides& s, int64_t batch, int64_t
 // The lane, for addresses that are to be computed here.
 __device__ __forceinline__ int lane_here() { return ptx::opaque(int(threadIdx.x)) % 32; }
 
-// Scores of a warp's 16 rows: sums += a b^T, a's rows from row0 on of one tile, b's rows another tile.
+template <class T> constexpr bool kFloat = sizeof(T) == 4;  // as 3xTF32, or TF32
+
+// Of an operand of float32: big, and small as well where it is not to be rounded to TF32.
+template <int kN>
+__device__ __forceinline__ void halves(uint32_t (&big)[kN], uint32_t (&small)[kN], bool tf32) {
+    if (tf32) {
+#pragma unroll
+        for (int v = 0; v < kN; ++v) big[v] = ptx::cvt_rna_tf32(__uint_as_float(big[v]));
+    } else {
+#pragma unroll
+        for (int v = 0; v < kN; ++v) split(big[v], big[v], small[v]);
+    }
+}
+
+// sums += a b of one slice of float32; small products have sums of their own, where little is cut off.
+__device__ __forceinline__ void multiply_halves(float (&sums)[4], float (&small_sums)[4], const uint32_t (&a)[4],
+                                                const uint32_t (&a_small)[4], const uint32_t (&b)[2],
+                                                const uint32_t (&b_small)[2], bool tf32) {
+    mma(sums, a, b, float());
+    if (!tf32) mma(small_sums, a_small, b, float()), mma(small_sums, a, b_small, float());
+}
+
+// Scores of a warp's 16 rows: sums += a b^T, a's rows from row0 on of one tile, b's rows another tile. Tensor cores cut
+// off where they add: of float32, every 32 terms are summed by themselves.
 template <class T, int kWidth, int kBlocks>
 __device__ __forceinline__ void
-row_products(float (&sums)[kBlocks][4], const unsigned char* a_tile, int row0, const unsigned char* b_tile) {
+row_products(float (&sums)[kBlocks][4], const unsigned char* a_tile, int row0, const unsigned char* b_tile, bool tf32) {
+    constexpr int kRowBytes = kWidth * int(sizeof(T));
     const int lane = lane_here();
-#pragma unroll 4  // with all slices at once a few registers would be missing
-    for (int slice = 0; slice < kWidth / 16; ++slice) {
-        uint32_t a[4], b[2][2];
-        fragment_a<T, kWidth * 2>(a, a_tile, row0, slice, lane);
+    if constexpr (kFloat<T>) {
+        float small_sums[kBlocks][4] = {};
+#pragma unroll 1
+        for (int slice0 = 0; slice0 < kRowBytes / 32; slice0 += 4) {
+            float some[kBlocks][4] = {};
+#pragma unroll 1
+            for (int slice = slice0; slice < slice0 + 4; ++slice) {
+                uint32_t a[4], a_small[4], b[2][2], b_small[2][2];
+                fragment_a<T, kRowBytes>(a, a_tile, row0, slice, lane);
+                halves(a, a_small, tf32);
 #pragma unroll
-        for (int j = 0; j < kBlocks; j += 2) {
-            fragment_b_of_rows<T, kWidth * 2>(b, b_tile, j * 8, slice, lane);
-            mma(sums[j], a, b[0], T{}), mma(sums[j + 1], a, b[1], T{});
+                for (int j = 0; j < kBlocks; j += 2) {
+                    fragment_b_of_rows<T, kRowBytes>(b, b_tile, j * 8, slice, lane);
+#pragma unroll
+                    for (int i = 0; i < 2; ++i) {
+                        halves(b[i], b_small[i], tf32);
+                        multiply_halves(some[j + i], small_sums[j + i], a, a_small, b[i], b_small[i], tf32);
+                    }
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) sums[j][e] += some[j][e];
+        }
+#pragma unroll
+        for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) sums[j][e] += small_sums[j][e];
+    } else {
+#pragma unroll 4  // with all slices at once a few registers would be missing
+        for (int slice = 0; slice < kRowBytes / 32; ++slice) {
+            uint32_t a[4], b[2][2];
+            fragment_a<T, kRowBytes>(a, a_tile, row0, slice, lane);
+#pragma unroll
+            for (int j = 0; j < kBlocks; j += 2) {
+                fragment_b_of_rows<T, kRowBytes>(b, b_tile, j * 8, slice, lane);
+                mma(sums[j], a, b[0], T{}), mma(sums[j + 1], a, b[1], T{});
+            }
         }
     }
 }
@@ -95,19 +157,58 @@ __device__ __forceinline__ void round_to(uint32_t (&a)[kBlocks / 2][4], const fl
         for (int half = 0; half < 2; ++half) a[j / 2][j % 2 * 2 + half] = pack<T>(x[j][half * 2], x[j][half * 2 + 1]);
 }
 
-// sums += a b, b a tile whose rows are a's columns.
+// sums += x b, x scores, b a tile whose rows are x's columns. 16-bit: x rounded.
 template <class T, int kWidth, int kBlocks>
 __device__ __forceinline__ void
-add_products(float (&sums)[kWidth / 8][4], const uint32_t (&a)[kBlocks / 2][4], const unsigned char* b_tile) {
-    const int lane = lane_here();
+add_products(float (&sums)[kWidth / 8][4], const float (&x)[kBlocks][4], const unsigned char* b_tile, bool tf32) {
+    constexpr int kRowBytes = kWidth * int(sizeof(T));
+    if constexpr (kFloat<T>) {
+        // A slice's k in another order, of both operands: t stands for column 2 t, t + 4 for 2 t + 1. Scores are then where
+        // the first operand has them.
+        // Two slices at a time: halves of more do not fit into registers.
 #pragma unroll
-    for (int slice = 0; slice < kBlocks / 2; ++slice)
+        for (int s0 = 0; s0 < kBlocks; s0 += 2) {
+            uint32_t a[2][4], a_small[2][4];
 #pragma unroll
-        for (int j = 0; j < kWidth / 8; j += 2) {
-            uint32_t b[2][2];
-            fragment_b_of_columns<T, kWidth * 2>(b, b_tile, j * 8, slice, lane);
-            mma(sums[j], a[slice], b[0], T{}), mma(sums[j + 1], a[slice], b[1], T{});
+            for (int s = 0; s < 2; ++s) {
+                const float (&from)[4] = x[s0 + s];
+                a[s][0] = __float_as_uint(from[0]), a[s][1] = __float_as_uint(from[2]);
+                a[s][2] = __float_as_uint(from[1]), a[s][3] = __float_as_uint(from[3]);
+                halves(a[s], a_small[s], tf32);
+            }
+#pragma unroll
+            for (int j = 0; j < kWidth / 8; ++j) {
+                const int lane = lane_here();
+                float some[4] = {}, small_sums[4] = {};
+#pragma unroll
+                for (int s = 0; s < 2; ++s) {
+                    uint32_t b[2], b_small[2];
+#pragma unroll
+                    for (int v = 0; v < 2; ++v) {
+                        const int row = (s0 + s) * 8 + lane % 4 * 2 + v;
+                        b[v] = *reinterpret_cast<const uint32_t*>(
+                            b_tile + chunk_offset<T, kRowBytes, false>(row, j * 2 + lane / 16) + lane / 4 % 4 * 4);
+                    }
+                    halves(b, b_small, tf32);
+                    multiply_halves(some, small_sums, a[s], a_small[s], b, b_small, tf32);
+                }
+#pragma unroll
+                for (int e = 0; e < 4; ++e) sums[j][e] += some[e] + small_sums[e];
+            }
         }
+    } else {
+        uint32_t a[kBlocks / 2][4];
+        round_to<T>(a, x);
+        const int lane = lane_here();
+#pragma unroll
+        for (int slice = 0; slice < kBlocks / 2; ++slice)
+#pragma unroll
+            for (int j = 0; j < kWidth / 8; j += 2) {
+                uint32_t b[2][2];
+                fragment_b_of_columns<T, kRowBytes>(b, b_tile, j * 8, slice, lane);
+                mma(sums[j], a[slice], b[0], T{}), mma(sums[j + 1], a[slice], b[1], T{});
+            }
+    }
 }
 
 // f(j, x[j]) for all blocks j in a loop that is not unrolled, for code too long to stand there once for each: registers
@@ -127,14 +228,17 @@ __device__ __forceinline__ void each_block(float (&x)[kBlocks][4], F f) {
     }
 }
 
-// tanh but for a few roundings of 1: as good as scores are, which lie about a cap that it is multiplied by.
-__device__ __forceinline__ float quick_tanh(float x) {
-    return 1 - __fdividef(2.0f, 1 + ptx::ex2_approx_ftz(x * (2 * kLog2E)));
+// tanh but, of 16-bit types, for a few roundings of 1: as good as scores are, which lie about a cap that it is multiplied
+// by.
+template <class T>
+__device__ __forceinline__ float cap_tanh(float x) {
+    if constexpr (kFloat<T>) return tanhf(x);
+    else return 1 - __fdividef(2.0f, 1 + ptx::ex2_approx_ftz(x * (2 * kLog2E)));
 }
 
 // Products become scores where there is no mask: by scale, cap and ALiBi. What a row may not see, `hide` takes out.
 // kByKeys: rows are keys.
-template <int kBlocks, bool kByKeys>
+template <class T, int kBlocks, bool kByKeys>
 __device__ __forceinline__ void scores_of(float (&x)[kBlocks][4], const AttentionProblem& p, const Sequence& sequence,
                                           int64_t head, int64_t row0, int64_t column0) {
     const AttentionFeatures& f = p.features;
@@ -147,7 +251,7 @@ __device__ __forceinline__ void scores_of(float (&x)[kBlocks][4], const Attentio
 #pragma unroll
         for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
-            for (int e = 0; e < 4; ++e) x[j][e] = cap * quick_tanh(x[j][e]);
+            for (int e = 0; e < 4; ++e) x[j][e] = cap * cap_tanh<T>(x[j][e]);
     }
     if (f.slopes) {
         const float slope = f.slopes[sequence.batch * f.slope_batch + head * f.slope_head];
@@ -204,32 +308,39 @@ __device__ __forceinline__ void
 store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, int64_t first, int64_t row0,
            int64_t rows, int64_t columns, bool vectors, const float (&sums)[kWidth / 8][4], const float (&factor)[2],
            unsigned char* tile, int tile_row) {
-    constexpr int kRowBytes = kWidth * 2, kChunks = kWidth / 8;
+    constexpr int kRowBytes = kWidth * int(sizeof(T)), kPer = 16 / int(sizeof(T)), kChunks = kWidth / kPer;
     const int lane = lane_here();
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < kWidth / 8; ++j)
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-            *reinterpret_cast<uint32_t*>(tile + chunk_offset<T, kRowBytes, false>(tile_row + half * 8 + lane / 4, j) +
-                                         lane % 4 * 4) =
-                pack<T>(sums[j][half * 2] * factor[half], sums[j][half * 2 + 1] * factor[half]);
+        for (int half = 0; half < 2; ++half) {
+            const float first = sums[j][half * 2] * factor[half], second = sums[j][half * 2 + 1] * factor[half];
+            const int row = tile_row + half * 8 + lane / 4;
+            if constexpr (kFloat<T>)
+                store_vector(reinterpret_cast<float*>(
+                                 tile + chunk_offset<T, kRowBytes, false>(row, j * 2 + lane % 4 / 2) + lane % 2 * 8),
+                             Vector<float, 2>{{first, second}});
+            else
+                *reinterpret_cast<uint32_t*>(tile + chunk_offset<T, kRowBytes, false>(row, j) + lane % 4 * 4) =
+                    pack<T>(first, second);
+        }
     __syncwarp();
     T* const to = static_cast<T*>(base) + batch * s.batch + head * s.head + first * s.row;
 #pragma unroll 4
     for (int i = lane; i < 16 * kChunks; i += 32) {
         const int r = i / kChunks, chunk = i % kChunks;
         const int64_t row = row0 + r;
-        if (row >= rows || chunk * 8 >= columns) continue;
-        const auto v =
-            load_vector<8>(reinterpret_cast<const T*>(tile + chunk_offset<T, kRowBytes, false>(tile_row + r, chunk)));
-        T* const at = to + row * s.row + chunk * 8 * s.column;
-        if (vectors && chunk * 8 + 8 <= columns) {
+        if (row >= rows || chunk * kPer >= columns) continue;
+        const auto v = load_vector<kPer>(
+            reinterpret_cast<const T*>(tile + chunk_offset<T, kRowBytes, false>(tile_row + r, chunk)));
+        T* const at = to + row * s.row + chunk * kPer * s.column;
+        if (vectors && chunk * kPer + kPer <= columns) {
             store_vector(at, v);
         } else {
 #pragma unroll
-            for (int e = 0; e < 8; ++e)
-                if (chunk * 8 + e < columns) at[e * s.column] = v[e];
+            for (int e = 0; e < kPer; ++e)
+                if (chunk * kPer + e < columns) at[e * s.column] = v[e];
         }
     }
 }

@@ -9,6 +9,7 @@ import numpy as np
 from fastnet._faults import check_faults
 from fastnet.kernels._arrays import addressable, empty, fault_flag, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
+from fastnet.kernels.matmul import get_float32_matmul_precision
 from fastnet.kernels.random import check_state
 from fastnet.reference.attention import (
     BAD_LENGTHS,
@@ -26,6 +27,7 @@ from fastnet.reference.attention import (
     sum_to_mask,
 )
 from fastnet.reference.dropout import scale_of, threshold_of
+from fastnet.reference.matmul import check_precision
 
 
 def _broadcast(mask: Any, shape: tuple[int, ...]) -> Any:
@@ -55,6 +57,14 @@ def _features(features: Features, *packed: Any) -> tuple[Any, ...]:
     return *features.window, features.softcap, features.slopes, *(packed or (None, None, 0, 0, None))
 
 
+def _tf32(name: str, precision: str | None) -> bool:
+    """Whether operands of float32 may be rounded to TF32."""
+    if precision is None:
+        precision = get_float32_matmul_precision()
+    check_precision(name, precision)
+    return precision != "highest"
+
+
 def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool, tiles: tuple[Any, ...] = ()) -> Any:
     """featured: whether the problem has anything of AttentionFeatures. tiles: every array that TMA would have to
     bring or take, where the problem is one that the sm90 family serves."""
@@ -81,6 +91,7 @@ def attention(
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any]:
     """``dropout(softmax(scale * q k^T + mask)) v`` without a matrix of scores in memory (Dao et al. 2022).
@@ -102,6 +113,8 @@ def attention(
         softcap: scores are softcap * tanh(scale * q k^T / softcap) before anything is added; 0 for no cap.
         alibi_slopes: (H,) or (B, H) float32, times the distance of query and key subtracted from scores (Press, Smith
             and Lewis 2022), or None; constants.
+        precision: of float32's products, as in ``matmul``. With ``"highest"``, three products of TF32 numbers on tensor
+            cores, an infinity in q, k or v gives NaN.
         config: an ``AttentionConfig`` to use in place of the one chosen for the problem.
 
     Returns:
@@ -138,6 +151,7 @@ def attention(
             causal,
             *draw,
             *_features(features),
+            _tf32(name, precision),
             config,
             stream_of(q),
         )
@@ -162,14 +176,15 @@ def attention_backward(
     softcap: float = 0.0,
     alibi_slopes: Any = None,
     mask_gradient: bool = False,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
     """Gradients of ``attention``'s q, k, v and additive mask. Probabilities and dropout's mask are computed again.
 
     Args:
         grad: gradient of the result; its shape and dtype.
-        q, k, v, mask, causal, scale, dropout_p, state, offset, window_size, softcap, alibi_slopes, config: as given to
-            ``attention``.
+        q, k, v, mask, causal, scale, dropout_p, state, offset, window_size, softcap, alibi_slopes, precision, config:
+            as given to ``attention``.
         out, lse: as it returned them.
         mask_gradient: whether to return the gradient of the mask; an array of all scores is then written.
 
@@ -209,6 +224,7 @@ def attention_backward(
             causal,
             *draw,
             *_features(features),
+            _tf32(name, precision),
             config,
             stream_of(q),
         )
@@ -245,6 +261,7 @@ def attention_varlen(
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any]:
     """``attention`` of each of several sequences that lie one after another, without padding.
@@ -255,9 +272,9 @@ def attention_varlen(
         cu_seqlens_q, cu_seqlens_k: (B + 1,) int32 beside q: sequence b has queries cu_seqlens_q[b] up to
             cu_seqlens_q[b + 1], and keys likewise.
         max_seqlen_q, max_seqlen_k: the lengths of the longest sequences, or more.
-        causal, scale, dropout_p, state, offset, window_size, softcap, alibi_slopes, config: as in ``attention``, for
-            each sequence by its own lengths. Dropout draws for (B, H, max_seqlen_q, max_seqlen_k), each maximum at most
-            the number of tokens.
+        causal, scale, dropout_p, state, offset, window_size, softcap, alibi_slopes, precision, config: as in
+            ``attention``, for each sequence by its own lengths. Dropout draws for (B, H, max_seqlen_q, max_seqlen_k),
+            each maximum at most the number of tokens.
 
     Returns:
         (tokens, H, Dv) of q's dtype, 0 in rows that attend to nothing or are in no sequence; the log of each row's sum
@@ -292,6 +309,7 @@ def attention_varlen(
             causal,
             *draw,
             *_features(features, _contiguous(cu_seqlens_q), _contiguous(cu_seqlens_k), *longest, flag),
+            _tf32(name, precision),
             config,
             stream_of(q),
         )
@@ -320,6 +338,7 @@ def attention_varlen_backward(
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any, Any]:
     """Gradients of ``attention_varlen``'s q, k and v, of their shapes and dtype.
@@ -359,6 +378,7 @@ def attention_varlen_backward(
             causal,
             *draw,
             *_features(features, _contiguous(cu_seqlens_q), _contiguous(cu_seqlens_k), *longest, flag),
+            _tf32(name, precision),
             config,
             stream_of(q),
         )

@@ -12,6 +12,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.dropout import dropout_mask, scale_of
+from fastnet.reference.matmul import check_precision
 
 CAUSAL = ("none", "top_left", "bottom_right")
 
@@ -251,6 +252,7 @@ def attention(
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any]:
     """``dropout(softmax(scale * q k^T + mask)) v`` and the log of each row's sum; rows with nothing to attend to are 0.
@@ -259,6 +261,8 @@ def attention(
     """
     name = "attention"
     scale = check_attention(name, q, k, v, mask, causal, scale, dropout_p, state)
+    if precision is not None:
+        check_precision(name, precision)
     features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     keep = _keep((*q.shape[:3], k.shape[2]), accumulator(q), dropout_p, state, offset)
     return _attend(q, k, v, keep, mask, causal, scale, features)
@@ -282,11 +286,14 @@ def attention_backward(
     softcap: float = 0.0,
     alibi_slopes: Any = None,
     mask_gradient: bool = False,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
     """Gradients of q, k, v and an additive mask; as ``fastnet.kernels.attention_backward``."""
     name = "attention_backward"
     scale = check_attention(name, q, k, v, mask, causal, scale, dropout_p, state)
+    if precision is not None:
+        check_precision(name, precision)
     features = check_features(name, q, q.shape[:2], window_size, softcap, alibi_slopes)
     check_backward(name, grad, q, v, out, lse)
     check_mask_gradient(name, mask, mask_gradient)
@@ -329,6 +336,7 @@ def attention_varlen(
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any]:
     """``attention`` of each of several sequences, one after another; as ``fastnet.kernels.attention_varlen``."""
@@ -337,6 +345,8 @@ def attention_varlen(
     q4, k4, v4 = (as_heads(x) for x in (q, k, v))
     scale = check_attention(name, q4, k4, v4, None, causal, scale, dropout_p, state)
     batch, heads, xp = cu_seqlens_q.size - 1, q.shape[1], namespace(q)
+    if precision is not None:
+        check_precision(name, precision)
     features = check_features(name, q, (batch, heads), window_size, softcap, alibi_slopes)
     keep = _keep((batch, heads, *longest), accumulator(q), dropout_p, state, offset)
     out = xp.zeros((len(q), heads, v.shape[2]), q.dtype)
@@ -369,6 +379,7 @@ def attention_varlen_backward(
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    precision: str | None = None,
     config: Any = None,
 ) -> tuple[Any, Any, Any]:
     """Gradients of q, k and v; as ``fastnet.kernels.attention_varlen_backward``."""
@@ -378,6 +389,8 @@ def attention_varlen_backward(
     q4, k4, v4, grad4, out4 = (as_heads(x) for x in (q, k, v, grad, out))
     scale = check_attention(name, q4, k4, v4, None, causal, scale, dropout_p, state)
     batch, heads, xp = cu_seqlens_q.size - 1, q.shape[1], namespace(q)
+    if precision is not None:
+        check_precision(name, precision)
     features = check_features(name, q, (batch, heads), window_size, softcap, alibi_slopes)
     keep = _keep((batch, heads, *longest), accumulator(q), dropout_p, state, offset)
     dq, dk, dv = (xp.zeros(x.shape, x.dtype) for x in (q, k, v))
