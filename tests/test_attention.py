@@ -148,6 +148,8 @@ def definition(
     out_rounded = epsilon(q.dtype) / epsilon(np.float64 if q.dtype == np.float64 else np.float32)
     of_out = rounded * mean_dp + out_rounded * (np.abs(g) * np.abs(out)).sum(-1, keepdims=True)
     bound_ds = p * ((size_dp + mean_dp) * (2 * e + v.shape[3] + 12 + 2 * operands) + of_out)
+    if rounded:  # their exponentials (ex2.approx.ftz) are zero below 2^-126
+        bound_ds = bound_ds + 2.0**-102 * there * (size_dp + mean_dp)
     bound_product, m = bound_ds * slope, q.shape[2] * group
     m *= 1.5 if rounded else 1  # tensor cores cut off up to 11 u every 8 terms
     if softcap:  # 1 - t^2 is off by twice what t is

@@ -161,6 +161,15 @@ def test_random_problems(dtype, full):
         )
 
 
+@pytest.mark.parametrize("how", SCHEDULES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("width", [64, 128, 256])
+def test_tiles_that_see_no_key(width, how):
+    """A block passes such tiles without a product that would bring its threads together, one after another."""
+    options = {"causal": "bottom_right", "config": of_family(max_blocks=2)}
+    run(0, (1, 2, 2, 799, 3, width, width), bfloat16, how, window_size=(52, 28), **options)
+    run(1, (2, 2, 2, 799, 3, width, width), bfloat16, how, softcap=1.0, kind="bool", window_size=(9, 0), **options)
+
+
 @pytest.mark.parametrize("width", [64, 128, 256])
 @pytest.mark.parametrize("causal", ["none", "bottom_right"])
 def test_same_bits_in_every_schedule(width, causal):

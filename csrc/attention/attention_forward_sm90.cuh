@@ -243,7 +243,10 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                 ptx::wgmma_registers(out);
                 ring.release(values_stage, 1);
             }
-            if (kOwnStaging && lane == 0) ptx::mbarrier_arrive(&queries_empty[consumer]);
+            if (kOwnStaging) {
+                __syncwarp();  // without keys, nothing else had all lanes see the queries before they may be overwritten
+                if (lane == 0) ptx::mbarrier_arrive(&queries_empty[consumer]);
+            }
 
             const auto [batch, head, _] = place_here();
             const int row = row_here();
