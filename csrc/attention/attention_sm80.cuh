@@ -310,6 +310,8 @@ store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, i
            unsigned char* tile, int tile_row) {
     constexpr int kRowBytes = kWidth * int(sizeof(T)), kPer = 16 / int(sizeof(T)), kChunks = kWidth / kPer;
     const int lane = lane_here();
+    // Half a warp writes 8 bytes a lane at once, of float32 two chunks of each of four rows: kOuter's places.
+    const auto staged = [&](int row, int chunk) { return tile + chunk_offset<T, kRowBytes, kFloat<T>>(row, chunk); };
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < kWidth / 8; ++j)
@@ -318,12 +320,9 @@ store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, i
             const float first = sums[j][half * 2] * factor[half], second = sums[j][half * 2 + 1] * factor[half];
             const int row = tile_row + half * 8 + lane / 4;
             if constexpr (kFloat<T>)
-                store_vector(reinterpret_cast<float*>(
-                                 tile + chunk_offset<T, kRowBytes, false>(row, j * 2 + lane % 4 / 2) + lane % 2 * 8),
+                store_vector(reinterpret_cast<float*>(staged(row, j * 2 + lane % 4 / 2) + lane % 2 * 8),
                              Vector<float, 2>{{first, second}});
-            else
-                *reinterpret_cast<uint32_t*>(tile + chunk_offset<T, kRowBytes, false>(row, j) + lane % 4 * 4) =
-                    pack<T>(first, second);
+            else *reinterpret_cast<uint32_t*>(staged(row, j) + lane % 4 * 4) = pack<T>(first, second);
         }
     __syncwarp();
     T* const to = static_cast<T*>(base) + batch * s.batch + head * s.head + first * s.row;
@@ -332,8 +331,7 @@ store_rows(void* base, const AttentionStrides& s, int64_t batch, int64_t head, i
         const int r = i / kChunks, chunk = i % kChunks;
         const int64_t row = row0 + r;
         if (row >= rows || chunk * kPer >= columns) continue;
-        const auto v = load_vector<kPer>(
-            reinterpret_cast<const T*>(tile + chunk_offset<T, kRowBytes, false>(tile_row + r, chunk)));
+        const auto v = load_vector<kPer>(reinterpret_cast<const T*>(staged(tile_row + r, chunk)));
         T* const at = to + row * s.row + chunk * kPer * s.column;
         if (vectors && chunk * kPer + kPer <= columns) {
             store_vector(at, v);
