@@ -4,6 +4,7 @@ printed names the call. usage: fuzz_calls.py CALLS SEED"""
 from __future__ import annotations
 
 import inspect
+import resource
 import sys
 import types
 import warnings
@@ -27,6 +28,7 @@ ALLOWED = (
     ZeroDivisionError,
     BufferError,
 )
+MEMORY = 8 << 30  # bytes that a call may take: beyond it raises, where the machine's end would end the process
 # They change global state, or need files, processes or hours.
 LEFT_OUT = {
     "use",
@@ -147,6 +149,7 @@ def public(module: types.ModuleType) -> dict:
 
 
 def main(calls: int, seed: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     rng = np.random.default_rng(seed)
     targets = [("fastnet.kernels", n, f, "arrays") for n, f in public(kernels).items()]
     targets += [("fastnet", n, f, "tensors") for n, f in public(fastnet).items()]

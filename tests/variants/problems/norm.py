@@ -18,6 +18,13 @@ def norm_statistics(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     return normal(rng, shape, sums), normal(rng, shape, sums)
 
 
+def moments_of(rng: np.random.Generator, parts: int, x: np.ndarray) -> np.ndarray:
+    """Counts (not whole ones, but together as many as a channel has elements), means, sums of squared deviations."""
+    moments = np.abs(normal(rng, (parts, 3, x.shape[1]), np.float64 if x.dtype == np.float64 else np.float32))
+    moments[:, 0] *= x.size / x.shape[1] / moments[:, 0].sum(0)
+    return moments
+
+
 def small_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     """Every shape that the function takes: rows, channels first and last in memory, in groups."""
     shapes = [(5, 7), (3, 40), (2, 300)] + ([] if name in ("layer_norm", "rms_norm") else [(3, 8, 5), (2, 6, 4, 3)])
@@ -31,8 +38,7 @@ def small_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any) 
                 else:
                     running = {"running_mean": statistics[0], "running_var": statistics[1] ** 2}
                     yield (x, weight, weight), {"residual": grad, "activation": "relu", **running}
-                    moments = abs(normal(rng, (70, 3, shape[1]), running["running_mean"].dtype))
-                    yield (x, weight, weight), {"moments": moments, **running}
+                    yield (x, weight, weight), {"moments": moments_of(rng, 70, x), **running}
             elif name == "group_norm":
                 groups = 2 if shape[1] % 2 == 0 else 1
                 statistics = norm_statistics(rng, (shape[0], groups), dtype)
@@ -55,8 +61,7 @@ def aligned_norm(name: str, backward: bool, rng: np.random.Generator, dtype: Any
 
 def aligned_batch_norm_moments(rng: np.random.Generator, dtype: Any) -> Call:
     (x, *parameters), options = aligned_norm("batch_norm", False, rng, dtype)
-    moments = normal(rng, (512, 3, 64), np.float32)
-    return (x, *parameters), {**options, "moments": np.abs(moments, out=moments)}
+    return (x, *parameters), {**options, "moments": moments_of(rng, 512, x)}
 
 
 def small_batch_norm_inference(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
