@@ -20,7 +20,8 @@ def norm_statistics(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 
 def moments_of(rng: np.random.Generator, parts: int, x: np.ndarray) -> np.ndarray:
     """Counts (not whole ones, but together as many as a channel has elements), means, sums of squared deviations."""
-    moments = np.abs(normal(rng, (parts, 3, x.shape[1]), np.float64 if x.dtype == np.float64 else np.float32))
+    moments = normal(rng, (parts, 3, x.shape[1]), np.float64 if x.dtype == np.float64 else np.float32)
+    np.abs(moments, out=moments)  # in place: it begins where allocations of a GPU do
     moments[:, 0] *= x.size / x.shape[1] / moments[:, 0].sum(0)
     return moments
 
