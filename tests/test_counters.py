@@ -1,4 +1,4 @@
-"""Sectors, wavefronts and bytes of every kernel on an aligned problem, held as golden numbers.
+"""Sectors, wavefronts, bank conflicts and bytes of every kernel on an aligned problem, held as golden numbers.
 
 A GPU's speed on these kernels is decided by them, and they are the same in every schedule and on every machine. When a
 change to a kernel changes them on purpose: ``PYTHONPATH=. python tests/test_counters.py`` writes
@@ -53,6 +53,7 @@ def test_convolutions_read_what_a_product_must(function, family, dtype, item, ro
         least = (m * -(-n // columns) + n * -(-m // rows)) * k * item
         assert 0.85 * least < counts["global read"]["bytes"] < 1.15 * least  # padding is not read
     assert counts["shared write"]["ratio"] == 1
+    assert counts["shared read"]["conflicts"] == counts["shared write"]["conflicts"] == 0
     if family != "general":  # where neighbouring threads share a sector, and quarters of a warp what they multiply
         assert counts["global read"]["ratio"] == 1
         assert counts["shared read"]["ratio"] == 1
@@ -63,15 +64,53 @@ def test_convolutions_read_what_a_product_must(function, family, dtype, item, ro
 @pytest.mark.parametrize(
     ("case", "line"),
     [
-        ("column", "shared read 1 1"),
-        ("column_conflict", "shared read 32 1"),
-        ("coalesced", "global read 4 4"),
-        ("uncoalesced", "global read 32 4"),
+        ("column", "shared read 1 1 0"),
+        ("column_conflict", "shared read 32 1 31"),
+        ("coalesced", "global read 4 4 0"),
+        ("uncoalesced", "global read 32 4 0"),
     ],
 )
 def test_counter_sees(case, line):
     done = subprocess.run([builds.cases("counters"), case], capture_output=True, text=True, check=True)
     assert line in done.stdout.splitlines(), done.stdout
+
+
+# By hand: wavefronts, the fewest that hold the words, bank conflicts of a warp whose lane i, if below `lanes`, accesses
+# `width` bytes at byte i / sharers * stride. 8-byte accesses go by half warps, 16-byte ones by quarter warps.
+@pytest.mark.parametrize(
+    ("width", "stride", "sharers", "lanes", "counts"),
+    [
+        (2, 2, 1, 32, (1, 1, 0)),  # two lanes share a word
+        (2, 128, 2, 32, (16, 1, 15)),  # 16 words of one bank
+        (4, 4, 1, 32, (1, 1, 0)),
+        (4, 0, 1, 32, (1, 1, 0)),  # all lanes one word
+        (4, 8, 1, 32, (2, 1, 1)),  # 2-way
+        (4, 128, 1, 32, (32, 1, 31)),
+        (4, 128, 1, 3, (3, 1, 2)),
+        (8, 8, 1, 32, (2, 2, 0)),
+        (8, 0, 1, 32, (2, 1, 0)),  # one phase a half warp, whatever is shared
+        (8, 8, 1, 16, (1, 1, 0)),  # a half warp without lanes takes none
+        (8, 16, 1, 32, (4, 2, 2)),  # 2-way in each half
+        (8, 8, 2, 32, (2, 1, 0)),
+        (8, 128, 16, 32, (2, 1, 0)),  # one bank, but in different phases
+        (16, 16, 1, 32, (4, 4, 0)),
+        (16, 0, 1, 32, (4, 1, 0)),
+        (16, 16, 1, 8, (1, 1, 0)),
+        (16, 32, 1, 32, (8, 4, 4)),  # 2-way in each quarter
+        (16, 128, 1, 32, (32, 4, 28)),  # 8-way
+        (16, 128, 8, 32, (4, 1, 0)),
+        (16, 128, 4, 32, (8, 1, 4)),  # two rows of one quarter in the same banks
+    ],
+)
+def test_counter_separates_bank_conflicts_from_width(width, stride, sharers, lanes, counts):
+    done = subprocess.run(
+        [builds.cases("counters"), f"access {width} {stride} {sharers} {lanes}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for way in ("read", "write"):
+        assert " ".join(["shared", way, *map(str, counts)]) in done.stdout.splitlines(), done.stdout
 
 
 def test_the_benchmarks_count_a_small_case():

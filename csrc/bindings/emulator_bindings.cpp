@@ -72,6 +72,7 @@ void register_emulator(py::module_& m) {
             row["sectors"] = c.sectors;
             row["wavefronts"] = c.wavefronts;
             row["ideal"] = c.ideal;
+            row["conflicts"] = c.conflicts;
             rows.append(row);
         }
         return rows;

@@ -44,14 +44,19 @@ unsigned distinct(const Request& r, unsigned unit) {  // aligned units of that m
     std::sort(u, u + n);
     return unsigned(std::unique(u, u + n) - u);
 }
-// Shared memory serves one 4-byte word of each of 32 banks at a time; 8- and 16-byte accesses go by half- and
-// quarter-warps.
-unsigned wavefronts(const Request& r) {
-    unsigned group = r.bytes <= 4 ? 32 : 128 / r.bytes, total = 0;
-    for (unsigned g = 0; g < 32; g += group) {
+struct Passes { unsigned wavefronts = 0, conflicts = 0; };
+// Shared memory serves one 4-byte word of each of 32 banks in a wavefront, to all lanes that ask for it, and returns at
+// most 128 bytes: 8- and 16-byte accesses go in phases, by half and quarter warps (CUDA C++ Programming Guide, Compute
+// Capability 5.x and later, Shared Memory). A phase takes a wavefront even where its lanes ask for one word; what it
+// takes beyond that are bank conflicts. Two phases that ask for few words can share a wavefront on some devices; that
+// is not counted on.
+Passes passes(const Request& r) {
+    const unsigned phase = r.bytes <= 4 ? 32 : 128 / r.bytes;
+    Passes total;
+    for (unsigned first = 0; first < 32; first += phase) {
         std::vector<std::uint64_t> bank[32];
         unsigned worst = 0;
-        for (unsigned i = g; i < g + group; ++i) {
+        for (unsigned i = first; i < first + phase; ++i) {
             if (!(r.lanes >> i & 1)) continue;
             for (std::uint64_t w = r.address[i] / 4; w <= (r.address[i] + r.bytes - 1) / 4; ++w) {
                 auto& b = bank[w % 32];
@@ -59,7 +64,8 @@ unsigned wavefronts(const Request& r) {
                 worst = std::max(worst, unsigned(b.size()));
             }
         }
-        total += worst;
+        total.wavefronts += worst;
+        total.conflicts += worst ? worst - 1 : 0;
     }
     return total;
 }
@@ -106,7 +112,9 @@ void count_block_end() {
                 ++s.requests;
                 s.bytes += std::uint64_t(__builtin_popcount(r.lanes)) * r.bytes;
                 s.sectors += s.shared ? 0 : distinct(r, 32);
-                s.wavefronts += s.shared ? wavefronts(r) : 0;
+                const Passes p = s.shared ? passes(r) : Passes{};
+                s.wavefronts += p.wavefronts;
+                s.conflicts += p.conflicts;
                 s.ideal +=
                     s.shared ? (distinct(r, 4) + 31) / 32 : (std::uint64_t(distinct(r, r.bytes)) * r.bytes + 31) / 32;
             }

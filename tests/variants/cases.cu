@@ -69,6 +69,17 @@ __global__ void column_kernel(float* out, int row) {
 // Lanes read elements `stride` apart.
 __global__ void strided_kernel(const float* in, float* out, int stride) { out[threadIdx.x] = in[threadIdx.x * stride]; }
 
+// Lane i of the first `lanes` writes, then reads, the vector at i / sharers * stride bytes.
+template <class Vector>
+__global__ void access_kernel(float* out, int stride, int sharers, int lanes) {
+    GPU_SHARED(shared);
+    const int lane = int(threadIdx.x);
+    auto* vector = reinterpret_cast<Vector*>(shared + lane / sharers * stride);
+    if (lane < lanes) *vector = Vector{};
+    __syncwarp();
+    if (lane < lanes) reinterpret_cast<Vector*>(out)[lane % 2] = *vector;
+}
+
 }  // namespace
 
 void run(const std::string& name) {
@@ -103,7 +114,17 @@ void run(const std::string& name) {
     else if (name == "column_conflict") gpu::launch<column_kernel>(dim3(1), dim3(32), 32 * 33 * 4, none, out, 32);
     else if (name == "coalesced") gpu::launch<strided_kernel>(dim3(1), dim3(32), 0, none, in, out, 1);
     else if (name == "uncoalesced") gpu::launch<strided_kernel>(dim3(1), dim3(32), 0, none, in, out, 8);
-    else throw std::invalid_argument("no case " + name);
+    else if (int bytes, stride, sharers, lanes;
+             std::sscanf(name.c_str(), "access %d %d %d %d", &bytes, &stride, &sharers, &lanes) == 4) {
+        const auto launch = [&](auto vector) {
+            gpu::launch<access_kernel<decltype(vector)>>(dim3(1), dim3(32), 32 * 128, none, out, stride, sharers,
+                                                         lanes);
+        };
+        if (bytes == 2) launch(ushort1{});
+        else if (bytes == 4) launch(uint1{});
+        else if (bytes == 8) launch(uint2{});
+        else launch(uint4{});
+    } else throw std::invalid_argument("no case " + name);
     std::free(exact);
     std::free(out);
     std::free(in);
@@ -117,8 +138,9 @@ int main(int, char** argv) {
     run(argv[1]);
 #ifdef EMU_COUNT
     for (const emu::SiteCount& c : emu::take_counts())
-        std::printf("%s %s %llu %llu\n", c.shared ? "shared" : "global", c.write ? "write" : "read",
-                    (unsigned long long)(c.shared ? c.wavefronts : c.sectors), (unsigned long long)c.ideal);
+        std::printf("%s %s %llu %llu %llu\n", c.shared ? "shared" : "global", c.write ? "write" : "read",
+                    (unsigned long long)(c.shared ? c.wavefronts : c.sectors), (unsigned long long)c.ideal,
+                    (unsigned long long)c.conflicts);
 #endif
     std::puts("done");
 }
