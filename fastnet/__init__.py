@@ -68,10 +68,13 @@ from fastnet.ops import distances as _distances
 from fastnet.ops import dropout as _dropout
 from fastnet.ops import einsum as _einsum
 from fastnet.ops import elementwise as _elementwise
+from fastnet.ops import foreach as _foreach
 from fastnet.ops import indexing as _indexing
 from fastnet.ops import interpolate as _interpolate
 from fastnet.ops import linalg as _linalg
 from fastnet.ops import matmul as _matmul
+from fastnet.ops import native as _native
+from fastnet.ops import norm as _norm
 from fastnet.ops import pointwise as _pointwise
 from fastnet.ops import pool as _pool
 from fastnet.ops import pool3d as _pool3d
@@ -121,10 +124,10 @@ _FUNCTIONS = {
         "searchsorted sort take_along_dim topk unique unique_consecutive"
     ),
     _linalg: (
-        "addbmm addmv addr baddbmm cdist chain_matmul cholesky cross det inner kron logdet matrix_power pdist "
+        "addbmm addmv addr baddbmm cdist chain_matmul cross det inner kron logdet matrix_power pdist "
         "slogdet tensordot trace vdot"
     ),
-    _solvers: ("cholesky_inverse cholesky_solve gradient lu_unpack matrix_exp renorm triangular_solve"),
+    _solvers: ("cholesky_inverse cholesky_solve gradient lu_unpack matrix_exp ormqr renorm triangular_solve"),
     _rearrange: (
         "adjoint as_strided atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes broadcast_tensors "
         "cartesian_prod column_stack combinations diag_embed diagflat dsplit dstack fliplr flipud hsplit narrow_copy "
@@ -135,24 +138,32 @@ _FUNCTIONS = {
         "select_scatter slice_scatter take"
     ),
     _special: (
-        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma dist "
-        "erf erfc erfinv float_power fmax fmin frac frexp gcd heaviside hypot i0 is_complex is_floating_point "
+        "acosh angle asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma "
+        "dist erf erfc erfinv float_power fmax fmin frac frexp gcd heaviside hypot i0 is_complex is_floating_point "
         "is_nonzero is_same_size is_signed isin isneginf isposinf isreal lcm ldexp lgamma logaddexp logaddexp2 logit "
         "mvlgamma nan_to_num nextafter numel polygamma positive rad2deg real rsub sgn signbit sinc threshold xlogy"
     ),
     _statistics: (
-        "aminmax corrcoef cov histc histogram kthvalue median mode nanmean nanmedian nanquantile nansum quantile "
-        "std_mean var_mean"
+        "aminmax corrcoef cov histc histogram histogramdd kthvalue median mode nanmean nanmedian nanquantile nansum "
+        "quantile std_mean var_mean"
     ),
     _activations: "celu hardshrink rrelu selu",
+    _native: (
+        "batch_norm binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss embedding group_norm "
+        "hinge_embedding_loss instance_norm kl_div layer_norm margin_ranking_loss norm_except_dim poisson_nll_loss "
+        "triplet_margin_loss"
+    ),
+    _norm: "rms_norm",
     _distances: "cosine_similarity pairwise_distance",
     _dropout: "alpha_dropout dropout",
     _interpolate: "channel_shuffle pixel_shuffle pixel_unshuffle",
-    _matmul: "addmm bmm dot linear_activation matmul mm mv",
+    _matmul: "addmm bilinear bmm dot linear_activation matmul mm mv",
     _pointwise: "prelu relu sigmoid tanh",
     _pool: "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
     _pool3d: "max_pool3d",
-    _random_ops: "bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm",
+    _random_ops: (
+        "bernoulli binomial multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm"
+    ),
     _reductions: ("all amax amin any argmax argmin count_nonzero logsumexp max mean min norm prod std sum var"),
     _shape: (
         "broadcast_to cat chunk clone concat concatenate diag diagonal flatten flip hstack meshgrid movedim narrow "
@@ -167,7 +178,11 @@ for _module, _names in _FUNCTIONS.items():
 linalg_inv = _checked(_linalg.inv)
 pinverse = _checked(_decompositions.pinv)
 qr, svd = _checked(_decompositions.torch_qr), _checked(_decompositions.torch_svd)
-lu_solve = _checked(_solvers.torch_lu_solve)
+lu_solve, lu = _checked(_solvers.torch_lu_solve), _checked(_solvers.torch_lu)
+orgqr, cholesky = _checked(_solvers.orgqr), _checked(_solvers.torch_cholesky)
+geqrf, svd_lowrank, pca_lowrank = (
+    _checked(f) for f in (_decompositions.geqrf, _decompositions.svd_lowrank, _decompositions.pca_lowrank)
+)
 for _alias, _name in {
     "multiply": "mul",
     "subtract": "sub",
@@ -206,8 +221,15 @@ for _name in (
     "sinh sqrt square tan tanh trunc xlogy zero"
 ).split():
     globals()[f"{_name}_"] = _checked(getattr(Tensor, f"{_name}_"))
-for _name in "adjoint conj detach get_device is_conj is_inference is_neg resolve_conj resolve_neg".split():
+for (
+    _name
+) in "adjoint conj conj_physical detach get_device is_conj is_inference is_neg resolve_conj resolve_neg".split():
     globals()[_name] = _checked(getattr(Tensor, _name))
+
+for _name in "celu_ rrelu_ selu_ threshold_".split():
+    globals()[_name] = _checked(_activations.IN_PLACE[_name])
+for _name, _function in (*_native.COPIES.items(), *_foreach.FUNCTIONS.items()):
+    globals()[_name] = _checked(_function)
 
 # Older names of constructors: FloatTensor(3, 4), LongTensor([1, 2]).
 FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, IntTensor, LongTensor, ByteTensor, BoolTensor = _creation.LEGACY
@@ -229,6 +251,7 @@ _LAZY = {
     "distributed",
     "distributions",
     "func",
+    "functional",
     "fx",
     "hub",
     "jit",
@@ -266,6 +289,8 @@ _install_interop()
 def __getattr__(name: str) -> Any:
     if name in _FROM:
         return getattr(importlib.import_module(f"fastnet.{_FROM[name]}"), name)
+    if name == "torch":  # torch.torch is torch
+        return importlib.import_module("fastnet")
     if name in _LAZY:
         return importlib.import_module(f"fastnet.{name}")
     raise AttributeError(f"module 'fastnet' has no attribute {name!r}")

@@ -16,14 +16,39 @@ from fastnet._tensor import Tensor
 # NumPy's names of arguments, which PyTorch takes too.
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
+# Further names that PyTorch takes for arguments of single functions.
+_PIECES = {"indices": "indices_or_sections", "sections": "indices_or_sections"}
+_OTHER_NAMES = {
+    "tensor_split": _PIECES,
+    "hsplit": _PIECES,
+    "vsplit": _PIECES,
+    "dsplit": _PIECES,
+    "split": {"split_size": "split_size_or_sections"},
+    "transpose": {"axis0": "dim0", "axis1": "dim1"},
+    "copy_": {"other": "source", "src": "source"},
+    "random_": {"from": "low", "to": "high"},
+    "uniform_": {"from": "a", "to": "b"},
+    "resize_as_": {"the_template": "other"},
+    "cholesky_solve": {"input2": "L"},
+    "lstsq": {"b": "B"},
+    "broadcast_to": {"size": "shape"},
+    "dropout": {"train": "training"},
+    "alpha_dropout": {"train": "training"},
+    "feature_alpha_dropout": {"train": "training"},
+}
+
+# Arguments of constructors that say what holds of every tensor here: it is strided, and pinned or not is all one.
+_OF_STORAGE = ("layout", "pin_memory", "memory_format")
+
 # Sizes that stand one after another, or as a sequence under a name: zeros(2, 3), zeros(size=(2, 3)).
 _SPREAD = {"size": ("size",), "shape": ("shape", "size"), "dims": ("dims",), "repeats": ("repeats",)}
 
 
 def checked(function: Callable) -> Callable:
     """The function, with AttributeErrors from arguments that are no tensors explained; with ``out=``, a tensor that
-    takes the result; with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's; with sizes by name; and
-    with arguments in the dtype that autocast says."""
+    takes the result; with NumPy's names of arguments (``axis``, ``keepdims``) beside PyTorch's; with sizes by name;
+    with ``input=`` for a first argument of another name; and with arguments in the dtype that autocast says.
+    Constructors take ``layout``, ``pin_memory`` and ``memory_format``."""
     code = getattr(function, "__code__", None)
     spread: tuple[str, ...] = ()
     positional = code.co_varnames[: code.co_argcount] if code else ()
@@ -33,10 +58,14 @@ def checked(function: Callable) -> Callable:
     aliases = {alias: name for alias, name in _ALIASES.items() if name in names and alias not in names}
     takes_out = "out" not in names
     name = getattr(function, "__name__", "")
+    aliases |= {alias: own for alias, own in _OTHER_NAMES.get(name, {}).items() if own in names and alias not in names}
+    first_unnamed = "input" not in names
+    constructor = "dtype" in names and "device" in names
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         out = None
+        of_gradients = False
         if _autocast.active:
             args, kwargs = _autocast.adapted(name, args, kwargs)
         if kwargs:
@@ -46,15 +75,32 @@ def checked(function: Callable) -> Callable:
             for key in spread:
                 if key in kwargs and len(args) <= len(positional):
                     args = _with_sizes(name, positional, args, kwargs, key)
+            if first_unnamed and not args and "input" in kwargs:
+                args = (kwargs.pop("input"),)
             if takes_out and "out" in kwargs:
                 out = kwargs.pop("out")
+                of_gradients = constructor and out is not None and bool(kwargs.pop("requires_grad", False))
+            if constructor:
+                _take_storage(name, names, kwargs)
         try:
             result = function(*args, **kwargs)
         except (AttributeError, AssertionError) as error:
             raise _explained(function, args, kwargs, error) from error
-        return result if out is None else _into(out, result, function.__name__)
+        if out is None:
+            return result
+        out = into(out, result, function.__name__)
+        return out.requires_grad_() if of_gradients else out
 
     return call
+
+
+def _take_storage(name: str, names: tuple, kwargs: dict) -> None:
+    """Take the arguments that say how a tensor is stored from a constructor's; ValueError for another layout."""
+    for key in _OF_STORAGE:
+        if key in kwargs and key not in names:
+            value = kwargs.pop(key)
+            if key == "layout" and value not in (None, "strided"):
+                raise ValueError(f"{name}(): argument 'layout' is {value}, expected strided, the only one fastnet has")
 
 
 def _with_sizes(name: str, before: tuple, args: tuple, kwargs: dict, key: str) -> tuple:
@@ -65,13 +111,13 @@ def _with_sizes(name: str, before: tuple, args: tuple, kwargs: dict, key: str) -
     return (*args, *(kwargs.pop(n) for n in before[len(args) :] if n in kwargs), given)
 
 
-def _into(out: Any, result: Any, name: str) -> Any:
+def into(out: Any, result: Any, name: str) -> Any:
     """Write results into the tensors given as ``out=``, which take the results' shapes."""
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)) or len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors")
         for o, r in zip(out, result, strict=True):
-            _into(o, r, name)
+            into(o, r, name)
         return type(result)(*out) if hasattr(result, "_fields") else tuple(out)
     if not isinstance(out, Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")

@@ -12,6 +12,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops import (
     _operands,
+    activations,
     arithmetic,
     bessel,
     comparisons,
@@ -58,8 +59,8 @@ METHODS = {
         "argsort argwhere bincount gather index_select masked_select msort nonzero scatter scatter_add sort "
         "take_along_dim topk unique unique_consecutive"
     ),
-    linalg: ("addbmm addmv addr baddbmm cholesky cross det inner kron logdet matrix_power slogdet trace vdot"),
-    solvers: "cholesky_inverse cholesky_solve matrix_exp renorm triangular_solve",
+    linalg: ("addbmm addmv addr baddbmm cross det inner kron logdet matrix_power slogdet trace vdot"),
+    solvers: "cholesky_inverse cholesky_solve matrix_exp ormqr renorm triangular_solve",
     matmul: "addmm bmm dot matmul mm mv",
     pointwise: "prelu relu sigmoid tanh",
     random: ("bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal_ random_ uniform_"),
@@ -80,9 +81,9 @@ METHODS = {
     ),
     softmax: "log_softmax softmax",
     special: (
-        "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma dist "
-        "erf erfc erfinv float_power fmax fmin frac frexp gcd heaviside hypot i0 isneginf isposinf isreal lcm ldexp "
-        "lgamma logaddexp logaddexp2 logit mvlgamma nan_to_num nextafter positive rad2deg sgn signbit sinc xlogy"
+        "acosh angle asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma "
+        "dist erf erfc erfinv float_power fmax fmin frac frexp gcd heaviside hypot i0 isneginf isposinf isreal lcm "
+        "ldexp lgamma logaddexp logaddexp2 logit mvlgamma nan_to_num nextafter positive rad2deg sgn signbit sinc xlogy"
     ),
     statistics: (
         "aminmax corrcoef cov histc histogram kthvalue median mode nanmean nanmedian nanquantile nansum quantile"
@@ -107,6 +108,7 @@ IN_PLACE = {
     pointwise: "relu sigmoid tanh",
     scatter: "index_add index_copy index_fill index_put index_reduce masked_scatter put scatter_reduce",
     shape: "tril triu",
+    solvers: "renorm",
     special: (
         "acosh asinh atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min copysign deg2rad digamma erf "
         "erfc erfinv float_power frac gcd heaviside hypot i0 lcm ldexp lgamma logit mvlgamma nan_to_num nextafter "
@@ -151,7 +153,10 @@ _Class.polygamma = checked(lambda self, n: special.polygamma(n, self))
 _Class.polygamma_ = checked(in_place.in_place(lambda input, n: special.polygamma(n, input), "polygamma_"))
 _Class.pinverse = checked(decompositions.pinv)
 _Class.qr, _Class.svd = checked(decompositions.torch_qr), checked(decompositions.torch_svd)
-_Class.lu_solve = checked(solvers.torch_lu_solve)
+_Class.lu_solve, _Class.lu = checked(solvers.torch_lu_solve), checked(solvers.torch_lu)
+_Class.orgqr, _Class.geqrf = checked(solvers.orgqr), checked(decompositions.geqrf)
+_Class.cholesky = checked(solvers.torch_cholesky)
+_Class.hardshrink = checked(activations.hardshrink)
 _Class.moveaxis = _Class.movedim
 _Class.swapaxes = _Class.transpose
 _Class.where = checked(lambda self, condition, other: selection.where(condition, self, other))
@@ -277,13 +282,13 @@ for _name, _dtype in {
 }.items():
     setattr(Tensor, _name, _to_dtype(_dtype))
 _Class.to = to
-_Class.cpu = lambda self: to(self, "cpu")
-_Class.cuda = lambda self, device=None, non_blocking=False: to(self, creation.cuda_device(device))
+_Class.cpu = lambda self, memory_format=None: to(self, "cpu")
+_Class.cuda = lambda self, device=None, non_blocking=False, memory_format=None: to(self, creation.cuda_device(device))
 _Class.pin_memory = lambda self: self
 _Class.numpy_dtype = property(lambda self: self._data.dtype)
 
 
-def type_(self: Tensor, dtype: Any = None) -> Any:
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The tensor in another dtype; without one, the name of its type."""
     if dtype is None:
         names = {

@@ -73,7 +73,13 @@ def _flatten(obj: Any, path: str, tensors: dict[str, np.ndarray]) -> Any:
     )
 
 
-def save(obj: Any, f: Any) -> None:
+def save(
+    obj: Any,
+    f: Any,
+    pickle_module: Any = None,
+    pickle_protocol: int = 2,
+    _use_new_zipfile_serialization: bool = True,
+) -> None:
     """Write tensors, and plain containers and values around them, to a safetensors file.
 
     A state_dict is written under its own names, so that other programs read it; what is no tensor stands as JSON in the
@@ -84,6 +90,7 @@ def save(obj: Any, f: Any) -> None:
         obj: a tensor, or dicts (str or int keys), lists and tuples of tensors, numbers, strings, bools, None, sizes,
             dtypes and devices: state_dicts of modules, optimizers and schedules, and what holds several.
         f: path, or a file opened for writing in binary.
+        pickle_module, pickle_protocol, _use_new_zipfile_serialization: taken, and nothing is pickled.
 
     Raises:
         TypeError: obj holds something else; the message says where.

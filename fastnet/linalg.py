@@ -5,8 +5,8 @@ from typing import Any
 from fastnet._checks import checked as _checked
 from fastnet.ops import decompositions as _decompositions
 from fastnet.ops import linalg as _linalg
+from fastnet.ops import matmul as _matmul
 from fastnet.ops import solvers as _solvers
-from fastnet.ops.matmul import matmul
 
 _NAMES = {
     _linalg: (
@@ -23,6 +23,7 @@ for _module, _names in _NAMES.items():
         globals()[_name] = _checked(getattr(_module, _name))
 cross = _checked(_linalg._linalg_cross)
 diagonal = _checked(_linalg.linalg_diagonal)
+matmul = _checked(_matmul.matmul)
 LinAlgError = RuntimeError
 
 __all__ = [*" ".join(_NAMES.values()).split(), "LinAlgError", "cross", "diagonal", "matmul"]

@@ -12,7 +12,7 @@ from fastnet import _dtypes
 from fastnet._tensor import Tensor
 from fastnet.ops.creation import as_tensor
 
-__all__ = ["assert_close"]
+__all__ = ["assert_allclose", "assert_close", "make_tensor"]
 
 # torch.testing's: relative and absolute, exact for the rest.
 _TOLERANCES = {
@@ -148,3 +148,85 @@ def _leaf(
         f"Greatest absolute difference: {float(apart[at])} at index {at} (up to {atol} allowed)\n"
         f"Greatest relative difference: {float(relative[at])} at index {at} (up to {rtol} allowed){place}"
     )
+
+
+def assert_allclose(
+    actual: Any,
+    expected: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = True,
+    msg: str = "",
+) -> None:
+    """The older form of ``assert_close``: dtypes may differ, and what is no tensor is made one."""
+    actual = actual if isinstance(actual, Tensor) else as_tensor(actual)
+    expected = expected if isinstance(expected, Tensor) else as_tensor(expected, dtype=actual.dtype)
+    if rtol is None and atol is None:
+        rtol, atol = max(_OLDER_TOLERANCES.get(t.dtype, (0.0, 0.0)) for t in (actual, expected))
+    assert_close(
+        actual,
+        expected,
+        rtol=rtol,
+        atol=atol,
+        equal_nan=equal_nan,
+        check_device=True,
+        check_dtype=False,
+        check_stride=False,
+        msg=msg or None,
+    )
+
+
+_OLDER_TOLERANCES = {
+    _dtypes.float16: (1e-3, 1e-3),
+    _dtypes.float32: (1e-4, 1e-5),
+    _dtypes.float64: (1e-5, 1e-8),
+}
+
+
+def make_tensor(
+    *shape: Any,
+    dtype: Any,
+    device: Any,
+    low: float | None = None,
+    high: float | None = None,
+    requires_grad: bool = False,
+    noncontiguous: bool = False,
+    exclude_zero: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """A tensor of random numbers from [low, high): by default [-9, 9) for floats, [-9, 10) for signed and [0, 10) for
+    unsigned integers, [0, 2) for bools.
+
+    Args:
+        noncontiguous: every second element of memory is left out.
+        exclude_zero: zeros become the smallest positive number, or 1.
+
+    >>> import fastnet
+    >>> make_tensor((2, 3), dtype=fastnet.float32, device="cpu").shape
+    fastnet.Size([2, 3])
+    """
+    from fastnet.ops import random
+
+    sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    least, most = {0: (0, 2), 1: (-9 if dtype.is_signed else 0, 10), 2: (-9, 9)}[dtype.category]
+    low, high = least if low is None else low, most if high is None else high
+    if low != low or high != high:
+        raise ValueError(f"make_tensor: low and high cannot be NaN, got {low} and {high}")
+    if not low < high:
+        raise ValueError(f"make_tensor: low must be less than high, got {low} >= {high}")
+    if requires_grad and not dtype.is_floating_point:
+        raise ValueError(f"make_tensor: requires_grad must be False for dtype {dtype}")
+    if noncontiguous and memory_format is not None:
+        raise ValueError("make_tensor: noncontiguous and memory_format are mutually exclusive")
+    if noncontiguous and sizes:
+        sizes = (*sizes[:-1], 2 * sizes[-1])
+    if dtype.is_floating_point:
+        wide = _dtypes.float64 if dtype is _dtypes.float64 else _dtypes.float32
+        values = random.uniform_(as_tensor(np.empty(sizes, wide.numpy), device=device), low, high).to(dtype)
+    else:
+        values = random.randint(int(low), int(high), sizes, dtype=dtype, device=device)
+    if exclude_zero:
+        values[values == 0] = _dtypes.finfo(dtype).tiny if dtype.is_floating_point else 1
+    if noncontiguous and sizes:
+        values = values[..., ::2]
+    return values.requires_grad_() if requires_grad else values

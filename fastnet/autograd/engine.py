@@ -256,9 +256,22 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple:
-    """The gradients of ``outputs`` with respect to ``inputs``, accumulated nowhere, as ``torch.autograd.grad``."""
+    """The gradients of ``outputs`` with respect to ``inputs``, accumulated nowhere, as ``torch.autograd.grad``.
+
+    Args:
+        allow_unused: None in place of an error for an input that the outputs do not depend on.
+        is_grads_batched: the first dimension of ``grad_outputs`` counts several; each gradient has it too.
+        materialize_grads: zeros in place of that None.
+    """
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: False.")
+    if is_grads_batched:
+        return _batched(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
     _refuse_double(create_graph)
     roots, wanted = _as_list(outputs), _as_list(inputs)
     given = [None] * len(roots) if grad_outputs is None else _as_list(grad_outputs)
@@ -269,9 +282,36 @@ def grad(
         [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)], bool(retain_graph), wanted, False
     )
     for f in found:
-        if f is None and not allow_unused:
+        if f is None and not allow_unused and not materialize_grads:
             raise RuntimeError(
                 "One of the differentiated Tensors appears to not have been used in the graph. "
                 "Set allow_unused=True if this is the desired behavior."
             )
+    if materialize_grads:
+        from fastnet._device import namespace
+
+        zeros = [namespace(t._data).zeros_like(t._data) for t in wanted]
+        found = [z if f is None else f for f, z in zip(found, zeros, strict=True)]
     return tuple(None if f is None else _Tensor._wrap(f) for f in found)
+
+
+def _batched(outputs: Any, inputs: Any, grad_outputs: Any, retain_graph: bool | None, *options: Any) -> tuple:
+    """``grad`` for every entry of the first dimension of ``grad_outputs``, stacked."""
+    from fastnet.ops.shape import stack
+
+    create_graph, allow_unused, materialize = options
+    given = _as_list(grad_outputs)
+    count = next(len(g) for g in given if g is not None)
+    rows = [
+        grad(
+            outputs,
+            inputs,
+            [None if g is None else g[i] for g in given],
+            retain_graph or i < count - 1,
+            create_graph,
+            allow_unused=allow_unused,
+            materialize_grads=materialize,
+        )
+        for i in range(count)
+    ]
+    return tuple(None if column[0] is None else stack(column) for column in zip(*rows, strict=True))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fastnet._device import device as Device
 from fastnet._device import synchronise, why_no_cuda
+from fastnet.errors import OutOfMemoryError as OutOfMemoryError
 
 _peaks: dict[int, int] = {}
 

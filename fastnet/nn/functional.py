@@ -119,7 +119,9 @@ from fastnet.ops.pool3d import (
     max_pool3d,
 )
 from fastnet.ops.rotary import rotary_embedding
-from fastnet.ops.softmax import cross_entropy, log_softmax, nll_loss, softmax
+from fastnet.ops.softmax import cross_entropy, nll_loss
+from fastnet.ops.softmax import functional_log_softmax as log_softmax
+from fastnet.ops.softmax import functional_softmax as softmax
 from fastnet.ops.unfold import fold, unfold
 from fastnet.ops.unpool import (
     fractional_max_pool2d,

@@ -26,7 +26,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         "conv_transpose3d",
         "sigmoid",
     ):
-        return 1.0
+        return 1  # an int, as PyTorch has it
     if nonlinearity == "tanh":
         return 5.0 / 3
     if nonlinearity == "relu":

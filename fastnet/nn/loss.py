@@ -91,6 +91,10 @@ class NLLLoss(_WeightedLoss):
         return F.nll_loss(input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
+class NLLLoss2d(NLLLoss):
+    """An older name of ``NLLLoss``, which takes images as it does."""
+
+
 class CrossEntropyLoss(_WeightedLoss):
     """Cross-entropy of logits (N, C, ...) against class indices (N, ...) or class probabilities (N, C, ...)."""
 

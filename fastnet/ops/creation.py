@@ -156,9 +156,19 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return tensor(data, dtype=dtype, device=device)
 
 
-def asarray(obj: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """As ``as_tensor``."""
-    return as_tensor(obj, dtype, device)
+def asarray(
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of the data, sharing memory where dtype and device allow it unless ``copy`` is True; ValueError where
+    ``copy`` is False and they do not."""
+    out = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
+    if copy is False and isinstance(obj, (Tensor, np.ndarray)):
+        before = obj._data if isinstance(obj, Tensor) else obj
+        if out._data is not before and not np.shares_memory(out._data, before):
+            raise ValueError("can't alias tensor with another dtype or device while 'copy=False'")
+    if isinstance(obj, Tensor) and not requires_grad:
+        out = out.detach()
+    return out.requires_grad_() if requires_grad else out
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -171,9 +181,9 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return Tensor._wrap(ndarray)
 
 
-def from_dlpack(external: Any) -> Tensor:
+def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of another library's array, or of a DLPack capsule, bfloat16 included."""
-    return Tensor._wrap(_dlpack.take(external))
+    return Tensor._wrap(_dlpack.take(ext_tensor))
 
 
 def _shaped(name: str, size: tuple, dtype: Any, device: Any, requires_grad: bool, make: Any) -> Tensor:
@@ -370,7 +380,9 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_gra
     return full((), s, dtype=dtype or _dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
 
 
-def range(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+def range(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Numbers from start to end, which is included: the older form of ``arange``."""
     if end is None:
         start, end = 0, start
@@ -378,7 +390,7 @@ def range(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, devi
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     count = math.floor((end - start) / step) + 1
     values = start + step * array_module(device).arange(count)
-    return _finish(values.astype((dtype or _dtypes.get_default_dtype()).numpy), device, False)
+    return _finish(values.astype((dtype or _dtypes.get_default_dtype()).numpy), device, requires_grad)
 
 
 def frombuffer(

@@ -369,3 +369,67 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     ranks = Tensor._wrap(xp.zeros(0, np.int64)) if driver == "gels" else rank
     fields = "solution residuals rank singular_values"
     return result("linalg_lstsq", fields)(solution.squeeze(-1) if vector else solution, residuals, ranks, values)
+
+
+# ---- reflections, and factors of low rank ----------------------------------------------------------------------------
+
+
+def geqrf(input: Tensor) -> Any:
+    """A named tuple a, tau: R of the QR decomposition in a's upper triangle, and below it the vectors of the
+    reflections ``1 - tau_i v_i v_i^T`` whose product is Q (Golub and Van Loan, section 5.2.2)."""
+    check_tensor("geqrf", input)
+    if input.dim() < 2:
+        raise RuntimeError("torch.geqrf: input must have at least 2 dimensions.")
+    input = _matrices("geqrf", input)
+    xp = namespace(input._data)
+    rows, columns = input.shape[-2:]
+    a = input._data.reshape(math.prod(input.shape[:-2]), rows, columns).copy()
+    k = min(rows, columns)
+    tau = xp.zeros((len(a), k), a.dtype)
+    for i in range(k):
+        head, tail = a[:, i, i].copy(), a[:, i + 1 :, i]
+        size = xp.sqrt(head * head + (tail * tail).sum(axis=-1))
+        moved = (tail != 0).any(axis=-1)  # a column that is zero below the diagonal stays
+        beta = xp.where(head < 0, size, -size)
+        tau[:, i] = xp.where(moved, (beta - head) / xp.where(beta == 0, 1, beta), 0)
+        v = tail / xp.where(moved, head - beta, 1)[:, None]
+        full = xp.concatenate([xp.ones((len(a), 1), a.dtype), v], axis=1)
+        rest = a[:, i:, i + 1 :]
+        a[:, i:, i + 1 :] = rest - tau[:, i, None, None] * full[:, :, None] * (full[:, :, None] * rest).sum(1)[:, None]
+        a[:, i, i] = xp.where(moved, beta, head)
+        a[:, i + 1 :, i] = xp.where(moved[:, None], v, tail)
+    shape = tuple(input.shape)
+    return result("geqrf", "a tau")(Tensor._wrap(a.reshape(shape)), Tensor._wrap(tau.reshape(*shape[:-2], k)))
+
+
+def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None) -> tuple:
+    """U, S, V of rank q with ``A - M`` nearly ``U diag(S) V^T``: what A makes of random vectors, made orthonormal after
+    each of ``niter`` multiplications by A and its transpose (Halko et al. 2011, algorithms 4.4 and 5.1)."""
+    from fastnet.ops.random import randn
+
+    A = _matrices("svd_lowrank", A)
+    rows, columns = A.shape[-2:]
+    q = 6 if q is None else q
+    if not 0 <= q <= min(rows, columns):
+        raise ValueError(f"svd_lowrank: q(={q}) must be non-negative integer and not greater than min(m, n)")
+    if M is not None:
+        A = A - M
+    across = A.transpose(-2, -1)
+    basis = qr(A @ randn(*A.shape[:-2], columns, q, dtype=A.dtype, device=A.device)).Q
+    for _ in range(2 if niter is None else niter):
+        basis = qr(A @ qr(across @ basis).Q).Q
+    u, s, vh = svd(basis.transpose(-2, -1) @ A, full_matrices=False)
+    return basis @ u, s, vh.transpose(-2, -1)
+
+
+def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> tuple:
+    """``svd_lowrank`` of rows less their mean: principal components in V's columns."""
+    A = _matrices("pca_lowrank", A)
+    rows, columns = A.shape[-2:]
+    if q is None:
+        q = min(6, rows, columns)
+    elif not 0 <= q <= min(rows, columns):
+        raise ValueError(f"q(={q}) must be non-negative integer and not greater than min(m, n)={min(rows, columns)}")
+    if niter < 0:
+        raise ValueError(f"niter(={niter}) must be non-negative integer")
+    return svd_lowrank(A - A.mean(dim=-2, keepdim=True) if center else A, q, niter)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._checks import into
 from fastnet._tensor import Tensor
 from fastnet.ops._numeric import axis_of
 from fastnet.ops._operands import cast, check_tensor
@@ -26,7 +27,7 @@ def _pair(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
     return cast(x1, dtype), cast(x2, dtype)
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: None = None) -> Tensor:
+def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
     """input over its p-norm along ``dim``, which counts as at least eps.
 
     >>> import fastnet
@@ -34,9 +35,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, o
     tensor([[0.6000, 0.8000]])
     """
     check_tensor("normalize", input)
-    if out is not None:
-        raise ValueError("normalize: out is not supported, expected None")
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
+    result = input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
+    return result if out is None else into(out, result, "normalize")
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

@@ -330,7 +330,7 @@ def _check_shapes(name: str, x: Any, axis: int, index: Any) -> None:
         )
 
 
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """The elements of ``input`` that ``index`` names along ``dim``: ``out[i, j] = input[index[i, j], j]`` for dim 0."""
     check_tensor("gather", input)
     a = axis_of(dim, input._data.ndim, "gather")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -78,9 +79,11 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     return tensordot(input, other, ([-1], [-1]))
 
 
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) -> Tensor:
     """Products summed over the last ``dims`` dimensions of a and the first of b, or over the pairs of dimensions
     given."""
+    if out is not None:
+        return into(out, tensordot(a, b, dims), "tensordot")
     check_tensor("tensordot", a, "a")
     check_tensor("tensordot", b, "b")
     if isinstance(dims, Tensor):

@@ -457,6 +457,7 @@ def instance_norm(
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+    out = GroupNorm.apply(input, weight, bias, channels, float(eps))
     if running_mean is not None or running_var is not None:
         axes = tuple(range(2, input.dim()))
         values = input._data.astype(np.float64 if input._data.dtype == np.float64 else np.float32)
@@ -468,4 +469,4 @@ def instance_norm(
                 moved = (1 - momentum) * running._data.astype(values.dtype) + momentum * of_samples.mean(axis=0)
                 running._data[...] = moved.astype(running._data.dtype)
                 running._version_counter[0] += 1
-    return GroupNorm.apply(input, weight, bias, channels, float(eps))
+    return out

@@ -244,9 +244,11 @@ def lp_pool1d(
     >>> fastnet.nn.functional.lp_pool1d(fastnet.tensor([[3., 4.]]), 2, 2)
     tensor([[5.]])
     """
-    from fastnet.ops.pool import avg_pool1d
+    from fastnet.ops.pool import avg_pool1d, max_pool1d
 
     check_tensor("lp_pool1d", input)
+    if norm_type in (math.inf, -math.inf):
+        return _extreme_size(max_pool1d, input, norm_type, kernel_size, stride, ceil_mode)
     mean = avg_pool1d(input.pow(norm_type), kernel_size, _lp_stride(stride), 0, ceil_mode)
     return _lp(mean, norm_type, _places(kernel_size, 1))
 
@@ -259,6 +261,8 @@ def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
     tensor([[[2.]]])
     """
     check_tensor("lp_pool2d", input)
+    if norm_type in (math.inf, -math.inf):
+        return _extreme_size(max_pool2d, input, norm_type, kernel_size, stride, ceil_mode)
     mean = avg_pool2d(input.pow(norm_type), kernel_size, _lp_stride(stride), 0, ceil_mode)
     return _lp(mean, norm_type, _places(kernel_size, 2))
 
@@ -271,8 +275,16 @@ def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
     fastnet.Size([1, 1, 1, 2])
     """
     check_tensor("lp_pool3d", input)
+    if norm_type in (math.inf, -math.inf):
+        return _extreme_size(max_pool3d, input, norm_type, kernel_size, stride, ceil_mode)
     mean = avg_pool3d(input.pow(norm_type), kernel_size, _lp_stride(stride), 0, ceil_mode)
     return _lp(mean, norm_type, _places(kernel_size, 3))
+
+
+def _extreme_size(pool: Any, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
+    """The greatest or least magnitude of every window: the norms of p = inf and -inf."""
+    sign = 1 if norm_type > 0 else -1
+    return pool(input.abs() * sign, kernel_size, stride, 0, 1, ceil_mode) * sign
 
 
 def _places(kernel_size: Any, dims: int) -> int:

@@ -88,14 +88,21 @@ def randint(
     return _made((values.astype(np.int64) + np.int64(low)).astype(d.numpy), requires_grad)
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """The numbers 0 to n - 1 in random order, int64 unless a dtype is named."""
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     source = _source(generator)
     state = source.state_array(array_module(device))
     array = implementation(state).permutation(int(n), state, source.next_offset())
-    return Tensor._wrap(array if dtype is None else array.astype(_dtypes.as_dtype(dtype).numpy))
+    return _made(array if dtype is None else array.astype(_dtypes.as_dtype(dtype).numpy), requires_grad)
 
 
 def rand_like(
@@ -134,19 +141,33 @@ def randn_like(
     )
 
 
-def randint_like(input: Tensor, low: Any = None, high: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+def randint_like(
+    input: Tensor,
+    low: Any = None,
+    high: Any = None,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """``randint`` with the shape, dtype and device of another tensor."""
-    return randint(low, high, tuple(input._data.shape), dtype=dtype or input.dtype, device=device or input.device)
+    where: dict[str, Any] = {"dtype": dtype or input.dtype, "device": device or input.device}
+    return randint(low, high, tuple(input._data.shape), requires_grad=requires_grad, **where)
 
 
-def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability that each element gives, else 0."""
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability that each element gives, or with probability ``p`` everywhere, else 0."""
     check_tensor("bernoulli", input)
-    p = input._data
+    if p is not None:
+        return bernoulli_(Tensor._wrap(input._data.copy()), p, generator=generator)
+    return Tensor._wrap(_bernoulli(input._data, generator))
+
+
+def _bernoulli(p: Any, generator: Generator | None) -> Any:
     if p.size and isinstance(p, np.ndarray) and not bool(((p >= 0) & (p <= 1)).all()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true")
     u = _draw("uniform", tuple(p.shape), generator, Device.of_array(p))
-    return Tensor._wrap((u < p).astype(p.dtype))
+    return (u < p).astype(p.dtype)
 
 
 def normal(
@@ -203,6 +224,72 @@ def multinomial(
     return Tensor._wrap(picked.astype(np.int64).reshape((*w.shape[:-1], num_samples)))
 
 
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson numbers of the rates given: how many exponential times of that rate sum to less than 1 for small rates,
+    else by Hoermann's transformed rejection (1993, algorithm PTRS)."""
+    check_tensor("poisson", input)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"poisson: not implemented for {input.dtype}")
+    rate = input._data.astype(np.float64)
+    if rate.size and not bool((rate >= 0).all()):
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    device = Device.of_array(rate)
+    wide: dict[str, Any] = {"dtype": np.dtype(np.float64)}
+    xp = namespace(rate)
+    out = xp.zeros(rate.shape)
+    with np.errstate(all="ignore"):
+        small = (rate > 0) & (rate < 10)
+        left, counting = xp.exp(-rate), small.copy()  # a product of uniform numbers stays above exp(-rate)
+        product = xp.ones(rate.shape)
+        while bool(counting.any()):
+            product = xp.where(counting, product * _draw("uniform", rate.shape, generator, device, **wide), product)
+            counting &= product > left
+            out += counting
+        b = 0.931 + 2.53 * xp.sqrt(rate)
+        a = -0.059 + 0.02483 * b
+        inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
+        most = 0.9277 - 3.6224 / (b - 2)
+        waiting = rate >= 10
+        while bool(waiting.any()):
+            u = _draw("uniform", rate.shape, generator, device, **wide) - 0.5
+            v = _draw("uniform", rate.shape, generator, device, **wide)
+            near = 0.5 - xp.abs(u)
+            k = xp.floor((2 * a / near + b) * u + rate + 0.43)
+            quick = (near >= 0.07) & (v <= most)
+            possible = (k >= 0) & ((near >= 0.013) | (v <= near))
+            log_density = k * xp.log(rate) - rate - _log_factorial(xp, xp.maximum(k, 0))
+            taken = quick | (possible & (xp.log(v * inverse_alpha / (a / (near * near) + b)) <= log_density))
+            out = xp.where(waiting & taken, k, out)
+            waiting &= ~taken
+    return Tensor._wrap(out.astype(input._data.dtype))
+
+
+def _log_factorial(xp: Any, k: Any) -> Any:
+    """log k! by Stirling's series at k + 10, less the logarithms on the way: to 1e-12."""
+    n = k + 10
+    series = (n + 0.5) * xp.log(n) - n + 0.5 * np.log(2 * np.pi) + 1 / (12 * n) - 1 / (360 * n**3) + 1 / (1260 * n**5)
+    return series - sum(xp.log(k + i) for i in range(1, 11))
+
+
+def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
+    """How many of ``count`` trials succeed, each with probability ``prob``: the trials are made one by one."""
+    check_tensor("binomial", count, "count")
+    check_tensor("binomial", prob, "prob")
+    if count.dtype is not prob.dtype or not prob.dtype.is_floating_point:
+        raise RuntimeError(
+            f"binomial: expected count and prob of one floating-point dtype, got {count.dtype} and {prob.dtype}"
+        )
+    xp = namespace(count._data)
+    n, p = xp.broadcast_arrays(count._data, prob._data)
+    if n.size and not bool((n >= 0).all()):
+        raise RuntimeError("binomial: expected counts that are not negative")
+    device = Device.of_array(n)
+    out = xp.zeros(n.shape)
+    for i in range(int(n.max()) if n.size else 0):
+        out += (_draw("uniform", n.shape, generator, device) < p) & (i < n)
+    return Tensor._wrap(out.astype(n.dtype))
+
+
 # ---- in place ------------------------------------------------------------------------------------------------------
 
 
@@ -245,8 +332,12 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Gen
     )
 
 
-def bernoulli_(self: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fill with 1 with probability p, else 0."""
+def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill with 1 with probability p, a number or a tensor that is broadcast, else 0."""
+    if isinstance(p, Tensor):
+        if not p.dtype.is_floating_point:
+            raise RuntimeError(f"expected probabilities tensor to have floating type, got {p.dtype}")
+        return _refill(self, _bernoulli(namespace(p._data).broadcast_to(p._data, self._data.shape), generator))
     if not 0 <= p <= 1:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return _refill(self, _draw("uniform", tuple(self._data.shape), generator, self.device) < p)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -430,8 +431,12 @@ class NormP(ArrayFunction):
 _present = unary("present", lambda x: (x != 0).astype(x.dtype), zero_gradient, "1 where an element is not 0, else 0.")
 
 
-def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def norm(
+    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Tensor | None = None, dtype: Any = None
+) -> Tensor:
     """The p-norm of the elements over ``dim``: (sum |x|^p)^(1/p); "fro" is 2; infinities give the extremes of |x|."""
+    if out is not None:
+        return into(out, norm(input, p, dim, keepdim, dtype=dtype), "norm")
     input = _floating("norm", input, dtype)
     if isinstance(p, str) and p == "nuc":
         from fastnet.ops.linalg import matrix_norm

@@ -74,9 +74,11 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return Reshape.apply(input, wanted)
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any, dtype: _dtypes.dtype | None = None) -> Tensor:
     """As ``reshape``: it copies where PyTorch would refuse (a listed deviation), and with a dtype it reinterprets
     memory."""
+    if dtype is not None and not shape:
+        shape = (dtype,)
     if len(shape) == 1 and isinstance(shape[0], _dtypes.dtype):
         wanted = shape[0]
         if wanted.itemsize != input.dtype.itemsize and (

@@ -90,6 +90,16 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
     return LogSoftmax.apply(*_prepared("log_softmax", input, dim, dtype))
 
 
+def functional_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """``softmax`` as ``nn.functional`` has it, with a number for warnings before the dtype."""
+    return softmax(input, dim, dtype)
+
+
+def functional_log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """``log_softmax`` as ``nn.functional`` has it, with a number for warnings before the dtype."""
+    return log_softmax(input, dim, dtype)
+
+
 def _rows(x: Any) -> Any:
     """(C), (N, C) or (N, C, d...) as (rows, C)."""
     if x.ndim <= 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -166,6 +167,22 @@ def torch_lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
     return lu_solve(LU_data, LU_pivots, b)
 
 
+def torch_lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> Any:
+    """``lu_factor`` as ``torch.lu`` has it; with ``get_infos`` also its third result."""
+    found = tuple(lu_factor_ex(A, pivot=pivot))[: 3 if get_infos else 2]
+    return found if out is None else into(out, found, "lu")
+
+
+def torch_cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """``linalg.cholesky`` as ``torch.cholesky`` has it."""
+    return cholesky(input, upper=upper)
+
+
+def orgqr(input: Tensor, input2: Tensor) -> Tensor:
+    """``householder_product`` as ``torch.orgqr`` has it."""
+    return householder_product(input, input2)
+
+
 # ---- without exceptions --------------------------------------------------------------------------------------------
 
 
@@ -300,6 +317,32 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
         v = narrow(vectors, -1, i, 1)
         out = out - reshape(tau[..., i], (*tau.shape[:-1], 1, 1)) * matmul(v, matmul(transpose(v, -2, -1), out))
     return out
+
+
+def ormqr(input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
+    """``input3`` times the whole orthogonal matrix of the reflections in ``input`` and ``input2``, as ``geqrf`` gives
+    them: from the left or the right, the matrix transposed or not."""
+    name, tau, other = "ormqr", input2, input3
+    input = _matrices(name, input)
+    rows, count = input.shape[-2], tau.shape[-1]
+    if other.shape[-2 if left else -1] != rows:
+        raise RuntimeError(f"{name}: other is {list(other.shape)}, expected {rows} in dimension {-2 if left else -1}")
+    x = input._data
+    vectors = tril(input, -1) + Tensor._wrap(namespace(x).eye(*x.shape[-2:], dtype=x.dtype))
+    out = other
+    # The matrix is H_1 H_2 ... H_k: from the left its last reflection meets ``other`` first.
+    order = range(count)
+    for i in reversed(order) if left is not transpose else order:
+        v = narrow(vectors, -1, i, 1)
+        scale = reshape(tau[..., i], (*tau.shape[:-1], 1, 1))
+        across = _transposed(v)
+        product = matmul(v, matmul(across, out)) if left else matmul(matmul(out, v), across)
+        out = out - scale * product
+    return out
+
+
+def _transposed(x: Tensor) -> Tensor:
+    return transpose(x, -2, -1)
 
 
 # ---- the exponential -----------------------------------------------------------------------------------------------

@@ -419,6 +419,13 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return in_place.assign(input, cast(out, input.dtype), "threshold_") if inplace else cast(out, input.dtype)
 
 
+def angle(input: Tensor) -> Tensor:
+    """The angle of every number in the complex plane: 0 for positive ones, pi for negative ones, NaN for NaN."""
+    check_tensor("angle", input)
+    x = input if input.dtype.is_floating_point else cast(input, _dtypes.get_default_dtype())
+    return selection.where(x < 0, math.pi, x * 0)
+
+
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Which elements occur among ``test_elements``."""
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):

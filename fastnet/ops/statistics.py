@@ -356,3 +356,39 @@ def histogram(
         edges = xp.linspace(low, high, bins + 1).astype(x.dtype)
     hist, _ = xp.histogram(x, edges, weights=None if weight is None else weight._data.reshape(-1), density=density)
     return result("histogram", "hist bin_edges")(Tensor._wrap(hist.astype(x.dtype)), Tensor._wrap(edges))
+
+
+def histogramdd(
+    input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False
+) -> Any:
+    """A named tuple (hist, bin_edges): ``histogram`` of points (..., D) in D dimensions, with a list of D edges.
+
+    Args:
+        bins: numbers of bins, one or D; or D sequences of edges.
+        range: 2 D numbers, the least and the greatest edge of each dimension; default: of the points.
+    """
+    check_tensor("histogramdd", input)
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"histogramdd: not implemented for {input.dtype}")
+    if input.dim() < 2:
+        raise RuntimeError(f"histogramdd: input tensor should have at least 2 dimensions, but got {input.dim()}")
+    points = input._data.reshape(-1, input.shape[-1])
+    dims = points.shape[1]
+    xp = namespace(points)
+    bins = [bins] * dims if isinstance(bins, (int, np.integer)) else list(bins)
+    if len(bins) != dims:
+        raise RuntimeError(f"histogramdd: expected {dims} bins or sequences of edges, got {len(bins)}")
+    if range is not None and len(range) != 2 * dims:
+        raise RuntimeError(f"histogramdd: for a {dims}-dimensional histogram range should have {2 * dims} elements")
+    edges = []
+    for d, b in enumerate(bins):
+        if isinstance(b, Tensor):
+            edges.append(b._data)
+        else:
+            low, high = (0, 0) if range is None else range[2 * d : 2 * d + 2]
+            low, high = _range("histogramdd", points[:, d], low, high, 0.5)
+            edges.append(xp.linspace(low, high, int(b) + 1).astype(points.dtype))
+    weights = None if weight is None else weight._data.reshape(-1)
+    hist, _ = xp.histogramdd(points, edges, weights=weights, density=density)
+    found = Tensor._wrap(hist.astype(points.dtype)), [Tensor._wrap(e) for e in edges]
+    return result("histogramdd", "hist bin_edges")(*found)

@@ -7,10 +7,11 @@ from itertools import repeat
 from typing import Any
 
 
-def _ntuple(n: int) -> Callable[[Any], tuple]:
+def _ntuple(n: int, name: str = "parse") -> Callable[[Any], tuple]:
     def parse(x: Any) -> tuple:
         return tuple(x) if isinstance(x, Iterable) else tuple(repeat(x, n))
 
+    parse.__name__ = name
     return parse
 
 
