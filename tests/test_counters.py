@@ -59,6 +59,19 @@ def test_convolutions_read_what_a_product_must(function, family, dtype, item, ro
         assert counts["shared read"]["ratio"] == 1
 
 
+def test_attention_has_no_bank_conflicts():
+    """In any family. sm90 stages in shared memory by stmatrix and TMA, which are not counted."""
+    golden = json.loads(GOLDEN.read_text())
+    found = {k: {way: n["conflicts"] for way, n in v.items() if "conflicts" in n} for k, v in golden.items()}
+    found = {k: v for k, v in found.items() if k.startswith("attention")}
+    assert len(found) >= 34
+    for name, ways in found.items():
+        assert ways, name
+        assert not any(ways.values()), f"{name}: {ways}"
+        if "sm80" not in name and "sm90" not in name:
+            assert all(golden[name][way]["ratio"] == 1 for way in ways), name
+
+
 # What hand counting gives: 32 floats in a column of a 32-wide tile lie in one bank; 32 floats 8 apart lie in 32
 # sectors.
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ constexpr int kTile = kAttentionTile, kPitch = kAttentionPitch, kThreads = kAtte
 constexpr int kRows = 2, kColumns = 4;     // of a tile, a thread's
 constexpr int kAcross = kTile / kColumns;  // threads that share a row of a tile
 constexpr int kTeam = kThreads / kTile;    // threads that share a row of the softmax
+static_assert(kAcross == 8 && kTeam == 4 && kPitch % 4 == 1);
+
+// Elements from a row of results to the next, at most three more than its columns: 4 n + 1 (see tile_row).
+__device__ __forceinline__ int64_t results_pitch(int64_t columns) { return (columns + 2) / 4 * 4 + 1; }
 
 // The block's shared memory.
 template <class A>
@@ -20,7 +24,7 @@ struct Shared {
     A *left, *right;        // (kTile, kPitch): operands of a product
     A *p, *ds;              // (kTile, kPitch): probabilities and gradients of scores
     A *max, *sum, *factor;  // (kTile,)
-    A* results;             // (kTile, columns)
+    A* results;             // (kTile, results_pitch(columns))
 
     __device__ explicit Shared(unsigned char* base) {
         A* at = reinterpret_cast<A*>(base);
@@ -29,9 +33,15 @@ struct Shared {
     }
 };
 
-// A thread's part of a 32 x 32 tile: rows row(0), row(1), columns column(0) .. column(3).
-__device__ __forceinline__ int tile_row(int i) { return int(threadIdx.x) / kAcross * kRows + i; }
+// A thread's part of a 32 x 32 tile: rows row(0), row(1), columns column(0) .. column(3). A warp has four rows at a time,
+// eight apart: with a pitch of 4 n + 1, eight neighbours of each lie in banks that the other rows' leave free.
+__device__ __forceinline__ int tile_row(int i) {
+    return int(threadIdx.x) % 32 / kAcross * kAcross + int(threadIdx.x) / 32 * kRows + i;
+}
 __device__ __forceinline__ int tile_column(int j) { return int(threadIdx.x) % kAcross + j * kAcross; }
+
+// The row that a thread's team has in the softmax: a warp's are four apart, for the same reason.
+__device__ __forceinline__ int team_row() { return int(threadIdx.x) % 32 / kTeam * kTeam + int(threadIdx.x) / 32; }
 
 // to[r][c] = element (row0 + r, column0 + c), zero outside. Neighbouring threads take neighbouring columns.
 template <class T, class A>
@@ -72,11 +82,12 @@ __device__ __forceinline__ void row_products(A (&tile)[kRows][kColumns], const M
     }
 }
 
-// results (kTile, b.columns) = factor[r] * results + w b[b0 ..], w (32, 32) in shared memory or, where kTransposed, its
-// transpose; no factor: 1.
+// results (kTile, results_pitch(b.columns)) = factor[r] * results + w b[b0 ..], w (32, 32) in shared memory or, where
+// kTransposed, its transpose; no factor: 1.
 template <bool kTransposed, class T, class A>
 __device__ __forceinline__ void
 add_products(A* results, const A* factor, const A* w, const Matrix<T>& b, int64_t b0, const Shared<A>& shared) {
+    const int64_t pitch = results_pitch(b.columns);
     for (int64_t c = 0; c < b.columns; c += kTile) {
         __syncthreads();  // the operand before is done with; w and factor are written
         load_tile(shared.right, b, b0, c);
@@ -100,28 +111,30 @@ add_products(A* results, const A* factor, const A* w, const Matrix<T>& b, int64_
 #pragma unroll
             for (int j = 0; j < kColumns; ++j)
                 if (c + tile_column(j) < b.columns) {
-                    A& result = results[tile_row(i) * b.columns + c + tile_column(j)];
+                    A& result = results[tile_row(i) * pitch + c + tile_column(j)];
                     result = (factor ? factor[tile_row(i)] * result : result) + sums[i][j];
                 }
     }
 }
 
 template <class A>
-__device__ __forceinline__ void clear(A* results, int64_t columns) {
-    for (int64_t i = threadIdx.x; i < kTile * columns; i += kThreads) results[i] = 0;
+__device__ __forceinline__ void clear(A* results, int64_t pitch) {
+    for (int64_t i = threadIdx.x; i < kTile * pitch; i += kThreads) results[i] = 0;
 }
 
-// results (kTile, columns) times `scale` or, where given, over divisor[r], as rows row0 .. of one head's matrix.
+// results (kTile, results_pitch(matrix.columns)) times `scale` or, where given, over divisor[r], as rows row0 .. of one
+// head's matrix.
 template <class T, class A>
 __device__ __forceinline__ void
 store_results(const Matrix<T>& matrix, int64_t row0, const A* results, A scale, const A* divisor) {
-    const int64_t columns = matrix.columns;
+    const int64_t columns = matrix.columns, pitch = results_pitch(columns);
     T* const to = const_cast<T*>(matrix.data);
     for (int64_t i = threadIdx.x; i < kTile * columns; i += kThreads) {
         const int64_t r = i / columns, c = i - r * columns;
         if (row0 + r >= matrix.rows) continue;
         // Nothing was attended to: a sum of 0.
-        const A value = divisor ? (divisor[r] == 0 ? A(0) : results[i] / divisor[r]) : results[i] * scale;
+        const A result = results[r * pitch + c];
+        const A value = divisor ? (divisor[r] == 0 ? A(0) : result / divisor[r]) : result * scale;
         to[(row0 + r) * matrix.row_stride + c * matrix.column_stride] = convert<T>(value);
     }
 }
@@ -151,7 +164,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
     const Shared<A> shared(memory);
     const AttentionProblem& p = a.problem;
     const int64_t tiles = tiles_of(p.queries), group = p.heads / p.key_heads;
-    const int row = int(threadIdx.x) / kTeam, lane = int(threadIdx.x) % kTeam;  // in the softmax
+    const int row = team_row(), lane = int(threadIdx.x) % kTeam;  // in the softmax
     for (int64_t t = blockIdx.x; t < tiles * p.heads * p.batch; t += gridDim.x) {
         const auto [batch, head, row0] = place_of(t, tiles, p.heads);
         const Sequence sequence = sequence_of(p, batch);
@@ -160,7 +173,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_consta
         const auto k = key_rows<T>(p.k, p.k_strides, sequence, head / group, p.d);
         const auto v = key_rows<T>(p.v, p.v_strides, sequence, head / group, p.dv);
         __syncthreads();  // the results before are stored
-        clear(shared.results, p.dv);
+        clear(shared.results, results_pitch(p.dv));
         A highest = -kInfinity<A>, total = 0;  // of this thread's row, the same in its whole team
         const int64_t end = sequence.key_end(min(row0 + kTile, sequence.queries) - 1);
         for (int64_t column0 = sequence.key_begin(row0) / kTile * kTile; column0 < end; column0 += kTile) {
@@ -266,7 +279,7 @@ __device__ __forceinline__ void score_gradients(const AttentionBackward& a, cons
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) attention_dq_kernel(const __grid_constant__ AttentionBackward a) {
+__global__ void __launch_bounds__(kThreads, 1) attention_dq_kernel(const __grid_constant__ AttentionBackward a) {
     using A = accumulator_t<T>;
     GPU_SHARED(memory);
     const Shared<A> shared(memory);
@@ -277,7 +290,8 @@ __global__ void __launch_bounds__(kThreads) attention_dq_kernel(const __grid_con
         const Sequence sequence = sequence_of(p, batch);
         if (row0 >= sequence.queries) continue;
         const auto k = key_rows<T>(p.k, p.k_strides, sequence, head / group, p.d);
-        clear(shared.results, p.d);  // each thread what it stored itself
+        __syncthreads();  // the results before are stored
+        clear(shared.results, results_pitch(p.d));
         // Where gradients of scores are wanted, those that causality or a window leave out are written as well: as zeros.
         const int64_t begin = a.ds ? 0 : sequence.key_begin(row0) / kTile * kTile;
         const int64_t end = a.ds ? sequence.keys : sequence.key_end(min(row0 + kTile, sequence.queries) - 1);
@@ -292,20 +306,21 @@ __global__ void __launch_bounds__(kThreads) attention_dq_kernel(const __grid_con
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) attention_dkv_kernel(const __grid_constant__ AttentionBackward a) {
+__global__ void __launch_bounds__(kThreads, 1) attention_dkv_kernel(const __grid_constant__ AttentionBackward a) {
     using A = accumulator_t<T>;
     GPU_SHARED(memory);
     const Shared<A> shared(memory);
     const AttentionProblem& p = a.problem;
-    A* const of_k = shared.results;      // (kTile, d)
-    A* const of_v = of_k + kTile * p.d;  // (kTile, dv)
+    const int64_t of_k_pitch = results_pitch(p.d), of_v_pitch = results_pitch(p.dv);
+    A* const of_k = shared.results;             // (kTile, of_k_pitch)
+    A* const of_v = of_k + kTile * of_k_pitch;  // (kTile, of_v_pitch)
     const int64_t tiles = tiles_of(p.keys), group = p.heads / p.key_heads;
     for (int64_t t = blockIdx.x; t < tiles * p.key_heads * p.batch; t += gridDim.x) {
         const auto [batch, key_head, column0] = place_of(t, tiles, p.key_heads);
         const Sequence sequence = sequence_of(p, batch);
         if (column0 >= sequence.keys) continue;
         __syncthreads();  // the results before are stored
-        clear(shared.results, p.d + p.dv);
+        clear(shared.results, of_k_pitch + of_v_pitch);
         for (int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
             const auto q = query_rows<T>(p.q, p.q_strides, sequence, head, p.d);
             const auto grad = query_rows<T>(a.grad, a.grad_strides, sequence, head, p.dv);

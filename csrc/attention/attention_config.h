@@ -27,14 +27,11 @@ struct AttentionConfig {
     }
 };
 
-// Elements of shared memory: two operand tiles, two tiles of scores, three numbers a row, and `columns` of results a row.
-constexpr int64_t attention_shared_elements(int64_t columns) {
-    return 4 * kAttentionTile * kAttentionPitch + 3 * kAttentionTile + kAttentionTile * columns;
-}
-
-// The widest results any of the kernels keeps: dk and dv together.
+// Bytes of shared memory: two operand tiles, two tiles of scores, three numbers a row, and the widest results any of the
+// kernels keeps: dk and dv together. Rows of results are up to three elements apart, which keeps them in banks of their own.
 constexpr int64_t attention_shared_bytes(int64_t d, int64_t dv, bool backward, int accumulator_bytes) {
-    return attention_shared_elements(backward ? d + dv : dv) * accumulator_bytes;
+    const int64_t results = (dv + 3) + (backward ? d + 3 : 0);
+    return (4 * kAttentionTile * kAttentionPitch + 3 * kAttentionTile + kAttentionTile * results) * accumulator_bytes;
 }
 
 // features: whether AttentionFeatures has any. tma: attention_rows_by_tma of every operand, and nothing that the sm90 family
