@@ -19,6 +19,8 @@ from fastnet._dtypes import (
     float64,
     get_default_dtype,
     iinfo,
+    int8,
+    int16,
     int32,
     int64,
     promote_types,
@@ -92,6 +94,7 @@ from fastnet.ops import statistics as _statistics
 float = float32
 double = float64
 half = float16
+short = int16
 int = int32
 long = int64
 
@@ -232,7 +235,18 @@ for _name, _function in (*_native.COPIES.items(), *_foreach.FUNCTIONS.items()):
     globals()[_name] = _checked(_function)
 
 # Older names of constructors: FloatTensor(3, 4), LongTensor([1, 2]).
-FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, IntTensor, LongTensor, ByteTensor, BoolTensor = _creation.LEGACY
+(
+    FloatTensor,
+    DoubleTensor,
+    HalfTensor,
+    BFloat16Tensor,
+    IntTensor,
+    LongTensor,
+    ByteTensor,
+    BoolTensor,
+    CharTensor,
+    ShortTensor,
+) = _creation.LEGACY
 newaxis = None
 version = _SimpleNamespace(__version__=__version__, cuda=None, hip=None, git_version=None)
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class dtype:
-    """An element type, as ``torch.dtype``. The eight that fastnet has are module attributes: ``fastnet.float32`` and so
+    """An element type, as ``torch.dtype``. The ten that fastnet has are module attributes: ``fastnet.float32`` and so
     on."""
 
     __slots__ = ("category", "is_floating_point", "itemsize", "name", "numpy")
@@ -49,6 +49,8 @@ class dtype:
 
 bool_ = dtype("bool", np.bool_, 0)
 uint8 = dtype("uint8", np.uint8, 1)
+int8 = dtype("int8", np.int8, 1)
+int16 = dtype("int16", np.int16, 1)
 int32 = dtype("int32", np.int32, 1)
 int64 = dtype("int64", np.int64, 1)
 float16 = dtype("float16", np.float16, 2)
@@ -56,10 +58,22 @@ bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, 2)
 float32 = dtype("float32", np.float32, 2)
 float64 = dtype("float64", np.float64, 2)
 
-ALL = (bool_, uint8, int32, int64, float16, bfloat16, float32, float64)
+ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
 FROM_NUMPY = {d.numpy: d for d in ALL}
-# Wider absorbs narrower within a category; float16 and bfloat16 hold each other only in float32.
-_RANK = {bool_: 0, uint8: 1, int32: 2, int64: 3, float16: 4, bfloat16: 4, float32: 5, float64: 6}
+# Wider absorbs narrower within a category; what has one rank holds each other only in the dtype of _ABOVE.
+_RANK = {
+    bool_: 0,
+    uint8: 1,
+    int8: 1,
+    int16: 2,
+    int32: 3,
+    int64: 4,
+    float16: 5,
+    bfloat16: 5,
+    float32: 6,
+    float64: 7,
+}
+_ABOVE = {1: int16, 5: float32}
 
 _default = float32
 
@@ -110,7 +124,7 @@ def promote_types(a: dtype, b: dtype) -> dtype:
     if a is b:
         return a
     if _RANK[a] == _RANK[b]:
-        return float32
+        return _ABOVE[_RANK[a]]
     return a if _RANK[a] > _RANK[b] else b
 
 

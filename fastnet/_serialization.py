@@ -26,6 +26,8 @@ _NAMES = {
     "F64": np.float64,
     "F16": np.float16,
     "BF16": _dtypes.bfloat16.numpy,
+    "I8": np.int8,
+    "I16": np.int16,
     "I32": np.int32,
     "I64": np.int64,
     "U8": np.uint8,

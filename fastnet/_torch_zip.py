@@ -36,12 +36,12 @@ _STORAGES = {
     "IntStorage": _dtypes.int32,
     "LongStorage": _dtypes.int64,
     "ByteStorage": _dtypes.uint8,
+    "CharStorage": _dtypes.int8,
+    "ShortStorage": _dtypes.int16,
     "BoolStorage": _dtypes.bool_,
 }
 # Dtypes of PyTorch that fastnet has not, by their storages.
 _FOREIGN = {
-    "CharStorage": "int8",
-    "ShortStorage": "int16",
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
     "QInt8Storage": "qint8",

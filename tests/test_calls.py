@@ -102,10 +102,12 @@ def test_pytorch_refuses_too(case):
         REFUSED[case](torch, Inputs(torch, "float32", grad=True))
 
 
-@pytest.mark.parametrize("a", ["bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "a", ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+)
 def test_promotion_table(a):
     torch = torch_or_skip()
-    for b in ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64"):
+    for b in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"):
         assert name_of(fastnet.promote_types(getattr(fastnet, a), getattr(fastnet, b))) == name_of(
             torch.promote_types(getattr(torch, a), getattr(torch, b))
         )

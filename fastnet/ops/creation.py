@@ -85,8 +85,6 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
             raise TypeError(f"tensor: cannot make a tensor from values of type {bad}")
     if dtype is None:
         small = {
-            np.dtype(np.int8): np.int32,
-            np.dtype(np.int16): np.int32,
             np.dtype(np.uint16): np.int32,
             np.dtype(np.uint32): np.int64,
         }
@@ -495,5 +493,7 @@ LEGACY = tuple(
         ("LongTensor", _dtypes.int64),
         ("ByteTensor", _dtypes.uint8),
         ("BoolTensor", _dtypes.bool_),
+        ("CharTensor", _dtypes.int8),
+        ("ShortTensor", _dtypes.int16),
     )
 )

@@ -57,7 +57,7 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
         if isinstance(item, Tensor):
             if item._data.dtype == np.uint8:
                 item = Tensor._wrap(item._data.astype(bool))
-            if item._data.dtype.kind not in "iub":
+            if item._data.dtype.kind not in "iub" or item.dtype in (_dtypes.int8, _dtypes.int16):
                 raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, got {item.dtype}")
             if not item._data.ndim and item._data.dtype.kind in "iu":  # a number: a view, as PyTorch
                 out.append(int(item._data))
@@ -287,7 +287,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 
 def _check_along(name: str, index: Tensor, size: int) -> None:
     check_tensor(name, index, "index")
-    if index._data.dtype.kind not in "iu":
+    if index.dtype not in (_dtypes.int64, _dtypes.int32, _dtypes.uint8):
         raise RuntimeError(f"{name}(): Expected dtype int64 for index, got {index.dtype}")
     if index._data.size and isinstance(index._data, np.ndarray):
         low, high = index._data.min(), index._data.max()
