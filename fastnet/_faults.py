@@ -13,6 +13,7 @@ import numpy as np
 # What is wrong, by the function whose flag is set; the key's second part is the device, None for the CPU.
 _flags: dict[tuple[str, int | None], Any] = {}
 _texts: dict[str, str] = {}
+_errors: dict[str, type[Exception]] = {}  # what functions raise, where that is no IndexError
 
 
 def fault_flag(like: Any, function: str, text: str) -> Any:
@@ -32,8 +33,16 @@ def fault_flag(like: Any, function: str, text: str) -> Any:
     return flag
 
 
+def note(function: str, text: str, bad: Any, error: type[Exception] = IndexError) -> None:
+    """Set ``function``'s flag where ``bad``, an array on a GPU, holds anywhere: what array code on the CPU raises at
+    once."""
+    flag = fault_flag(bad, function, text)
+    flag |= bad.any()
+    _errors[function] = error
+
+
 def check_faults(function: str | None = None) -> None:
-    """Raise IndexError, naming the function, if a kernel met an index out of range since the last check.
+    """Raise, naming the function, if it met what it refuses since the last check: IndexError for an index out of range.
 
     Args:
         function: look at this function's flags only, those on the CPU, as its own call does there.
@@ -50,4 +59,4 @@ def check_faults(function: str | None = None) -> None:
                 found = bool(flag[0] != 0)
         if found:
             flag[...] = 0
-            raise IndexError(f"{name}: {_texts[name]}")
+            raise _errors.get(name, IndexError)(f"{name}: {_texts[name]}")

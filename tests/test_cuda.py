@@ -1,100 +1,17 @@
 """fastnet.cuda and fastnet.accelerator: what they say without a GPU; what they ask of CuPy, by a stand-in for it."""
 
-from types import SimpleNamespace
-
 import pytest
+from made_up_cupy import install, runtime
 
 import fastnet
 from fastnet import accelerator, cuda
 
 
-class MadeUpRuntime:
-    """Two devices, streams as lists of what was put into them, a clock of one millisecond an event."""
-
-    def __init__(self):
-        self.device, self.clock, current = 0, 0, []
-        outer = self
-
-        class Device:
-            def __init__(self, index=None):
-                self.id = outer.device if index is None else index
-
-            def use(self):
-                outer.device = self.id
-
-            def synchronize(self):
-                pass
-
-        class Event:
-            done = True
-
-            def __init__(self, block=False, disable_timing=False, interprocess=False):
-                self.timing = not disable_timing
-
-            def record(self, stream=None):
-                outer.clock += 1
-                self.time = outer.clock
-                (stream or current[-1]).put.append(("record", self))
-
-            def synchronize(self):
-                pass
-
-        class Stream:
-            done = True
-
-            def __init__(self, non_blocking=False, priority=0):
-                self.put, self.device, self.ptr, self.priority = [], outer.device, id(self), priority
-
-            def synchronize(self):
-                self.put.append("synchronize")
-
-            def wait_event(self, event):
-                self.put.append(("wait", event))
-
-            def use(self):
-                current[-1] = self
-
-            def __enter__(self):
-                current.append(self)
-
-            def __exit__(self, *exception):
-                current.pop()
-
-        Stream.null = Stream()
-        current.append(Stream.null)
-        properties = {
-            "name": b"Made Up",
-            "major": 9,
-            "minor": 0,
-            "totalGlobalMem": 1000,
-            "multiProcessorCount": 132,
-            "l2CacheSize": 50,
-            "sharedMemPerBlockOptin": 227,
-            "maxThreadsPerMultiProcessor": 2048,
-            "warpSize": 32,
-        }
-        self.cuda = SimpleNamespace(
-            Device=Device,
-            Event=Event,
-            Stream=Stream,
-            get_current_stream=lambda: current[-1],
-            get_elapsed_time=lambda a, b: float(b.time - a.time),
-            runtime=SimpleNamespace(
-                getDeviceCount=lambda: 2,
-                getDeviceProperties=lambda index: properties | {"name": b"Made Up %d" % index},
-                memGetInfo=lambda: (900 - outer.device, 1000),
-            ),
-        )
-        pool = SimpleNamespace(used_bytes=lambda: 10, total_bytes=lambda: 30, free_all_blocks=lambda: None)
-        self.get_default_memory_pool = lambda: pool
-
-
 @pytest.fixture
-def gpu(monkeypatch):
-    made_up = MadeUpRuntime()
-    monkeypatch.setattr(cuda, "_runtime", lambda: made_up)
-    monkeypatch.setattr(cuda, "why_no_cuda", lambda: None)
-    return made_up
+def gpu():
+    with install() as made_up:
+        yield made_up
+        made_up.cuda.Device(0).use()
 
 
 def test_devices(gpu):
@@ -102,7 +19,7 @@ def test_devices(gpu):
     assert cuda.get_device_name(1) == "Made Up 1"
     assert cuda.get_device_capability("cuda:0") == (9, 0)
     p = cuda.get_device_properties()
-    assert (p.name, p.total_memory, p.multi_processor_count) == ("Made Up 0", 1000, 132)
+    assert (p.name, p.total_memory, p.multi_processor_count) == ("Made Up 0", runtime.MEMORY, 132)
     assert cuda.is_bf16_supported()
     with cuda.device(1):
         assert cuda.current_device() == accelerator.current_device_index() == 1
@@ -122,17 +39,25 @@ def test_devices(gpu):
 
 
 def test_memory(gpu):
-    assert cuda.mem_get_info(1) == (899, 1000)
-    assert cuda.mem_get_info() == (900, 1000)
-    assert (cuda.memory_allocated(), cuda.memory_reserved(), cuda.max_memory_reserved()) == (10, 30, 30)
+    free, total = cuda.mem_get_info()
+    assert total == runtime.MEMORY
+    assert cuda.mem_get_info(1) == (free, total)
+    cuda.reset_peak_memory_stats()
+    used = cuda.memory_allocated()
+    x = fastnet.ones(1000, device="cuda")
+    assert cuda.memory_allocated() == used + 4000
+    del x
+    assert cuda.memory_allocated() == used
+    assert cuda.memory_reserved() == cuda.max_memory_reserved() >= used + 4000
 
 
 def test_events_and_streams(gpu):
+    gpu.cuda.Stream.null.put.clear()
     start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
-    assert start._event.timing
-    assert not cuda.Event()._event.timing
+    assert not start._event.disable_timing
+    assert cuda.Event()._event.disable_timing
     side = cuda.Stream(device=1, priority=-1)
-    assert (side._stream.device, side._stream.priority) == (1, -1)
+    assert (side._stream.device_id, side._stream.priority) == (1, -1)
     assert cuda.current_stream() == cuda.default_stream() != side
     start.record()
     with cuda.stream(side):
@@ -145,8 +70,10 @@ def test_events_and_streams(gpu):
     assert side._stream.put[-1] == ("wait", gpu.cuda.Stream.null.put[-1][1])
     end.wait(side)
     assert side._stream.put[-1] == ("wait", end._event)
+    before = cuda.current_stream()
     cuda.set_stream(side)
     assert len({cuda.current_stream(), side, cuda.default_stream()}) == 2
+    cuda.set_stream(before)
     assert side.query()
 
 

@@ -108,10 +108,13 @@ def binary(name: str, value: Callable, left: Callable, right: Callable, saves_re
 
 def _pow_exponent(g: Any, a: Any, b: Any, r: Any) -> Any:
     xp = namespace(g)
+    a = xp.asarray(a, g.dtype)  # a number's conditions would be the host's
     return xp.where(a == 0, xp.where(b >= 0, xp.zeros_like(g), -math.inf * g), g * r * xp.log(a))
 
 
 def _pow_base(g: Any, a: Any, b: Any, r: Any) -> Any:
+    if isinstance(b, (int, float, np.generic)):
+        return namespace(g).zeros_like(g) if b == 0 else (g * b * a ** (b - 1)).astype(g.dtype)
     return namespace(g).where(b == 0, 0, g * b * a ** (b - 1)).astype(g.dtype)
 
 

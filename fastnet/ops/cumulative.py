@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._array_code import accumulate
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -102,11 +103,11 @@ class CumExtreme(ArrayFunction):
             ctx.index = xp.zeros((), np.int64)
             return x.copy(), ctx.index
         function = np.maximum if greatest else np.minimum
-        out = function.accumulate(w, axis=axis) if x.size else w.copy()
+        out = accumulate(function, w, axis) if x.size else w.copy()
         n = x.shape[axis]
         places = xp.arange(n).reshape([n if i == axis else 1 for i in range(x.ndim)])
         reached = (w == out) | (w != w)
-        index = np.maximum.accumulate(xp.where(reached, places, 0), axis=axis) if x.size else reached.astype(np.int64)
+        index = accumulate(np.maximum, xp.where(reached, places, 0), axis) if x.size else reached.astype(np.int64)
         ctx.index = index
         return rounded(out, x.dtype), index.astype(np.int64)
 
@@ -145,7 +146,7 @@ class LogCumSumExp(ArrayFunction):
         ctx.axis = axis
         w = wide(x)
         with np.errstate(all="ignore"):
-            out = np.logaddexp.accumulate(w, axis=axis) if x.ndim and x.size else w.copy()
+            out = accumulate(np.logaddexp, w, axis) if x.ndim and x.size else w.copy()
         out = rounded(out, x.dtype)
         ctx.save(x, out)
         return out
@@ -160,7 +161,7 @@ class LogCumSumExp(ArrayFunction):
             total = xp.zeros_like(x)
             for sign in (1, -1):  # sums of exp(log|g| - out), positive and negative upstream gradients apart
                 logs = xp.where(sign * g > 0, xp.log(xp.abs(g)), -np.inf) - out
-                sums = xp.flip(np.logaddexp.accumulate(xp.flip(logs, ctx.axis), axis=ctx.axis), ctx.axis)
+                sums = xp.flip(accumulate(np.logaddexp, xp.flip(logs, ctx.axis), ctx.axis), ctx.axis)
                 total += sign * xp.exp(sums + x)
         return rounded(total, grad.dtype), None
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._device import namespace
+from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, no_grad
 from fastnet.kernels._runtime import implementation
@@ -46,7 +47,9 @@ def _check_table(name: str, input: Any, weight: Any) -> None:
 def _renormalise(name: str, input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows in use, in place, so that their norms are at most max_norm."""
     x = input._data
-    if isinstance(x, np.ndarray) and x.size and (x.min() < 0 or x.max() >= weight.shape[0]):
+    if not isinstance(x, np.ndarray):
+        note(name, "index out of range in self", (x < 0) | (x >= weight.shape[0]))
+    elif x.size and (x.min() < 0 or x.max() >= weight.shape[0]):
         raise IndexError(f"{name}: index out of range in self: {weight.shape[0]} rows, got {x.min()} to {x.max()}")
     with no_grad():
         used = Tensor._wrap(namespace(x).unique(x))

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._device import namespace
+from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.autograd.views import rebase, recorded_in_place
@@ -27,7 +28,7 @@ def add_at(out: Any, index: Any, values: Any) -> None:
     import cupy
 
     flat = cupy.arange(out.size).reshape(out.shape)[index].reshape(-1)
-    values = cupy.broadcast_to(values, out[index].shape).reshape(-1)
+    values = cupy.broadcast_to(cupy.asarray(values, out.dtype), out[index].shape).reshape(-1)
     order = cupy.argsort(flat, kind="stable") if flat.size else flat
     flat, values = flat[order], values[order]
     starts = cupy.flatnonzero(cupy.concatenate([cupy.ones(1, bool), flat[1:] != flat[:-1]])) if flat.size else flat
@@ -54,6 +55,8 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
     basic = True
     out = []
     for item in items:
+        if not isinstance(item, Tensor) and hasattr(item, "__cuda_array_interface__"):
+            item = Tensor._wrap(item)
         if isinstance(item, Tensor):
             if item._data.dtype == np.uint8:
                 item = Tensor._wrap(item._data.astype(bool))
@@ -127,7 +130,10 @@ def _check_index(x: Any, index: tuple) -> None:
                     )
                 axis += i.ndim
                 continue
-            if i.size and isinstance(i, np.ndarray):
+            if i.size and hasattr(i, "__cuda_array_interface__"):
+                size = x.shape[axis]
+                note("indexing", "an index is out of bounds for its dimension", (i < -size) | (i >= size))
+            elif i.size:
                 low, high = i.min(), i.max()
                 if low < -x.shape[axis] or high >= x.shape[axis]:
                     raise IndexError(
@@ -289,7 +295,10 @@ def _check_along(name: str, index: Tensor, size: int) -> None:
     check_tensor(name, index, "index")
     if index.dtype not in (_dtypes.int64, _dtypes.int32, _dtypes.uint8):
         raise RuntimeError(f"{name}(): Expected dtype int64 for index, got {index.dtype}")
-    if index._data.size and isinstance(index._data, np.ndarray):
+    if index._data.size and not isinstance(index._data, np.ndarray):
+        bad = (index._data < 0) | (index._data >= size)
+        note(name, f"an index is out of bounds for dimension with size {size}", bad)
+    elif index._data.size:
         low, high = index._data.min(), index._data.max()
         if low < 0 or high >= size:
             raise IndexError(

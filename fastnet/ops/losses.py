@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._device import namespace
+from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import rounded, unbroadcast, wide
@@ -353,7 +354,10 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     reduction = reduction_of(name, size_average, reduce, reduction)
     input, target = _same_shape(name, input, target)
-    if isinstance(input._data, np.ndarray) and bool(((input._data < 0) | (input._data > 1)).any()):
+    outside = (input._data < 0) | (input._data > 1)
+    if not isinstance(input._data, np.ndarray):
+        note(name, "all elements of input should be between 0 and 1", outside, ValueError)
+    elif bool(outside.any()):
         raise ValueError(f"{name}: all elements of input should be between 0 and 1")
     return PointwiseLoss.apply(input, target, _factor(name, "weight", weight, input), None, name, reduction)
 

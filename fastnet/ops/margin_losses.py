@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._device import namespace
+from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
 from fastnet.ops._operands import cast, check_tensor
@@ -257,7 +258,9 @@ def multilabel_margin_loss(
     count = rows.shape[1]
     listed = xp.cumsum(t == -1, axis=1) == 0
     bad = listed & ((t < 0) | (t >= count))
-    if isinstance(t, np.ndarray) and bad.any():
+    if not isinstance(t, np.ndarray):
+        note(name, f"target is out of range, expected classes less than {count}", bad, RuntimeError)
+    elif bad.any():
         raise RuntimeError(f"{name}: argument #2 'target' is out of range: {t[bad][0]}, expected less than {count}")
     listed = listed & ~bad
     is_target = xp.zeros((rows.shape[0], count + 1), bool)  # the last column takes what is not listed
@@ -336,7 +339,9 @@ def gaussian_nll_loss(
     if isinstance(var, float):
         var = Tensor._wrap(namespace(input._data).full(tuple(input.shape), var, input._data.dtype))
     check_tensor(name, var, "var")
-    if isinstance(var._data, np.ndarray) and bool((var._data < 0).any()):
+    if not isinstance(var._data, np.ndarray):
+        note(name, "var has negative entry/entries", var._data < 0, ValueError)
+    elif bool((var._data < 0).any()):
         raise ValueError("var has negative entry/entries")
     shape, of_var = tuple(input.shape), tuple(var.shape)
     if of_var != shape:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._array_code import where
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -38,7 +39,7 @@ class DepthMaximum(ArrayFunction):
                 best, source = value, depth
             else:
                 better = inside & ((value > best) | xp.isnan(value))
-                best, source = xp.where(better, value, best), xp.where(better, depth, source)
+                best, source = where(better, value, best), xp.where(better, depth, source)
         if best is None:
             best, source = xp.empty((*x.shape[:2], 0, *x.shape[3:]), x.dtype), xp.empty((0,), np.int64)
             return best, source.reshape(best.shape)

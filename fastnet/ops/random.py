@@ -9,6 +9,7 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._device import array_module, namespace
 from fastnet._device import device as Device
+from fastnet._faults import note
 from fastnet._random import Generator, default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd.views import rebase, recorded_in_place
@@ -164,7 +165,10 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 
 def _bernoulli(p: Any, generator: Generator | None) -> Any:
-    if p.size and isinstance(p, np.ndarray) and not bool(((p >= 0) & (p <= 1)).all()):
+    outside = ~((p >= 0) & (p <= 1))
+    if not isinstance(p, np.ndarray):
+        note("bernoulli", "Expected p_in >= 0 && p_in <= 1 to be true", outside, RuntimeError)
+    elif bool(outside.any()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true")
     u = _draw("uniform", tuple(p.shape), generator, Device.of_array(p))
     return (u < p).astype(p.dtype)

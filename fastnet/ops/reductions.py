@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import builtins
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._array_code import greatest
 from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
@@ -462,7 +462,7 @@ class LogSumExp(ArrayFunction):
     def forward(ctx: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
         xp = namespace(x)
         w = wide(x)
-        top = w.max(axis=axes, keepdims=True, initial=-math.inf)  # of no elements: log(0)
+        top = greatest(w, axes)  # of no elements: log(0)
         top = xp.where(xp.isfinite(top), top, 0)
         with np.errstate(divide="ignore", over="ignore"):
             out = xp.log(xp.exp(w - top).sum(axis=axes, keepdims=True)) + top

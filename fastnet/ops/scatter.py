@@ -85,7 +85,7 @@ class ScatterReduce(ArrayFunction):
     def backward(ctx: Any, grad: Any) -> Any:
         x, src, out = (wide(a) for a in ctx.saved)
         xp, where, g = namespace(grad), ctx.where, wide(grad)
-        part = src[tuple(slice(n) for n in where_shape(xp, where))]
+        part = src[tuple(slice(n) for n in where_shape(where))]
         with np.errstate(all="ignore"):
             if ctx.reduce in ("sum", "mean"):
                 of_x = g if ctx.count is None else g / ctx.count
@@ -129,9 +129,9 @@ class ScatterReduce(ArrayFunction):
         )
 
 
-def where_shape(xp: Any, where: Any) -> tuple[int, ...]:
+def where_shape(where: Any) -> tuple[int, ...]:
     """The shape that a full index gives."""
-    return xp.broadcast(*where).shape if len(where) > 1 else where[0].shape
+    return np.broadcast_shapes(*(index.shape for index in where))
 
 
 def scatter_reduce(

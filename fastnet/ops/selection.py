@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._array_code import where as array_where
 from fastnet._device import namespace
 from fastnet._dtypes import bool_
 from fastnet._tensor import Tensor
@@ -123,18 +124,17 @@ class Where(ArrayFunction):
         ctx.save(condition)
         ctx.shapes = shape_of(a), shape_of(b)
         a, b = (x if hasattr(x, "dtype") else dtype.type(x) for x in (a, b))
-        return namespace(condition).where(condition, a, b)
+        return array_where(condition, a, b)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         (condition,) = ctx.saved
-        xp = namespace(grad)
         zero = grad.dtype.type(0)
         _, need_a, need_b, _ = ctx.needs_input_grad
         return (
             None,
-            unbroadcast(xp.where(condition, grad, zero), ctx.shapes[0]) if need_a else None,
-            unbroadcast(xp.where(condition, zero, grad), ctx.shapes[1]) if need_b else None,
+            unbroadcast(array_where(condition, grad, zero), ctx.shapes[0]) if need_a else None,
+            unbroadcast(array_where(condition, zero, grad), ctx.shapes[1]) if need_b else None,
             None,
         )
 

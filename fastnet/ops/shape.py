@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._array_code import triangle
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -558,12 +559,11 @@ class Triangle(ArrayFunction):
     @staticmethod
     def forward(ctx: Any, x: Any, diagonal: int, upper: bool) -> Any:
         ctx.how = diagonal, upper
-        return (namespace(x).triu if upper else namespace(x).tril)(x, diagonal)
+        return triangle(x, diagonal, upper)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        diagonal, upper = ctx.how
-        return (namespace(grad).triu if upper else namespace(grad).tril)(grad, diagonal), None, None
+        return triangle(grad, *ctx.how), None, None
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._device import namespace
+from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.kernels._runtime import implementation
@@ -196,10 +197,7 @@ class NLL(ArrayFunction):
                     f"nll_loss: target holds {t[bad][0]}, a class outside [0, {classes}) that is not ignore_index"
                 )
         else:
-            from fastnet._faults import fault_flag
-
-            flag = fault_flag(x, "nll_loss", "target holds a class outside [0, classes) that is not ignore_index")
-            xp.maximum(flag, bad.any().astype(np.int32), out=flag)
+            note("nll_loss", "target holds a class outside [0, classes) that is not ignore_index", bad)
         skip = ignored | bad
         accumulator = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
         ctx.index, ctx.target = xp.arange(count), xp.where(skip, 0, t)

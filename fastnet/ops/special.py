@@ -318,7 +318,7 @@ def frexp(input: Tensor) -> Any:
         raise RuntimeError("torch.frexp() only supports floating-point dtypes".replace("torch", "fastnet"))
     mantissa, exponent = np.frexp(wide(input._data))
     return result("frexp", "mantissa exponent")(
-        Tensor._wrap(rounded(np.asarray(mantissa), input._data.dtype)), Tensor._wrap(np.asarray(exponent, np.int32))
+        Tensor._wrap(rounded(mantissa, input._data.dtype)), Tensor._wrap(exponent.astype(np.int32))
     )
 
 
@@ -430,10 +430,10 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     """Which elements occur among ``test_elements``."""
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
         raise TypeError("isin(): at least one of the arguments must be a Tensor")
-    a, b = (x if isinstance(x, Tensor) else Tensor._wrap(np.asarray(x)) for x in (elements, test_elements))
+    xp = namespace(elements._data if isinstance(elements, Tensor) else test_elements._data)
+    a, b = (x if isinstance(x, Tensor) else Tensor._wrap(xp.asarray(x)) for x in (elements, test_elements))
     if _dtypes.bool_ in (a.dtype, b.dtype):
         raise RuntimeError("isin: not implemented for bool")
-    xp = namespace(a._data)
     return Tensor._wrap(
         xp.asarray(xp.isin(wide(a._data), wide(b._data).reshape(-1), invert=invert)).reshape(a._data.shape)
     )

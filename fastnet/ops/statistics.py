@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet import _dtypes
+from fastnet._array_code import accumulate
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
@@ -146,7 +147,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     new = xp.ones(ordered.shape, bool)
     new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
     places = xp.arange(n)
-    run = places - np.maximum.accumulate(xp.where(new, places, 0), axis=-1)
+    run = places - accumulate(np.maximum, xp.where(new, places, 0), -1)
     place = xp.moveaxis(run.argmax(axis=-1)[..., None], -1, axis)
     return _pick("mode", input, axis, Tensor._wrap(place), keepdim, order)
 

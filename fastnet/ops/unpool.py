@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.ops._numeric import rounded, wide
@@ -101,7 +102,10 @@ def _unpool(
             f"{name}: input of shape {list(input.shape)} and a result of {size}: expected no empty sizes"
         )
     where, places = indices._data, math.prod(size)
-    if where.size and isinstance(where, np.ndarray) and not (where.min() >= 0 and where.max() < places):
+    if not isinstance(where, np.ndarray):
+        text = f"found an invalid max index, expected indices from 0 to {places - 1}"
+        note(name, text, (where < 0) | (where >= places), RuntimeError)
+    elif where.size and not (where.min() >= 0 and where.max() < places):
         raise RuntimeError(f"{name}: found an invalid max index, expected indices from 0 to {places - 1}")
     batch = input.shape[0] if input.dim() == dims + 2 else 1
     channels, inside = input.shape[-dims - 1], math.prod(input.shape[-dims:])
@@ -235,7 +239,7 @@ def _fractional(
     whole = x.reshape(n, c, math.prod(image))
     values = xp.take_along_axis(whole._data, flat, axis=2).reshape(n, c, math.prod(size), math.prod(kernel))
     # Of equals the first counts, of NaN the last.
-    missing, best = xp.isnan(values), xp.argmax(values, axis=3)
+    missing, best = xp.isnan(values), xp.argmax(wide(values), axis=3)
     last = values.shape[3] - 1 - xp.argmax(missing[..., ::-1], axis=3)
     best = xp.where(missing.any(axis=3), last, best)[..., None]
     index = xp.take_along_axis(flat.reshape(values.shape), best, axis=3)[..., 0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._array_code import greatest
 from fastnet._device import namespace
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.dropout import dropout_mask, scale_of
@@ -205,7 +206,7 @@ def _attend(q: Any, k: Any, v: Any, keep: Any, *how: Any) -> tuple[Any, Any]:
     xp, acc = namespace(q), accumulator(q)
     with np.errstate(all="ignore"):
         scores, _ = _scores(q, k, *how)
-        high = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+        high = greatest(scores, (scores.ndim - 1,))
         p = xp.exp(scores - xp.where(high == -np.inf, acc.type(0), high))
         total = p.sum(axis=-1, keepdims=True)
         lse = (xp.log(total) + xp.where(total == 0, acc.type(0), high))[..., 0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._array_code import where
 from fastnet._device import namespace
 from fastnet._faults import check_faults, fault_flag
 from fastnet.kernels._arrays import check_array
@@ -54,7 +55,7 @@ def embedding(weight: Any, index: Any, *, config: Any = None) -> Any:
         check_faults("embedding")
     if weight.shape[0] == 0:
         return xp.zeros((index.shape[0], weight.shape[1]), weight.dtype)
-    return xp.where(bad[:, None], weight.dtype.type(0), weight[xp.where(bad, 0, index)])
+    return where(bad[:, None], weight.dtype.type(0), weight[xp.where(bad, 0, index)])
 
 
 def embedding_backward(grad: Any, index: Any, rows: int, *, padding_idx: int | None = None, config: Any = None) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._array_code import where
 from fastnet._device import namespace
 from fastnet._faults import check_faults, fault_flag
 from fastnet.kernels._arrays import check_array
@@ -94,4 +95,4 @@ def rotary_embedding(
         out[..., first] = (a * c - b * s).astype(x.dtype)
         out[..., second] = (b * c + a * s).astype(x.dtype)
     out[..., 2 * half :] = x[..., 2 * half :]
-    return xp.where(good[:, None, :, None], out, x.dtype.type(0))
+    return where(good[:, None, :, None], out, x.dtype.type(0))
