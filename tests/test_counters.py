@@ -72,6 +72,22 @@ def test_attention_has_no_bank_conflicts():
             assert all(golden[name][way]["ratio"] == 1 for way in ways), name
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("window", ["3x3", "5x5", "7x7"])
+def test_first_layers_gather_without_bank_conflicts(window, dtype):
+    """Windows and their gradients are gathered from the patch without conflicts where a tile's rows are a multiple of
+    8 results. 5x5's images are 28 wide: of gathers that see two rows of results, where no pitch serves both these and
+    the window's rows (conv_few_channels.h), there are at most 64 bytes in 100. A weight's gradient is left in the order
+    of the weight, not that of the sums: there, after the loop, two words may lie in a bank."""
+    golden = json.loads(GOLDEN.read_text())
+    forward, backward = (golden[f"{f}: first layer {window} {dtype}"] for f in ("conv2d", "conv2d_weight_grad"))
+    gathers = 0.01 * forward["shared read"]["bytes"] / 64 if window == "5x5" else 0
+    assert forward["shared read"]["conflicts"] <= gathers
+    leaving = backward["global write"]["bytes"] / 128
+    assert backward["shared read"]["conflicts"] <= gathers + 1.1 * leaving
+    assert forward["shared write"]["ratio"] < 1.25  # rows of a patch that meet in a wavefront
+
+
 # What hand counting gives: 32 floats in a column of a 32-wide tile lie in one bank; 32 floats 8 apart lie in 32
 # sectors.
 @pytest.mark.parametrize(

@@ -11,6 +11,30 @@ using namespace conv_few_channels;
 // Results, or places, of a thread, each for four filters: two sets of their sums are in registers.
 template <class T> constexpr int kEach = sizeof(T) == 8 ? 4 : 8;
 
+// The weights of `filters` filters from `from` (filters, terms) to `to` (padded, 64 filters and a pad), zeros for others. A
+// warp has 32 neighbours of four filters at once, and writes in turn of each lane's four those of which a wavefront's
+// lanes have other banks.
+template <class T>
+__device__ __forceinline__ void load_weights(T* to, const T* from, const Plan& plan, int filters) {
+    constexpr int kTurn = 32 / int(sizeof(T));  // terms whose rows of filters begin in different banks
+    const int lane = int(threadIdx.x) % 32, blocks = plan.padded / 32;
+#pragma unroll 1
+    for (int i = int(threadIdx.x) / 32; i < kFilters / kQuad * blocks; i += kThreads / 32) {
+        const int filter = i / blocks * kQuad, k = i % blocks * 32 + lane;
+        T v[kQuad];
+#pragma unroll
+        for (int f = 0; f < kQuad; ++f) {
+            const T weight = from[int64_t(min(filter + f, filters - 1)) * plan.terms + min(k, plan.terms - 1)];
+            v[f] = filter + f < filters && k < plan.terms ? weight : T(0);
+        }
+#pragma unroll
+        for (int turn = 0; turn < kQuad; ++turn) {
+            const int f = (turn + lane / kTurn) % kQuad;
+            to[k * (kFilters + kFewChannelsPad) + filter + f] = f & 2 ? f & 1 ? v[3] : v[2] : f & 1 ? v[1] : v[0];
+        }
+    }
+}
+
 // The block's threads are `lanes` along filters and the others along results.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
@@ -35,11 +59,7 @@ conv_few_channels_forward_kernel(ConvShape s, Plan plan, GatherArguments x, int 
             const int filters = int(min(s.filters - filter0, int64_t(kFilters)));
             if (t / tiles != loaded) {  // those before have been read: each tile begins with a barrier
                 loaded = t / tiles;
-                for (int i = int(threadIdx.x); i < kFilters * plan.terms; i += kThreads) {
-                    const int filter = i / plan.terms, k = i - filter * plan.terms;
-                    weights[k * kPitch + filter] =
-                        filter < filters ? static_cast<const T*>(x.weight)[filter0 * plan.terms + i] : T(0);
-                }
+                load_weights(weights, static_cast<const T*>(x.weight) + filter0 * plan.terms, plan, filters);
                 __syncthreads();
             }
             const T* const patch = reinterpret_cast<const T*>(stage);

@@ -141,18 +141,19 @@ each_tile(unsigned char* shared, const Plan& plan, Index first, Index step, Inde
     __syncthreads();
 }
 
-// The sums of a job, in shared memory at(filter, place), to `to` (filters, channels, R, S) of a part, neighbours together.
+// The sums of a job, in shared memory at(filter, place), to `to` (filters, channels, R, S) of a part: runs of a channel's
+// places, neighbours together.
 template <class To, class Sum, class At>
 __device__ __forceinline__ void
 leave_sums(To* to, const Sum* sums, const ConvShape& s, const Plan& plan, const Job& job, At at) {
     const int window = s.rows.window * s.columns.window, channels = int(s.channels);
     const int filters = int(min(s.filters - job.filter0, int64_t(kFilters)));
+    const int pixels = job.places / channels, pixel0 = job.place0 / channels;
 #pragma unroll 1
-    for (int i = int(threadIdx.x); i < filters * plan.terms; i += kThreads) {
-        const int filter = i / plan.terms, place = i - filter * plan.terms;
-        const int k = place % window * channels + place / window - job.place0;
-        if (k >= 0 && k < job.places)
-            to[(job.filter0 + filter) * plan.terms + place] = convert<To>(sums[at(filter, k)]);
+    for (int i = int(threadIdx.x); i < filters * job.places; i += kThreads) {
+        const int filter = i / job.places, rest = i - filter * job.places, c = rest / pixels, pixel = rest - c * pixels;
+        to[(job.filter0 + filter) * plan.terms + c * window + pixel0 + pixel] =
+            convert<To>(sums[at(filter, pixel * channels + c)]);
     }
 }
 

@@ -6,6 +6,7 @@
 // allows, however many channels a pixel has. Products take their operands from there.
 #pragma once
 #include "conv.h"
+#include <array>
 
 // Registers a thread, by ptxas 13.0 (sm_80, sm_90a, sm_120), and no local memory:
 //   forward:      float32 139, 142, 167;  float64 132, 136, 158;  16-bit 128, 128, 128
@@ -25,11 +26,60 @@ struct FewChannelsPlan {
     int patch_bytes, stage_bytes;
     int terms, padded;               // of a sum: places times channels; a multiple of 32
     int weight_bytes;                // forward
-    int places_at_once, sums_pitch;  // weight_grad: of a job, and from filter to filter of its sums
+    int places_at_once, sums_pitch;  // weight_grad: of a job, whole pixels; and from filter to filter of its sums
     int64_t shared_bytes;
 };
 
-inline FewChannelsPlan few_channels_plan(const ConvProblem& p, int rows, int columns) {
+// Which term of a window, of (rows, row_terms), stands k-th in the sums of the forward kernel of 16-bit types; those behind
+// the last are none. A fragment gathers terms 2 q + e for its four q at once: so these are four neighbours of a row of the
+// window, which with 8 results span less than the banks hold (while stride * channels is at most 8), and no two words
+// meet. What rows leave over comes last, in fours of several rows.
+__host__ __device__ __forceinline__ int few_channels_term(int k, int rows, int row_terms) {
+    const int i = k / 8 * 8 + k % 2 * 4 + k % 8 / 2, whole = row_terms / 4 * 4, rest = i - rows * whole;
+    if (rest < 0) return i / whole * row_terms + i % whole;
+    const int left = row_terms - whole;
+    return left ? rest / left * row_terms + whole + rest % left : i;
+}
+
+// Of those gathers of 16-bit types that span rows of the window, for each pitch modulo the banks in steps of 16 bytes:
+// lanes whose bank another word has. Forward, 8 results by 4 terms; weight_grad, every second of 8 results by 8 terms.
+// Not every window has a pitch without: rows begin at multiples of 16 bytes, for wide copies, and where the results'
+// words leave gaps too narrow for another row's there is nowhere to put it. Nor is it asked where rows of a tile, not a
+// multiple of 8 results, are gathered together.
+inline std::array<int, 8> few_channels_conflicts(const ConvProblem& p) {
+    const ConvShape& s = p.shape;
+    std::array<int, 8> conflicts{};
+    if (!conv_is_16_bit(p.dtype) || s.rows.window == 1) return conflicts;
+    const bool forward = p.direction == ConvDirection::forward;
+    const int channels = int(s.channels), row_terms = s.columns.window * channels, terms = s.rows.window * row_terms;
+    const int left = row_terms % 4, first = forward ? s.rows.window * (row_terms - left) : 0, group = forward ? 4 : 8;
+    for (int i0 = first; i0 < terms; i0 += group) {
+        int row[8], column[8];  // of the group's terms, in elements
+        const int count = std::min(group, terms - i0);
+        for (int i = 0; i < count; ++i) {
+            const int at = i0 + i - first, r = at / (forward ? left : row_terms);
+            const int j = forward ? row_terms - left + at - r * left : at - r * row_terms;
+            row[i] = r, column[i] = j / channels * s.columns.dilation * channels + j % channels;
+        }
+        if (row[0] == row[count - 1]) continue;
+        for (int pitch = 0; pitch < 8; ++pitch) {
+            int64_t word[32];
+            std::fill_n(word, 32, int64_t(-1));
+            for (int result = 0; result < 8; result += forward ? 1 : 2)
+                for (int i = 0; i < count; ++i) {
+                    const int64_t below = int64_t(row[i]) * s.rows.dilation;
+                    const int64_t at = below * (65536 + pitch * 8) + column[i] + result * s.columns.stride * channels;
+                    int64_t& there = word[at / 2 % 32];
+                    if (there < 0) there = at / 2;
+                    conflicts[size_t(pitch)] += there != at / 2;
+                }
+        }
+    }
+    return conflicts;
+}
+
+inline FewChannelsPlan
+few_channels_plan(const ConvProblem& p, int rows, int columns, const std::array<int, 8>& conflicts) {
     const ConvShape& s = p.shape;
     const bool is_16_bit = conv_is_16_bit(p.dtype), forward = p.direction == ConvDirection::forward;
     const int item = conv_item_bytes(p.dtype), sum = p.dtype == DType::float64 ? 8 : 4, per = 16 / item;
@@ -38,7 +88,11 @@ inline FewChannelsPlan few_channels_plan(const ConvProblem& p, int rows, int col
     plan.rows = rows, plan.columns = columns, plan.pixels = (rows * columns + 15) / 16 * 16;
     plan.patch_rows = (rows - 1) * s.rows.stride + (s.rows.window - 1) * s.rows.dilation + 1;
     plan.width = ((columns - 1) * s.columns.stride + (s.columns.window - 1) * s.columns.dilation + 1) * channels;
-    plan.pitch = (plan.width + 2 * per - 2) / per * per;
+    const int least = (plan.width + 2 * per - 2) / per * per;
+    const auto conflicts_of = [&](int pitch) { return conflicts[size_t(pitch / per % 8)]; };
+    plan.pitch = least;
+    for (int pitch = least + per; pitch < least + 8 * per; pitch += per)
+        if (conflicts_of(pitch) < conflicts_of(plan.pitch)) plan.pitch = pitch;
     plan.patch_bytes = plan.patch_rows * plan.pitch * item;
     plan.terms = s.rows.window * s.columns.window * channels, plan.padded = (plan.terms + 31) / 32 * 32;
     const int table = plan.padded * 4;
@@ -50,9 +104,10 @@ inline FewChannelsPlan few_channels_plan(const ConvProblem& p, int rows, int col
         plan.stage_bytes = (plan.stage_bytes + 127) / 128 * 128;
         plan.shared_bytes = int64_t(2) * plan.stage_bytes + plan.weight_bytes + table + staged;
     } else {
-        plan.places_at_once = std::min(plan.terms, is_16_bit   ? kFewChannelsPlaces16Bit
-                                                   : item == 4 ? kFewChannelsPlaces32Bit
-                                                               : kFewChannelsPlaces64Bit);
+        const int most = is_16_bit   ? kFewChannelsPlaces16Bit
+                         : item == 4 ? kFewChannelsPlaces32Bit
+                                     : kFewChannelsPlaces64Bit;
+        plan.places_at_once = std::min(plan.terms, most / channels * channels);
         plan.stage_bytes = (plan.stage_bytes + 127) / 128 * 128 + plan.pixels * kFewChannelsFilters * item;
         // By which a warp's sums lie in 32 banks.
         plan.sums_pitch = is_16_bit ? (plan.places_at_once + 24) / 32 * 32 + 8
@@ -61,6 +116,10 @@ inline FewChannelsPlan few_channels_plan(const ConvProblem& p, int rows, int col
             std::max(int64_t(2) * plan.stage_bytes, int64_t(kFewChannelsFilters) * plan.sums_pitch * sum);
     }
     return plan;
+}
+
+inline FewChannelsPlan few_channels_plan(const ConvProblem& p, int rows, int columns) {
+    return few_channels_plan(p, rows, columns, few_channels_conflicts(p));
 }
 
 // What the family takes: 1 to 4 channels of one group, sums short enough for a tensor core's and a patch's sizes in 32
@@ -91,18 +150,19 @@ inline ConvConfig few_channels_config(const ConvProblem& p, const DeviceProperti
     ConvConfig best;
     best.family = ConvFamily::few_channels, best.rows = best.columns = 1;
     double fewest = std::numeric_limits<double>::infinity();
+    const std::array<int, 8> conflicts = few_channels_conflicts(p);
     for (int columns = 8; columns <= most; columns *= 2)
         for (int rows = 1; rows * std::min(columns, s.columns.out) <= most; rows *= 2) {
             ConvConfig c = best;
             c.rows = std::min(rows, s.rows.out), c.columns = std::min(columns, s.columns.out);
-            const FewChannelsPlan plan = few_channels_plan(p, c.rows, c.columns);
+            const FewChannelsPlan plan = few_channels_plan(p, c.rows, c.columns, conflicts);
             if (plan.shared_bytes > device.shared_per_block) continue;
             const double tiles = double(few_channels_tiles(p, c));
             const double sectors = std::ceil((plan.width * item + 31) / 32.0) * plan.patch_rows;
             const double bytes = tiles * (sectors * 32 + double(plan.pixels) * double(s.filters) * item);
             if (bytes < fewest) fewest = bytes, best = c;
         }
-    const FewChannelsPlan plan = few_channels_plan(p, best.rows, best.columns);
+    const FewChannelsPlan plan = few_channels_plan(p, best.rows, best.columns, conflicts);
     const int64_t tiles = few_channels_tiles(p, best);
     const int most_resident = conv_is_16_bit(p.dtype) ? 2 : 1;  // that the registers hold
     const int resident = int(std::clamp<int64_t>(device.shared_per_sm / (plan.shared_bytes + 1024), 1, most_resident));

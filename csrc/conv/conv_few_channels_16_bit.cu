@@ -27,8 +27,12 @@ conv_few_channels_forward_16_bit_kernel(ConvShape s, Plan plan, const T* images,
     int* const places = reinterpret_cast<int*>(weights + plan.weight_bytes);
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, g = lane / 4, q = lane % 4;
     float* const staged = reinterpret_cast<float*>(places + plan.padded) + warp * 16 * kFilters;
-    for (int k = int(threadIdx.x); k < plan.padded; k += kThreads)
-        places[k] = k < plan.terms ? place_offset(s, plan, k) : -1;
+    const int row_terms = s.columns.window * int(s.channels);
+    const auto term_of = [&](int k) { return few_channels_term(k, s.rows.window, row_terms); };
+    for (int k = int(threadIdx.x); k < plan.padded; k += kThreads) {
+        const int term = term_of(k);
+        places[k] = term < plan.terms ? place_offset(s, plan, term) : -1;
+    }
 
     const int64_t chunks = (s.filters + kFilters - 1) / kFilters;
     int64_t loaded = -1;
@@ -43,11 +47,13 @@ conv_few_channels_forward_16_bit_kernel(ConvShape s, Plan plan, const T* images,
             if (t / tiles != loaded) {  // those before have been read: each tile begins with a barrier
                 loaded = t / tiles;
                 for (int i = int(threadIdx.x); i < kFilters * plan.padded; i += kThreads) {
-                    const int filter = i / plan.padded, k = i - filter * plan.padded;
-                    const bool real = filter < filters && k < plan.terms;
-                    *reinterpret_cast<T*>(weights + k / 32 * (kFilters * 64) +
-                                          chunk_offset<T, 64, false>(filter, k % 32 / 8) + k % 8 * 2) =
-                        real ? weight[(filter0 + filter) * plan.terms + k] : T(0.0f);
+                    const int filter = i / plan.padded, k = i - filter * plan.padded, term = term_of(k);
+                    const auto* const of_filter =
+                        reinterpret_cast<const uint16_t*>(weight + (filter0 + min(filter, filters - 1)) * plan.terms);
+                    const uint32_t bits = of_filter[min(term, plan.terms - 1)];
+                    *reinterpret_cast<uint16_t*>(weights + k / 32 * (kFilters * 64) +
+                                                 chunk_offset<T, 64, false>(filter, k % 32 / 8) + k % 8 * 2) =
+                        uint16_t(bits * uint32_t(filter < filters && term < plan.terms));
                 }
                 __syncthreads();
             }

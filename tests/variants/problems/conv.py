@@ -142,12 +142,16 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     moments = {f"conv2d: {f}": product("conv2d", f) for f in ("general moments", "sm80 moments", "sm90 moments")}
 
     def first_layer(
-        function: str, channels: int, window: int, stride: int
+        function: str, channels: int, window: int, stride: int, size: int = 32
     ) -> Callable[[np.random.Generator, Any], Call]:
         def call(rng: np.random.Generator, dtype: Any) -> Call:
             x, weight, grad = (
                 normal(rng, s, dtype)
-                for s in ((2, channels, 32, 32), (64, channels, window, window), (2, 64, 32 // stride, 32 // stride))
+                for s in (
+                    (2, channels, size, size),
+                    (64, channels, window, window),
+                    (2, 64, size // stride, size // stride),
+                )
             )
             options = {"padding": window // 2, "stride": stride}
             if function == "conv2d":
@@ -170,7 +174,11 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     firsts = {
         f"{f}: {what}": first_layer(f, *sizes)
         for f in ("conv2d", "conv2d_weight_grad")
-        for what, sizes in (("first layer 7x7", (3, 7, 2)), ("first layer 3x3", (1, 3, 1)))
+        for what, sizes in (
+            ("first layer 7x7", (3, 7, 2)),
+            ("first layer 3x3", (1, 3, 1)),
+            ("first layer 5x5", (1, 5, 1, 28)),
+        )
     }
     return {
         **made,
