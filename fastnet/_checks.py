@@ -10,8 +10,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from fastnet import _autocast
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError, LinAlgError
 
 # NumPy's names of arguments, which PyTorch takes too.
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
@@ -86,6 +89,8 @@ def checked(function: Callable) -> Callable:
             result = function(*args, **kwargs)
         except (AttributeError, AssertionError) as error:
             raise _explained(function, args, kwargs, error) from error
+        except np.linalg.LinAlgError as error:
+            raise (error if isinstance(error, LinAlgError) else LinAlgError(f"{name}: {error}")) from None
         if out is None:
             return result
         out = into(out, result, function.__name__)
@@ -100,13 +105,13 @@ def _take_storage(name: str, names: tuple, kwargs: dict) -> None:
         if key in kwargs and key not in names:
             value = kwargs.pop(key)
             if key == "layout" and value not in (None, "strided"):
-                raise ValueError(f"{name}(): argument 'layout' is {value}, expected strided, the only one fastnet has")
+                raise InputError(f"{name}(): argument 'layout' is {value}, expected strided, the only one fastnet has")
 
 
 def _with_sizes(name: str, before: tuple, args: tuple, kwargs: dict, key: str) -> tuple:
     """Positional arguments with the sizes that ``kwargs`` has under a name, which is taken out of it."""
     if not isinstance(kwargs[key], (list, tuple)):
-        raise TypeError(f"{name}(): argument '{key}' must be tuple of ints, not {type(kwargs[key]).__name__}")
+        raise KindError(f"{name}(): argument '{key}' must be tuple of ints, not {type(kwargs[key]).__name__}")
     given = kwargs.pop(key)
     return (*args, *(kwargs.pop(n) for n in before[len(args) :] if n in kwargs), given)
 
@@ -115,14 +120,14 @@ def into(out: Any, result: Any, name: str) -> Any:
     """Write results into the tensors given as ``out=``, which take the results' shapes."""
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)) or len(out) != len(result):
-            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors")
+            raise KindError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors")
         for o, r in zip(out, result, strict=True):
             into(o, r, name)
         return type(result)(*out) if hasattr(result, "_fields") else tuple(out)
     if not isinstance(out, Tensor):
-        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+        raise KindError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if not isinstance(result, Tensor):
-        raise TypeError(f"{name}(): takes no argument 'out'")
+        raise KindError(f"{name}(): takes no argument 'out'")
     from fastnet.autograd import is_grad_enabled
 
     if is_grad_enabled() and (out.requires_grad or result.requires_grad):
@@ -131,7 +136,7 @@ def into(out: Any, result: Any, name: str) -> Any:
             "arguments requires grad."
         )
     if result.dtype.category > out.dtype.category:
-        raise RuntimeError(f"result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}")
+        raise KindError(f"result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}")
     if out._data.shape != result._data.shape:
         from fastnet.ops.rearrange import resize_
 

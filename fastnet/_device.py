@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import KindError
+
 _why: str | bool | None = False  # False: not asked yet
 
 
@@ -41,14 +43,14 @@ class device:
         if isinstance(type, int) and not isinstance(type, bool):
             type, index = "cuda", type
         if not isinstance(type, str):
-            raise TypeError(f"device: expected a string such as 'cpu' or 'cuda:0', got {type!r}")
+            raise KindError(f"device: expected a string such as 'cpu' or 'cuda:0', got {type!r}")
         kind, colon, number = type.partition(":")
         if colon:
             if index is not None or not number.isdigit():
-                raise RuntimeError(f"Invalid device string: '{type}'")
+                raise KindError(f"Invalid device string: '{type}'")
             index = int(number)
         if kind not in ("cpu", "cuda"):
-            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {kind}")
+            raise KindError(f"Expected one of cpu, cuda device type at start of device string: {kind}")
         self.type, self.index = kind, index
 
     @classmethod
@@ -117,7 +119,7 @@ def namespace(x: Any) -> Any:
     if isinstance(x, np.ndarray):
         return np
     if not hasattr(x, "__cuda_array_interface__"):
-        raise TypeError(f"expected a tensor or an array, got {type(x).__name__}")
+        raise KindError(f"expected a tensor or an array, got {type(x).__name__}")
     import cupy
 
     return cupy

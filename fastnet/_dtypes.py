@@ -7,6 +7,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from fastnet.errors import KindError
+
 
 class dtype:
     """An element type, as ``torch.dtype``. The ten that fastnet has are module attributes: ``fastnet.float32`` and so
@@ -87,7 +89,7 @@ def set_default_dtype(d: dtype) -> None:
     """Make ``d``, a floating-point dtype, that of tensors made from Python floats."""
     global _default
     if not isinstance(d, dtype) or not d.is_floating_point:
-        raise TypeError(f"set_default_dtype: only floating-point types are supported as the default type, got {d}")
+        raise KindError(f"set_default_dtype: only floating-point types are supported as the default type, got {d}")
     _default = d
 
 
@@ -106,7 +108,7 @@ def as_dtype(d: Any) -> dtype:
     except TypeError:
         found = None
     if found is None:
-        raise TypeError(f"expected a fastnet dtype ({', '.join(x.name for x in ALL)}), got {d!r}")
+        raise KindError(f"expected a fastnet dtype ({', '.join(x.name for x in ALL)}), got {d!r}")
     return found
 
 
@@ -115,7 +117,7 @@ def of_array(x: Any) -> dtype:
     try:
         return FROM_NUMPY[x.dtype]
     except KeyError:
-        raise TypeError(f"fastnet has no dtype {x.dtype}; it has {', '.join(d.name for d in ALL)}") from None
+        raise KindError(f"fastnet has no dtype {x.dtype}; it has {', '.join(d.name for d in ALL)}") from None
 
 
 def promote_types(a: dtype, b: dtype) -> dtype:
@@ -136,7 +138,7 @@ def of_scalar(x: Any) -> dtype:
         return int64
     if isinstance(x, (float, np.floating)):
         return _default
-    raise TypeError(f"expected a number or a tensor, got {type(x).__name__}")
+    raise KindError(f"expected a number or a tensor, got {type(x).__name__}")
 
 
 def result_type_of(operands: list[tuple[dtype, int]]) -> dtype:
@@ -167,7 +169,7 @@ class finfo:
     def __init__(self, type: dtype | None = None):
         type = _default if type is None else as_dtype(type)
         if not type.is_floating_point:
-            raise TypeError(f"fastnet.finfo() requires a floating point input type. Use iinfo to handle '{type}'")
+            raise KindError(f"fastnet.finfo() requires a floating point input type. Use iinfo to handle '{type}'")
         info = ml_dtypes.finfo(type.numpy)
         self.bits = 8 * type.itemsize
         self.dtype = type.name
@@ -192,7 +194,7 @@ class iinfo:
     def __init__(self, type: dtype):
         type = as_dtype(type)
         if type.category != 1:
-            raise TypeError(f"fastnet.iinfo() requires an integer input type. Use finfo to handle '{type}'")
+            raise KindError(f"fastnet.iinfo() requires an integer input type. Use finfo to handle '{type}'")
         info = np.iinfo(type.numpy)
         self.bits, self.max, self.min, self.dtype = info.bits, int(info.max), int(info.min), type.name
 

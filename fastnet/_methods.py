@@ -10,6 +10,7 @@ from fastnet._checks import checked
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import KindError
 from fastnet.ops import (
     _operands,
     activations,
@@ -250,7 +251,7 @@ def to(
         elif isinstance(a, (str, Device)) or (isinstance(a, int) and not isinstance(a, bool)):
             device = a
         elif a is not None and not isinstance(a, bool):
-            raise TypeError(f"to(): expected a device, a dtype or a tensor, got {type(a).__name__}")
+            raise KindError(f"to(): expected a device, a dtype or a tensor, got {type(a).__name__}")
     out = self
     if dtype is not None:
         out = _operands.cast(out, _dtypes.as_dtype(dtype))
@@ -355,7 +356,7 @@ def apply_(self: Tensor, callable: Any) -> Tensor:
     if self.requires_grad:
         raise RuntimeError("apply_: cannot be used on a tensor that requires a gradient")
     if self.is_cuda:
-        raise TypeError("apply_ is only implemented on CPU tensors")
+        raise KindError("apply_ is only implemented on CPU tensors")
     flat = [callable(v) for v in self.reshape(-1).tolist()]
     in_place.writeable(self)[...] = creation.tensor(flat, dtype=self.dtype)._data.reshape(self._data.shape)
     self._version_counter[0] += 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnet import _capture
 from fastnet._device import device as Device
+from fastnet.errors import InputError, KindError
 
 
 class Generator:
@@ -31,9 +32,9 @@ class Generator:
     def manual_seed(self, seed: int) -> Generator:
         """Start anew from a seed: any integer of 64 bits, negative ones counting from 2^64 down."""
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-            raise TypeError(f"manual_seed: seed is a {type(seed).__name__}, expected an int")
+            raise KindError(f"manual_seed: seed is a {type(seed).__name__}, expected an int")
         if not -(2**63) <= seed < 2**64:
-            raise RuntimeError(f"Overflow when unpacking long: seed {seed} does not fit 64 bits")
+            raise InputError(f"Overflow when unpacking long: seed {seed} does not fit 64 bits")
         self._seed = int(seed) % 2**64
         self._offset = 0
         self._states = {}  # arrays of the old seed live on in graphs that still use them
@@ -58,7 +59,7 @@ class Generator:
         """Go on from where ``get_state`` was."""
         data = state.numpy() if hasattr(state, "numpy") else np.asarray(state)
         if data.dtype != np.uint8 or data.size != 16:
-            raise RuntimeError(f"set_state: expected a uint8 tensor of 16 elements, got {data.dtype} of {data.size}")
+            raise KindError(f"set_state: expected a uint8 tensor of 16 elements, got {data.dtype} of {data.size}")
         seed, offset = np.ascontiguousarray(data).view(np.uint64).tolist()
         self.manual_seed(seed)
         self._offset = offset

@@ -14,6 +14,7 @@ from fastnet import _capture, _dlpack, _dtypes, autograd
 from fastnet._device import device as Device
 from fastnet._device import synchronise
 from fastnet.autograd.views import refresh
+from fastnet.errors import InputError, KindError
 
 _hook_keys = count()
 
@@ -31,7 +32,7 @@ class Size(tuple):
         for i, n in enumerate(made):
             if not isinstance(n, int):
                 if not hasattr(n, "__index__"):
-                    raise TypeError(f"Size() takes an iterable of 'int' (item {i} is '{type(n).__name__}')")
+                    raise KindError(f"Size() takes an iterable of 'int' (item {i} is '{type(n).__name__}')")
                 return tuple.__new__(cls, [m.__index__() for m in made])
         return made
 
@@ -276,7 +277,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if self._data.ndim == 0:
-            raise TypeError("len() of a 0-d tensor")
+            raise KindError("len() of a 0-d tensor")
         return self._data.shape[0]
 
     def __hash__(self) -> int:
@@ -298,19 +299,17 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value)}")
+                raise KindError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value)}")
             if value is self:
-                raise RuntimeError("can't assign Variable as its own grad")
+                raise InputError("can't assign Variable as its own grad")
             if value._data.dtype != self._data.dtype:
-                raise RuntimeError(
-                    f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}"
-                )
+                raise KindError(f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}")
             if value._data.shape != self._data.shape:
-                raise RuntimeError(
+                raise InputError(
                     f"assigned grad has data of a different size: expected {list(self.shape)}, got {list(value.shape)}"
                 )
             if value.is_cuda != self.is_cuda:
-                raise RuntimeError(f"assigned grad has data located on a different device: {value.device}")
+                raise KindError(f"assigned grad has data located on a different device: {value.device}")
         self._grad = value
 
     @grad.deleter
@@ -403,7 +402,7 @@ class Tensor:
     @data.setter
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
-            raise TypeError(f"Tensor.data: expected a Tensor, got {type(value).__name__}")
+            raise KindError(f"Tensor.data: expected a Tensor, got {type(value).__name__}")
         self._data = value._data
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
@@ -460,7 +459,7 @@ class Tensor:
     def item(self) -> Any:
         """The value of a tensor with one element, as a Python number."""
         if self._data.size != 1:
-            raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
+            raise InputError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
         value = self._host().reshape(())
         return float(value) if self.dtype is _dtypes.bfloat16 else value.item()
 
@@ -477,7 +476,7 @@ class Tensor:
         if self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_cuda:
-            raise TypeError(
+            raise KindError(
                 "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
                 "memory first."
             )
@@ -487,7 +486,7 @@ class Tensor:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             if copy is False:
-                raise ValueError(f"Unable to avoid copy while creating an array of {dtype} from a {self.dtype} tensor")
+                raise InputError(f"Unable to avoid copy while creating an array of {dtype} from a {self.dtype} tensor")
             return array.astype(dtype)
         return array.copy() if copy else array
 
@@ -518,7 +517,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self._data.size != 1:
             what = "no values" if self._data.size == 0 else "more than one value"
-            raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
+            raise InputError(f"Boolean value of Tensor with {what} is ambiguous")
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -532,12 +531,12 @@ class Tensor:
 
     def __index__(self) -> int:
         if self._data.size != 1 or self.dtype.category == 2:
-            raise TypeError("only integer tensors of a single element can be converted to an index")
+            raise KindError("only integer tensors of a single element can be converted to an index")
         return int(self.item())
 
     def __iter__(self) -> Iterator[Tensor]:
         if self._data.ndim == 0:
-            raise TypeError("iteration over a 0-d tensor")
+            raise KindError("iteration over a 0-d tensor")
         return iter([self[i] for i in range(len(self))])
 
     def __reversed__(self) -> Tensor:
@@ -546,11 +545,11 @@ class Tensor:
         return flip(self, 0) if self._data.ndim else self
 
     def __delitem__(self, index: Any) -> None:
-        raise TypeError("Tensor does not support deleting items")
+        raise KindError("Tensor does not support deleting items")
 
     def __contains__(self, element: Any) -> bool:
         if not isinstance(element, (Tensor, int, float, bool, np.generic)):
-            raise RuntimeError(
+            raise InputError(
                 f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
             )
         return bool((self == element).any())
@@ -582,7 +581,7 @@ class Tensor:
         return copy
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError(
+        raise KindError(
             "fastnet tensors are not pickled: unpickling runs code. Use fastnet.save and fastnet.load (safetensors)"
         )
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastnet._checks import checked as _checked
+from fastnet.errors import LinAlgError
 from fastnet.ops import decompositions as _decompositions
 from fastnet.ops import linalg as _linalg
 from fastnet.ops import matmul as _matmul
@@ -24,7 +25,6 @@ for _module, _names in _NAMES.items():
 cross = _checked(_linalg._linalg_cross)
 diagonal = _checked(_linalg.linalg_diagonal)
 matmul = _checked(_matmul.matmul)
-LinAlgError = RuntimeError
 
 __all__ = [*" ".join(_NAMES.values()).split(), "LinAlgError", "cross", "diagonal", "matmul"]
 

@@ -4,15 +4,17 @@ printed names the call. usage: fuzz_calls.py CALLS SEED"""
 from __future__ import annotations
 
 import inspect
+import re
 import resource
 import sys
 import types
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
 import fastnet
-from fastnet import kernels
+from fastnet import kernels, linalg, nn, optim, signal, special
 from fastnet.nn import functional
 
 # What a bad call may raise. MemoryError: sizes that no machine has. Anything else is a defect.
@@ -20,7 +22,6 @@ ALLOWED = (
     ValueError,
     TypeError,
     IndexError,
-    RuntimeError,
     NotImplementedError,
     MemoryError,
     OverflowError,
@@ -28,6 +29,14 @@ ALLOWED = (
     ZeroDivisionError,
     BufferError,
 )
+# What is wrong with a tensor's state or the machine, rather than with an argument, raises RuntimeError, as in PyTorch.
+STATE = re.compile(
+    "leaf Variable|in-place|[Rr]equires?[_ ](a )?grad|more than one element of the written-to|should not be called"
+    "|cannot be `True` together|is non-finite|not in C order|does not support `diff|no usable GPU|CuPy is not"
+    "|can require gradients"
+)
+# Take modules and tensors for what they can do, as in PyTorch: what cannot do it raises AttributeError.
+DUCKS = {"fastnet.nn.init", "fastnet.nn.utils", "fastnet.nn.utils.rnn"}
 MEMORY = 8 << 30  # bytes that a call may take: beyond it raises, where the machine's end would end the process
 # They change global state, or need files, processes or hours.
 LEFT_OUT = {
@@ -148,6 +157,39 @@ def public(module: types.ModuleType) -> dict:
     return found
 
 
+def classes(module: types.ModuleType, base: type) -> dict:
+    """A module's public classes of a kind, by name."""
+    found = {n: getattr(module, n) for n in dir(module) if not n.startswith("_")}
+    return {n: c for n, c in found.items() if inspect.isclass(c) and issubclass(c, base) and c is not base}
+
+
+def layer(cls: type, tensors: list, rng: np.random.Generator) -> Callable:
+    """A call that makes a layer and, if it could be made, runs it on some of the tensors."""
+
+    def make_and_run(*args, **kwargs):
+        made = cls(*args, **kwargs)
+        count = len([p for p in inspect.signature(made.forward).parameters.values() if p.default is p.empty])
+        return made(*[tensors[rng.integers(len(tensors))] for _ in range(max(1, count))])
+
+    make_and_run.__signature__ = inspect.signature(cls)
+    return make_and_run
+
+
+def optimizer(cls: type) -> Callable:
+    """A call that makes an optimizer of a parameter and takes two steps."""
+
+    def make_and_step(*args, **kwargs):
+        weight = nn.Parameter(fastnet.ones(3, 4))
+        made = cls([weight], *args, **kwargs)
+        for _ in range(2):
+            weight.grad = fastnet.ones(3, 4)
+            made.step(lambda: fastnet.tensor(1.0)) if cls is optim.LBFGS else made.step()
+
+    parameters = list(inspect.signature(cls).parameters.values())
+    make_and_step.__signature__ = inspect.Signature(parameters[1:])
+    return make_and_step
+
+
 def main(calls: int, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     rng = np.random.default_rng(seed)
@@ -161,13 +203,17 @@ def main(calls: int, seed: int) -> None:
         and inspect.isfunction(getattr(fastnet.Tensor, n))
         and n not in ("cuda", "register_hook")
     ]
+    modules = [linalg, special, signal.windows, nn.init, nn.utils, nn.utils.rnn]
+    targets += [(m.__name__, n, f, "tensors") for m in modules for n, f in public(m).items()]
+    targets += [("nn", n, c, "layer") for n, c in classes(nn, nn.Module).items()]
+    targets += [("optim", n, optimizer(c), "tensors") for n, c in classes(optim, optim.Optimizer).items()]
     outcomes: dict[str, int] = {}
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     for i in range(calls):
         where, name, function, kind = targets[rng.integers(len(targets))]
         pool_arrays = arrays(rng)
-        if kind == "tensors":
+        if kind != "arrays":
             made = []
             for a in pool_arrays:
                 try:
@@ -179,6 +225,8 @@ def main(calls: int, seed: int) -> None:
                     pass
             pool_arrays = made
         others = values(rng)
+        if kind == "layer":  # one of 2**31 parts would be built for hours, as PyTorch's would
+            others = [v for v in others if not isinstance(v, int) or v < 2**31]
 
         def pick(pool=pool_arrays, others=others):
             if rng.random() < 0.65:
@@ -187,6 +235,8 @@ def main(calls: int, seed: int) -> None:
                 return [pool[rng.integers(len(pool))] for _ in range(rng.integers(0, 3))]
             return others[rng.integers(len(others))]
 
+        if kind == "layer":
+            function = layer(function, pool_arrays, rng)
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
@@ -212,6 +262,14 @@ def main(calls: int, seed: int) -> None:
             kind = type(error).__name__
             if kind == "EmulatorError":
                 raise SystemExit(f"a kernel was launched that should have been refused: {error}") from None
+        except RuntimeError as error:
+            if not STATE.search(str(error)):
+                raise SystemExit(f"{type(error).__name__}: {error}") from error
+            kind = "RuntimeError"
+        except AttributeError as error:
+            if where not in DUCKS:
+                raise SystemExit(f"AttributeError: {error}") from error
+            kind = "AttributeError"
         except BaseException as error:
             raise SystemExit(f"{type(error).__name__}: {error}") from error
         else:

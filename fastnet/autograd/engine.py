@@ -17,6 +17,7 @@ import numpy as np
 
 from fastnet.autograd import grad_mode
 from fastnet.autograd.function import Accumulate, edge_of
+from fastnet.errors import InputError, KindError
 
 _Tensor: Any = None  # set by fastnet._tensor
 
@@ -29,7 +30,7 @@ def _zeros(shape: tuple, dtype: Any, module: Any) -> Any:
 
 def _fits(grad: Any, shape: tuple, dtype: Any, name: str) -> Any:
     if grad.shape != shape:
-        raise RuntimeError(
+        raise InputError(
             f"Function {name} returned an invalid gradient: got shape {list(grad.shape)} but expected {list(shape)}"
         )
     return grad if grad.dtype == dtype else grad.astype(dtype)
@@ -111,7 +112,7 @@ def _run(
         if len(results) != len(edges) and not (
             len(results) > len(edges) and all(r is None for r in results[len(edges) :])
         ):
-            raise RuntimeError(
+            raise InputError(
                 f"function {node.name()} returned an incorrect number of gradients (expected {len(edges)}, got "
                 f"{len(results)})"
             )
@@ -184,7 +185,7 @@ def _apply_hooks(hooks: dict | None, grad: Any) -> Any:
                 result = hook(_Tensor._wrap(grad))
             if result is not None:
                 if not isinstance(result, _Tensor):
-                    raise TypeError(f"a gradient hook returned a {type(result).__name__}, expected a Tensor or None")
+                    raise KindError(f"a gradient hook returned a {type(result).__name__}, expected a Tensor or None")
                 grad = _fits(result._data, grad.shape, grad.dtype, "hook")
     return grad
 
@@ -204,16 +205,16 @@ def _root_gradient(tensor: Any, gradient: Any) -> Any:
         raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
     if gradient is None:
         if tensor._data.size != 1:
-            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            raise InputError("grad can be implicitly created only for scalar outputs")
         if not tensor.dtype.is_floating_point:
-            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {tensor.dtype}")
+            raise KindError(f"grad can be implicitly created only for real scalar outputs but got {tensor.dtype}")
         from fastnet._device import namespace
 
         return namespace(tensor._data).ones(tensor._data.shape, tensor._data.dtype)
     if not isinstance(gradient, _Tensor):
-        raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
+        raise KindError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     if gradient._data.shape != tensor._data.shape:
-        raise RuntimeError(
+        raise InputError(
             f"Mismatch in shape: grad_output[0] has a shape of {list(gradient.shape)} and output[0] has a shape "
             f"of {list(tensor.shape)}."
         )
@@ -242,7 +243,7 @@ def backward(
     roots = _as_list(tensors)
     given = [None] * len(roots) if grad_tensors is None else _as_list(grad_tensors)
     if len(given) != len(roots):
-        raise RuntimeError(f"got {len(roots)} tensors and {len(given)} gradients")
+        raise InputError(f"got {len(roots)} tensors and {len(given)} gradients")
     run_backward(
         [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)],
         bool(retain_graph),
@@ -269,7 +270,7 @@ def grad(
         materialize_grads: zeros in place of that None.
     """
     if materialize_grads and allow_unused is False:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: False.")
+        raise InputError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: False.")
     if is_grads_batched:
         return _batched(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
     _refuse_double(create_graph)

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._faults import fault_flag as fault_flag
+from fastnet.errors import InputError, KindError
 
 ALIGNMENT = 256  # bytes
 FLOATING = ("float32", "float64", "float16", "bfloat16")
@@ -72,12 +73,12 @@ def check_array(
     """Raise, naming function and argument, unless x is a NumPy or CuPy array of a dtype and rank the kernel takes, on
     the device of ``like``."""
     if not isinstance(x, np.ndarray) and not hasattr(x, "__cuda_array_interface__"):
-        raise TypeError(f"{function}: {argument} is a {type(x).__name__}, expected a NumPy or CuPy array")
+        raise KindError(f"{function}: {argument} is a {type(x).__name__}, expected a NumPy or CuPy array")
     if name_of(x.dtype) not in dtypes:
-        raise TypeError(f"{function}: {argument} has dtype {x.dtype.name}, expected {' or '.join(dtypes)}")
+        raise KindError(f"{function}: {argument} has dtype {x.dtype.name}, expected {' or '.join(dtypes)}")
     if not x.dtype.isnative:
-        raise TypeError(f"{function}: {argument} has the other byte order, expected this machine's")
+        raise KindError(f"{function}: {argument} has the other byte order, expected this machine's")
     if ndim is not None and x.ndim != ndim:
-        raise ValueError(f"{function}: {argument} has {x.ndim} dimensions {tuple(x.shape)}, expected {ndim}")
+        raise InputError(f"{function}: {argument} has {x.ndim} dimensions {tuple(x.shape)}, expected {ndim}")
     if like is not None and isinstance(like, np.ndarray) != isinstance(x, np.ndarray):
-        raise ValueError(f"{function}: {argument} and the other arguments are on different devices")
+        raise InputError(f"{function}: {argument} and the other arguments are on different devices")

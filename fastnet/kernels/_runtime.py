@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnet.errors import KernelsUnavailableError
+from fastnet.errors import InputError, KernelsUnavailableError
 
 MODES = ("native", "reference", "emulated")
 
@@ -113,11 +113,11 @@ class use:
     ):
         global _choice
         if mode not in MODES:
-            raise ValueError(f"use: mode is {mode!r}, expected one of {', '.join(MODES)}")
+            raise InputError(f"use: mode is {mode!r}, expected one of {', '.join(MODES)}")
         if order not in ("forward", "reverse", "random"):
-            raise ValueError(f"use: order is {order!r}, expected forward, reverse or random")
+            raise InputError(f"use: order is {order!r}, expected forward, reverse or random")
         if copies not in ("early", "late"):
-            raise ValueError(f"use: copies is {copies!r}, expected early or late")
+            raise InputError(f"use: copies is {copies!r}, expected early or late")
         why = available()[mode]
         if why is not True:
             raise KernelsUnavailableError(f"use: {mode} kernels are not available: {why}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._faults import check_faults
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import addressable, empty, fault_flag, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.matmul import get_float32_matmul_precision
@@ -48,7 +49,7 @@ def _draw(name: str, ext: Any, dropout_p: float, state: Any, offset: int) -> tup
         return None, 0, 0, 1.0
     offset = check_state(name, state, offset)
     if extension_for(state) is not ext:
-        raise ValueError(f"{name}: state and q are on different devices")
+        raise InputError(f"{name}: state and q are on different devices")
     return state, offset, threshold_of(dropout_p), scale_of(dropout_p)
 
 
@@ -73,7 +74,7 @@ def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool, ti
         tma = bool(tiles) and all(ext.attention_rows_by_tma(x) for x in tiles)
         return ext.attention_config(q.shape[3], v.shape[3], q.dtype.name, backward, features=featured, tma=tma)
     if not isinstance(config, ext.AttentionConfig):
-        raise TypeError(f"{name}: config is a {type(config).__name__}, expected an AttentionConfig of {ext.__name__}")
+        raise KindError(f"{name}: config is a {type(config).__name__}, expected an AttentionConfig of {ext.__name__}")
     return config
 
 
@@ -394,7 +395,7 @@ def _cache_config(ext: Any, name: str, config: Any, q: Any, k_cache: Any) -> Any
             batch, k_cache.shape[1], heads // k_cache.shape[1] * queries, k_cache.shape[2]
         )
     if not isinstance(config, ext.AttentionCacheConfig):
-        raise TypeError(
+        raise KindError(
             f"{name}: config is a {type(config).__name__}, expected an AttentionCacheConfig of {ext.__name__}"
         )
     return config

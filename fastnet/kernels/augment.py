@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.random import check_state
@@ -62,7 +63,7 @@ def augment(
     offset = check_state("augment", state, offset)
     ext = extension_for(x)
     if extension_for(state) is not ext:
-        raise ValueError("augment: state and x are on different devices")
+        raise InputError("augment: state and x are on different devices")
     images = loadable(channels_last(x))
     n, channels = x.shape[:2]
     affine = unit_scale(x) if scale_shift is None else loadable(scale_shift)
@@ -72,7 +73,7 @@ def augment(
     if config is None:
         config = ext.augment_config(n, how.size[0] * how.size[1] * channels)
     if not isinstance(config, ext.AugmentConfig):
-        raise TypeError(f"augment: config is a {type(config).__name__}, expected an AugmentConfig of {ext.__name__}")
+        raise KindError(f"augment: config is a {type(config).__name__}, expected an AugmentConfig of {ext.__name__}")
     record("augment", x, config=config)
     ranges = (None if r is None else width_of(r) for r in (how.degrees, how.brightness, how.contrast))
     ext.augment(out, images, affine, how.padding, how.flip_threshold, *ranges, state, offset, config, stream_of(x))

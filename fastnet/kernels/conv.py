@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.reduction import column_sum, loadable
@@ -37,11 +38,11 @@ def _config(function: str, ext: Any, config: Any, direction: str, dtype: Any, g:
     if config is None:
         return ext.conv_config(*problem)
     if not isinstance(config, ext.ConvConfig):
-        raise TypeError(f"{function}: config is a {type(config).__name__}, expected a ConvConfig of {ext.__name__}")
+        raise KindError(f"{function}: config is a {type(config).__name__}, expected a ConvConfig of {ext.__name__}")
     try:
         ext.conv_check(config, *problem)
     except ValueError as e:
-        raise ValueError(f"{function}: {e}") from None
+        raise InputError(f"{function}: {e}") from None
     return config
 
 

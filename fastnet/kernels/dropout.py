@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.pointwise import check_activation, check_config, check_operands, choose
@@ -16,9 +17,9 @@ from fastnet.reference.dropout import scale_of, threshold_of
 def check_probability(function: str, p: float) -> float:
     """p as a float between 0 and 1."""
     if isinstance(p, bool) or not isinstance(p, (int, float, np.floating)):
-        raise TypeError(f"{function}: p is a {type(p).__name__}, expected a number")
+        raise KindError(f"{function}: p is a {type(p).__name__}, expected a number")
     if not 0 <= p <= 1:
-        raise ValueError(f"{function}: dropout probability has to be between 0 and 1, but got {p}")
+        raise InputError(f"{function}: dropout probability has to be between 0 and 1, but got {p}")
     return float(p)
 
 
@@ -52,7 +53,7 @@ def dropout(
     offset = check_state("dropout", state, offset)
     ext = extension_for(x)
     if extension_for(state) is not ext:
-        raise ValueError("dropout: state and x are on different devices")
+        raise InputError("dropout: state and x are on different devices")
     out = empty(x, x.shape)
     config = choose(ext, config, x, cols, out, others["residual"], bias=others["bias"])
     record("dropout", x, config=config)
@@ -100,7 +101,7 @@ def dropout_backward(
     p = check_probability("dropout_backward", p)
     number = check_activation("dropout_backward", activation, parameter)
     if activation != "none" and x is None:
-        raise TypeError(
+        raise KindError(
             f"dropout_backward: x is None, expected what forward had: the derivative of {activation} needs it"
         )
     if activation == "none":
@@ -109,7 +110,7 @@ def dropout_backward(
     offset = check_state("dropout_backward", state, offset)
     ext = extension_for(grad)
     if extension_for(state) is not ext:
-        raise ValueError("dropout_backward: state and grad are on different devices")
+        raise InputError("dropout_backward: state and grad are on different devices")
     out = empty(grad, grad.shape)
     config = choose(ext, config, grad, cols, out, others["x"], bias=others["bias"])
     record("dropout_backward", grad, config=config)
@@ -143,7 +144,7 @@ def dropout_mask(shape: tuple[int, ...], p: float, state: Any, offset: int = 0, 
         config = ext.pointwise_config(out.size, 1, out.size % 16 == 0)
     check_config(ext, config)
     if config.vector != 1 and out.size % 16:
-        raise ValueError(f"config {config}: {out.size} elements allow only vector=1")
+        raise InputError(f"config {config}: {out.size} elements allow only vector=1")
     record("dropout_mask", out, config=config)
     ext.dropout_mask(out, state, offset, threshold_of(p), config, stream_of(state))
     return out

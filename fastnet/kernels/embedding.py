@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._faults import check_faults
+from fastnet.errors import KindError
 from fastnet.kernels._arrays import addressable, check_array, empty, fault_flag, is_numpy, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.embedding import BAD_INDEX, check_backward, check_index
@@ -17,7 +18,7 @@ def _config(function: str, ext: Any, config: Any, row_bytes: int) -> Any:
     if config is None:
         return ext.embedding_config(row_bytes)
     if not isinstance(config, ext.EmbeddingConfig):
-        raise TypeError(
+        raise KindError(
             f"{function}: config is a {type(config).__name__}, expected an EmbeddingConfig of {ext.__name__}"
         )
     return config

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import KindError
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.reduction import column_sum, loadable
@@ -99,7 +100,7 @@ def matmul(
     )
     ext = extension_for(a)
     if config is not None and not isinstance(config, ext.MatmulConfig):
-        raise TypeError(f"matmul: config is a {type(config).__name__}, expected a MatmulConfig of {ext.__name__}")
+        raise KindError(f"matmul: config is a {type(config).__name__}, expected a MatmulConfig of {ext.__name__}")
     tf32 = a.dtype == np.float32 and (precision or _precision) != "highest"
 
     out = empty(a, shape, out_type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import addressable, empty, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.dropout import check_probability
@@ -54,7 +55,7 @@ def _config(ext: Any, name: str, config: Any, view: Any, groups: int, channels_l
     if config is None:
         return ext.norm_config(*view.shape, groups, channels_last, accumulator(view).itemsize)
     if not isinstance(config, ext.NormConfig):
-        raise TypeError(f"{name}: config is a {type(config).__name__}, expected a NormConfig of {ext.__name__}")
+        raise KindError(f"{name}: config is a {type(config).__name__}, expected a NormConfig of {ext.__name__}")
     return config
 
 
@@ -268,7 +269,7 @@ def _dropout(name: str, x: Any, p: float, state: Any, offset: int) -> tuple[Any,
         return NO_DROPOUT
     offset = check_state(name, state, offset)
     if extension_for(state) is not extension_for(x):
-        raise ValueError(f"{name}: state and x are on different devices")
+        raise InputError(f"{name}: state and x are on different devices")
     return state, offset, threshold_of(p), scale_of(p)
 
 

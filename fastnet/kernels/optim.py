@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import addressable, check_array, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
 
@@ -41,7 +42,7 @@ def _check_lr(name: str, lr: Any, like: Any) -> tuple[float, Any]:
     if isinstance(lr, np.ndarray) or hasattr(lr, "__cuda_array_interface__"):
         check_array(name, "lr", lr, dtypes=("float32", "float64"), like=like)
         if lr.size != 1:
-            raise ValueError(f"{name}: lr has {lr.size} elements, expected a number or an array of one")
+            raise InputError(f"{name}: lr has {lr.size} elements, expected a number or an array of one")
         return 0.0, addressable(lr)
     return float(lr), None
 
@@ -53,9 +54,9 @@ def _check_lists(name: str, lists: dict[str, Sequence | None]) -> None:
     given = [(argument, arrays) for argument, arrays in lists.items() if arrays is not None or argument == "grads"]
     for argument, arrays in given:
         if not isinstance(arrays, (list, tuple)):
-            raise TypeError(f"{name}: {argument} is a {type(arrays).__name__}, expected a list of arrays")
+            raise KindError(f"{name}: {argument} is a {type(arrays).__name__}, expected a list of arrays")
         if len(arrays) != len(params):  # type: ignore[arg-type]
-            raise ValueError(
+            raise InputError(
                 f"{name}: {argument} has {len(arrays)} arrays, expected one for each of the {len(params)} {first}"  # type: ignore[arg-type]
             )
     seen: dict[int, str] = {}
@@ -71,7 +72,7 @@ def _check_lists(name: str, lists: dict[str, Sequence | None]) -> None:
             else:
                 check_array(name, label, a, dtypes=(p.dtype.name,), like=p)
             if a.shape != p.shape:
-                raise ValueError(f"{name}: {label} has shape {tuple(a.shape)}, expected its param's, {tuple(p.shape)}")
+                raise InputError(f"{name}: {label} has shape {tuple(a.shape)}, expected its param's, {tuple(p.shape)}")
             if argument != "grads" and a.size:
                 _check_written(name, label, a, seen)
 
@@ -79,39 +80,39 @@ def _check_lists(name: str, lists: dict[str, Sequence | None]) -> None:
 def _check_present(name: str, lists: dict[str, Any], *arguments: str) -> None:
     for argument in arguments:
         if lists[argument] is None:
-            raise TypeError(f"{name}: {argument} is a NoneType, expected a list of arrays")
+            raise KindError(f"{name}: {argument} is a NoneType, expected a list of arrays")
 
 
 def _check_written(name: str, label: str, a: Any, seen: dict[int, str]) -> None:
     if is_numpy(a) and not a.flags.writeable:
-        raise ValueError(f"{name}: {label} is read-only, expected an array that can be updated in place")
+        raise InputError(f"{name}: {label} is read-only, expected an array that can be updated in place")
     if any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
-        raise ValueError(f"{name}: {label} is a broadcast array, expected one whose elements lie apart")
+        raise InputError(f"{name}: {label} is a broadcast array, expected one whose elements lie apart")
     address = _address(a)
     if address in seen:
-        raise ValueError(f"{name}: {label} is the same memory as {seen[address]}, expected arrays that do not overlap")
+        raise InputError(f"{name}: {label} is the same memory as {seen[address]}, expected arrays that do not overlap")
     seen[address] = label
 
 
 def _check_steps(name: str, steps: Any, params: Sequence) -> bool:
     """Whether steps are arrays, which the kernel counts up, and not numbers."""
     if not isinstance(steps, (list, tuple)):
-        raise TypeError(f"{name}: steps is a {type(steps).__name__}, expected a list of arrays or of numbers")
+        raise KindError(f"{name}: steps is a {type(steps).__name__}, expected a list of arrays or of numbers")
     if len(steps) != len(params):
-        raise ValueError(f"{name}: steps has {len(steps)} items, expected one for each of the {len(params)} params")
+        raise InputError(f"{name}: steps has {len(steps)} items, expected one for each of the {len(params)} params")
     arrays = [isinstance(s, np.ndarray) or hasattr(s, "__cuda_array_interface__") for s in steps]
     if not any(arrays):
         for i, s in enumerate(steps):
             if isinstance(s, bool) or not isinstance(s, (int, float, np.integer, np.floating)):
-                raise TypeError(f"{name}: steps[{i}] is a {type(s).__name__}, expected an array or a number")
+                raise KindError(f"{name}: steps[{i}] is a {type(s).__name__}, expected an array or a number")
         return False
     seen: dict[int, str] = {}
     for i, s in enumerate(steps):
         check_array(name, f"steps[{i}]", s, dtypes=("float32",), like=params[0])
         if s.size != 1:
-            raise ValueError(f"{name}: steps[{i}] has {s.size} elements, expected one")
+            raise InputError(f"{name}: steps[{i}] has {s.size} elements, expected one")
         if _address(s) % 4:
-            raise ValueError(f"{name}: steps[{i}] lies at an address that is no multiple of 4, expected an aligned one")
+            raise InputError(f"{name}: steps[{i}] lies at an address that is no multiple of 4, expected an aligned one")
         _check_written(name, f"steps[{i}]", s, seen)
     return True
 
@@ -120,7 +121,7 @@ def _check_gradients(name: str, gradients: Any, like: Any) -> None:
     if gradients is not None:
         check_array(name, "gradients", gradients, dtypes=("float64",), like=like)
         if gradients.shape != (3,) or not gradients.flags.c_contiguous or _address(gradients) % 8:
-            raise ValueError(
+            raise InputError(
                 f"{name}: gradients has shape {tuple(gradients.shape)}, expected what gradient_norm returned, (3,)"
             )
 
@@ -141,7 +142,7 @@ def _run(
     _check_gradients(name, gradients, params[0])
     ext = extension_for(params[0])
     if config is not None and not isinstance(config, ext.OptimConfig):
-        raise TypeError(f"{name}: config is a {type(config).__name__}, expected an OptimConfig of {ext.__name__}")
+        raise KindError(f"{name}: config is a {type(config).__name__}, expected an OptimConfig of {ext.__name__}")
     counted = steps is not None and not isinstance(steps[0], (int, float, np.number))
     given = {argument: arrays for argument, arrays in lists.items() if arrays is not None}
     groups: dict[Any, list[int]] = {}
@@ -228,7 +229,7 @@ def sgd_step(
     lists = {"params": params, "grads": grads, "momenta": momenta, "masters": masters}
     _check_lists(name, lists)
     if (momenta is None) != (momentum == 0):
-        raise ValueError(
+        raise InputError(
             f"{name}: momenta is {'None' if momenta is None else 'given'} with momentum {momentum}, expected "
             "None if and only if momentum is 0"
         )
@@ -312,7 +313,7 @@ def adam_step(
     _check_steps(name, steps, params)
     for argument, beta in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= beta < 1:
-            raise ValueError(f"{name}: {argument} is {beta}, expected a number from 0 to below 1")
+            raise InputError(f"{name}: {argument} is {beta}, expected a number from 0 to below 1")
     if params:
         _run(
             name,
@@ -445,7 +446,7 @@ def rmsprop_step(
     _check_lists(name, lists)
     _check_steps(name, steps, params)
     if (momenta is None) != (momentum == 0):
-        raise ValueError(
+        raise InputError(
             f"{name}: momenta is {'None' if momenta is None else 'given'} with momentum {momentum}, expected "
             "None if and only if momentum is 0"
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.optim import _address, _check_written, _dense
@@ -17,9 +18,9 @@ STATE = 3  # elements of what gradient_norm returns
 
 def _check_grads(name: str, grads: Any, written: bool) -> None:
     if not isinstance(grads, (list, tuple)):
-        raise TypeError(f"{name}: grads is a {type(grads).__name__}, expected a list of arrays")
+        raise KindError(f"{name}: grads is a {type(grads).__name__}, expected a list of arrays")
     if not grads:
-        raise ValueError(f"{name}: grads is empty, expected at least one array")
+        raise InputError(f"{name}: grads is empty, expected at least one array")
     seen: dict[int, str] = {}
     for i, g in enumerate(grads):
         check_array(name, f"grads[{i}]", g, like=grads[0])
@@ -30,7 +31,7 @@ def _check_grads(name: str, grads: Any, written: bool) -> None:
 def _check_state(name: str, state: Any, like: Any) -> None:
     check_array(name, "state", state, dtypes=("float64",), like=like)
     if state.shape != (STATE,) or not state.flags.c_contiguous or _address(state) % 8:
-        raise ValueError(
+        raise InputError(
             f"{name}: state has shape {tuple(state.shape)}, expected what gradient_norm returned, ({STATE},)"
         )
 
@@ -38,7 +39,7 @@ def _check_state(name: str, state: Any, like: Any) -> None:
 def _check_one(name: str, argument: str, x: Any, dtype: str, like: Any) -> None:
     check_array(name, argument, x, dtypes=(dtype,), like=like)
     if x.size != 1 or _address(x) % 4:
-        raise ValueError(
+        raise InputError(
             f"{name}: {argument} has {x.size} elements, expected one, at an address that is a multiple of 4"
         )
 
@@ -47,7 +48,7 @@ def _config(name: str, ext: Any, config: Any, grads: Sequence[Any]) -> Any:
     if config is None:
         return ext.optim_config(sum(g.size for g in grads))
     if not isinstance(config, ext.OptimConfig):
-        raise TypeError(f"{name}: config is a {type(config).__name__}, expected an OptimConfig of {ext.__name__}")
+        raise KindError(f"{name}: config is a {type(config).__name__}, expected an OptimConfig of {ext.__name__}")
     return config
 
 
@@ -92,7 +93,7 @@ def gradient_norm(grads: Sequence[Any], *, scale: Any = None, max_norm: float | 
     if scale is not None:
         _check_one(name, "scale", scale, "float32", grads[0])
     if max_norm is not None and not max_norm >= 0:
-        raise ValueError(f"{name}: max_norm is {max_norm}, expected a number from 0 on, or None")
+        raise InputError(f"{name}: max_norm is {max_norm}, expected a number from 0 on, or None")
     ext = extension_for(grads[0])
     chosen = _config(name, ext, config, grads)
     xp, stream = namespace(grads[0]), stream_of(grads[0])
@@ -157,7 +158,7 @@ def update_loss_scale(
         _check_written(name, argument, array, {})
     _check_state(name, state, scale)
     if not isinstance(growth_interval, int) or not 0 < growth_interval < 2**31:
-        raise ValueError(f"{name}: growth_interval is {growth_interval!r}, expected a positive integer of 32 bits")
+        raise InputError(f"{name}: growth_interval is {growth_interval!r}, expected a positive integer of 32 bits")
     record(name, scale)
     extension_for(scale).update_loss_scale(
         scale=scale,

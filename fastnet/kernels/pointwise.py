@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array, empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.pointwise import ACTIVATIONS, check_gated
@@ -17,9 +18,9 @@ from fastnet.reference.pointwise import ACTIVATIONS, check_gated
 def check_activation(function: str, activation: str, parameter: float | None) -> float:
     """The parameter as the extension takes it: NaN stands for the activation's default."""
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{function}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        raise InputError(f"{function}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
     if parameter is not None and not isinstance(parameter, (int, float)):
-        raise TypeError(f"{function}: parameter is a {type(parameter).__name__}, expected a number or None")
+        raise KindError(f"{function}: parameter is a {type(parameter).__name__}, expected a number or None")
     return math.nan if parameter is None else float(parameter)
 
 
@@ -37,7 +38,7 @@ def check_operands(function: str, x: Any, name: str = "x", /, **others: Any) -> 
             check_array(function, argument, a, dtypes=(x.dtype.name,), like=x)
             wanted = (cols,) if argument == "bias" else tuple(x.shape)
             if tuple(a.shape) != wanted:
-                raise ValueError(f"{function}: {argument} has shape {tuple(a.shape)}, expected {wanted}")
+                raise InputError(f"{function}: {argument} has shape {tuple(a.shape)}, expected {wanted}")
             a = contiguous(a)
         out[argument] = a
     return contiguous(x), out, rows, cols
@@ -79,15 +80,15 @@ def choose(extension: Any, config: Any, x: Any, cols: int, *arrays: Any, bias: A
         return extension.pointwise_config(x.size, x.itemsize, fits)
     check_config(extension, config)
     if config.vector != 1 and not fits:
-        raise ValueError(f"config {config}: these arrays' alignment or sizes allow only vector=1")
+        raise InputError(f"config {config}: these arrays' alignment or sizes allow only vector=1")
     return config
 
 
 def check_config(extension: Any, config: Any) -> None:
     if not isinstance(config, extension.PointwiseConfig):
-        raise TypeError(f"config is a {type(config).__name__}, expected a PointwiseConfig")
+        raise KindError(f"config is a {type(config).__name__}, expected a PointwiseConfig")
     if config.blocks < 1:
-        raise ValueError(f"config {config}: blocks must be at least 1")
+        raise InputError(f"config {config}: blocks must be at least 1")
 
 
 def bias_activation(
@@ -161,7 +162,7 @@ def bias_activation_backward(
         )
     x, others, rows, cols = check_operands("bias_activation_backward", x, grad=grad, bias=bias)
     if others["grad"] is None:
-        raise TypeError("bias_activation_backward: grad is None, expected an array")
+        raise KindError("bias_activation_backward: grad is None, expected an array")
     ext = extension_for(x)
     out = empty(x, x.shape)
     config = choose(ext, config, x, cols, out, others["grad"], bias=others["bias"])
@@ -200,7 +201,7 @@ def _gated_config(ext: Any, config: Any, *arrays: Any) -> Any:
         return ext.pointwise_config(x.size, x.itemsize, fits)
     check_config(ext, config)
     if config.vector != 1 and not fits:
-        raise ValueError(f"config {config}: these arrays' alignment or sizes allow only vector=1")
+        raise InputError(f"config {config}: these arrays' alignment or sizes allow only vector=1")
     return config
 
 

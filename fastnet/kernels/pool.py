@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.pointwise import address
@@ -39,9 +40,9 @@ def _config(function: str, ext: Any, config: Any, out: Any, *others: Any) -> Any
     if config is None:
         return ext.pool_config(out.size // max(1, out.shape[3]), out.shape[3], out.itemsize, fits)
     if not isinstance(config, ext.PoolConfig):
-        raise TypeError(f"{function}: config is a {type(config).__name__}, expected a PoolConfig of {ext.__name__}")
+        raise KindError(f"{function}: config is a {type(config).__name__}, expected a PoolConfig of {ext.__name__}")
     if config.vector != 1 and not (config.vector == vector and fits):
-        raise ValueError(f"{function}: config {config}: these arrays' channels or alignment do not allow its vector")
+        raise InputError(f"{function}: config {config}: these arrays' channels or alignment do not allow its vector")
     return config
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import FLOATING, check_array, empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.kernels.pointwise import address, check_config
@@ -16,18 +17,18 @@ def check_state(function: str, state: Any, offset: int) -> int:
     """The offset modulo 2^64, once state is two uint64 (seed and base offset)."""
     check_array(function, "state", state, dtypes=("uint64",), ndim=1)
     if state.shape != (2,) or not state.flags.c_contiguous or address(state) % 8:
-        raise ValueError(f"{function}: state has shape {tuple(state.shape)}, expected (2,), contiguous and aligned")
+        raise InputError(f"{function}: state has shape {tuple(state.shape)}, expected (2,), contiguous and aligned")
     if not isinstance(offset, (int, np.integer)):
-        raise TypeError(f"{function}: offset is a {type(offset).__name__}, expected an int")
+        raise KindError(f"{function}: offset is a {type(offset).__name__}, expected an int")
     return int(offset) % 2**64
 
 
 def check_shape(function: str, shape: Any) -> tuple[int, ...]:
     """A shape of numbers that are not negative."""
     if not isinstance(shape, (tuple, list)) or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
-        raise TypeError(f"{function}: shape is {shape!r}, expected a tuple of non-negative ints")
+        raise KindError(f"{function}: shape is {shape!r}, expected a tuple of non-negative ints")
     if math.prod(shape) >= 2**62:
-        raise ValueError(f"{function}: shape {tuple(shape)} has too many elements")
+        raise InputError(f"{function}: shape {tuple(shape)} has too many elements")
     return tuple(int(n) for n in shape)
 
 
@@ -64,7 +65,7 @@ def random_bits(shape: tuple[int, ...], state: Any, offset: int = 0, *, config: 
 def _float_dtype(function: str, dtype: Any) -> np.dtype:
     dtype = np.dtype(dtype)
     if dtype.name not in FLOATING:
-        raise TypeError(f"{function}: dtype is {dtype.name}, expected {' or '.join(FLOATING)}")
+        raise KindError(f"{function}: dtype is {dtype.name}, expected {' or '.join(FLOATING)}")
     return dtype
 
 
@@ -99,6 +100,6 @@ def normal(
 def permutation(n: int, state: Any, offset: int = 0, *, config: Any = None) -> Any:
     """The numbers 0 to n - 1 in random order, int64: the stable order of n keys of 64 random bits."""
     if not isinstance(n, (int, np.integer)) or n < 0:
-        raise TypeError(f"permutation: n is {n!r}, expected a non-negative int")
+        raise KindError(f"permutation: n is {n!r}, expected a non-negative int")
     bits = random_bits((n, 2), state, offset, config=config).astype(np.uint64)
     return (bits[:, 0] | bits[:, 1] << np.uint64(32)).argsort(kind="stable").astype(np.int64)

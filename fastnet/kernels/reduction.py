@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import KindError
 from fastnet.kernels._arrays import empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.reduction import check_column_sum
@@ -33,7 +34,7 @@ def column_sum(x: Any, *, out_dtype: Any = None, config: Any = None) -> Any:
     dtype = check_column_sum(x, out_dtype)
     ext = extension_for(x)
     if config is not None and not isinstance(config, ext.ColumnSumConfig):
-        raise TypeError(
+        raise KindError(
             f"column_sum: config is a {type(config).__name__}, expected a ColumnSumConfig of {ext.__name__}"
         )
     x = loadable(x)

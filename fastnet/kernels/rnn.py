@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnet.errors import KindError
 from fastnet.kernels._arrays import addressable, empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.rnn import (
@@ -24,7 +25,7 @@ def _launch(name: str, state: Any, outputs: list[Any], inputs: list[Any], config
     """Call the extension's function of this name for a state (batch, hidden)."""
     ext = extension_for(state)
     if config is not None and not isinstance(config, ext.RnnConfig):
-        raise TypeError(f"{name}: config is a {type(config).__name__}, expected an RnnConfig of {ext.__name__}")
+        raise KindError(f"{name}: config is a {type(config).__name__}, expected an RnnConfig of {ext.__name__}")
     if not state.size:
         return
     config = config or ext.rnn_config(*state.shape)

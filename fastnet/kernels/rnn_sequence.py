@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import addressable, empty, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.rnn import accumulator
@@ -51,10 +52,10 @@ def _config(name: str, cell: str, backward: bool, states: Any, config: Any) -> A
     if config is None:
         return ext.rnn_sequence_config(*problem)
     if not isinstance(config, ext.RnnSequenceConfig):
-        raise TypeError(f"{name}: config is a {type(config).__name__}, expected an RnnSequenceConfig of {ext.__name__}")
+        raise KindError(f"{name}: config is a {type(config).__name__}, expected an RnnSequenceConfig of {ext.__name__}")
     why = ext.rnn_sequence_refusal(*problem, config) if states.size else ""
     if why:
-        raise ValueError(f"{name}: config cannot serve the problem: {why}")
+        raise InputError(f"{name}: config cannot serve the problem: {why}")
     return config
 
 

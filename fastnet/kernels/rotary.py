@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._faults import check_faults
+from fastnet.errors import KindError
 from fastnet.kernels._arrays import addressable, empty, fault_flag, is_numpy, packed, stream_of
 from fastnet.kernels._runtime import extension_for, record
 from fastnet.reference.rotary import BAD_PLACE, check_rotary
@@ -17,7 +18,7 @@ def _config(function: str, ext: Any, config: Any, x: Any, half: int) -> Any:
     if config is None:
         return ext.rotary_config(*x.shape[:3], half)
     if not isinstance(config, ext.RotaryConfig):
-        raise TypeError(f"{function}: config is a {type(config).__name__}, expected a RotaryConfig of {ext.__name__}")
+        raise KindError(f"{function}: config is a {type(config).__name__}, expected a RotaryConfig of {ext.__name__}")
     return config
 
 

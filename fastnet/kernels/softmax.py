@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._faults import check_faults
+from fastnet.errors import InputError
 from fastnet.kernels._arrays import addressable, check_array, empty, fault_flag, is_numpy, stream_of
 from fastnet.kernels._runtime import extension_for, record
 
@@ -67,7 +68,7 @@ def _backward(name: str, grad: Any, y: Any, axis: int, config: Any) -> Any:
     check_array(name, "y", y)
     check_array(name, "grad", grad, dtypes=(y.dtype.name,), like=y)
     if grad.shape != y.shape:
-        raise ValueError(f"{name}: grad has shape {tuple(grad.shape)}, expected y's, {tuple(y.shape)}")
+        raise InputError(f"{name}: grad has shape {tuple(grad.shape)}, expected y's, {tuple(y.shape)}")
     axis = _axis(name, y, axis)
     ext = extension_for(y)
     if y.size == 0:
@@ -172,22 +173,22 @@ def cross_entropy(
     check_array(name, "target", target, dtypes=("int64", "int32", "uint8"), ndim=1, like=logits)
     rows, classes = logits.shape
     if target.shape[0] != rows:
-        raise ValueError(
+        raise InputError(
             f"{name}: target has {target.shape[0]} elements, expected one for each of the {rows} rows of logits"
         )
     accumulator = np.dtype(np.float64 if logits.dtype == np.float64 else np.float32)
     if weight is not None:
         check_array(name, "weight", weight, ndim=1, like=logits)
         if weight.shape[0] != classes:
-            raise ValueError(
+            raise InputError(
                 f"{name}: weight has {weight.shape[0]} elements, expected one for each of the {classes} classes"
             )
         weight = namespace(weight).ascontiguousarray(addressable(weight), accumulator)
     ignore_index = operator.index(ignore_index)
     if not -(2**63) <= ignore_index < 2**63:
-        raise ValueError(f"{name}: ignore_index is {ignore_index}, expected a 64-bit integer")
+        raise InputError(f"{name}: ignore_index is {ignore_index}, expected a 64-bit integer")
     if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"{name}: label_smoothing is {label_smoothing}, expected a number in [0, 1]")
+        raise InputError(f"{name}: label_smoothing is {label_smoothing}, expected a number in [0, 1]")
     ext = extension_for(logits)
     logits = addressable(logits)
     target = namespace(target).ascontiguousarray(addressable(target))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.containers import ModuleList, Sequential
 from fastnet.nn.linear import Linear
@@ -57,9 +58,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         super().__init__()
         first = list(cutoffs)
         if not first:
-            raise ValueError("cutoffs should be a sequence of length larger than 0")
+            raise InputError("cutoffs should be a sequence of length larger than 0")
         if any(int(c) != c for c in first) or first != sorted(set(first)) or first[0] <= 0 or first[-1] > n_classes - 1:
-            raise ValueError(
+            raise InputError(
                 "cutoffs should be a sequence of unique, positive integers sorted in an increasing order, where each "
                 f"value is between 1 and n_classes-1, got {first} for {n_classes} classes"
             )
@@ -87,9 +88,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def forward(self, input_: Tensor, target_: Tensor) -> ASMoutput:
         batched = target_.dim() == 1
         if target_.dim() > 1:
-            raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
+            raise InputError("0D or 1D target tensor expected, multi-target not supported")
         if input_.dim() != target_.dim() + 1 or (batched and input_.shape[0] != target_.shape[0]):
-            raise RuntimeError(
+            raise InputError(
                 f"Input and target should have the same size in the batch dimension, got {list(input_.shape)} and "
                 f"{list(target_.shape)}"
             )
@@ -97,7 +98,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         target = target_ if batched else target_.unsqueeze(0)
         if target.numel() and not bool((target >= 0).logical_and(target < self.n_classes).all()):
             low, high = int(target.min()), int(target.max())
-            raise RuntimeError(
+            raise InputError(
                 f"Target values should be in [0, {self.n_classes - 1}], but values in range [{low}, {high}] were found."
             )
         head = F.log_softmax(self.head(input), dim=1)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.attention_backends import SDPBackend as SDPBackend
@@ -25,7 +26,7 @@ def _additive(mask: Tensor | None, name: str, dtype: Any) -> Tensor | None:
     if mask.dtype.name == "bool":
         return zeros(*mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -math.inf)
     if not mask.dtype.is_floating_point:
-        raise AssertionError(f"only bool and floating types of {name} are supported")
+        raise InputError(f"only bool and floating types of {name} are supported")
     return mask.to(dtype)
 
 
@@ -70,7 +71,7 @@ def multi_head_attention_forward(
     """
     batched = query.dim() == 3
     if query.dim() not in (2, 3) or key.dim() != query.dim() or value.dim() != query.dim():
-        raise AssertionError(
+        raise InputError(
             f"query should be unbatched 2D or batched 3D tensor and key and value alike, but received {query.dim()}-D, "
             f"{key.dim()}-D and {value.dim()}-D tensors"
         )
@@ -80,14 +81,14 @@ def multi_head_attention_forward(
             key_padding_mask = key_padding_mask.unsqueeze(0)
     length, batch, embed_dim = query.shape
     if embed_dim != embed_dim_to_check:
-        raise AssertionError(f"was expecting embedding dimension of {embed_dim_to_check}, but got {embed_dim}")
+        raise InputError(f"was expecting embedding dimension of {embed_dim_to_check}, but got {embed_dim}")
     head_dim = embed_dim // num_heads
     if head_dim * num_heads != embed_dim:
-        raise AssertionError(f"embed_dim {embed_dim} not divisible by num_heads {num_heads}")
+        raise InputError(f"embed_dim {embed_dim} not divisible by num_heads {num_heads}")
     if key.shape[:2] != value.shape[:2]:
-        raise AssertionError(f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}")
+        raise InputError(f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}")
     if is_causal and attn_mask is None:
-        raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+        raise InputError("Need attn_mask if specifying the is_causal hint.")
 
     q, k, v = _projected(
         query,
@@ -153,7 +154,7 @@ def _merged_mask(
     if mask is not None:
         wanted = (length, source) if mask.dim() == 2 else (batch * num_heads, length, source)
         if tuple(mask.shape) != wanted:
-            raise RuntimeError(
+            raise InputError(
                 f"The shape of the {mask.dim()}D attn_mask is {tuple(mask.shape)}, but should be {wanted}."
             )
         mask = mask.reshape(batch, num_heads, length, source) if mask.dim() == 3 else mask[None, None]
@@ -161,7 +162,7 @@ def _merged_mask(
     if padding is None:
         return mask
     if tuple(padding.shape) != (batch, source):
-        raise AssertionError(f"expecting key_padding_mask shape of {(batch, source)}, but got {tuple(padding.shape)}")
+        raise InputError(f"expecting key_padding_mask shape of {(batch, source)}, but got {tuple(padding.shape)}")
     padding = padding[:, None, None, :]
     return padding if mask is None else mask + padding
 
@@ -203,12 +204,12 @@ class MultiheadAttention(Module):
     ):
         super().__init__()
         if embed_dim <= 0 or num_heads <= 0:
-            raise ValueError(
+            raise InputError(
                 f"embed_dim and num_heads must be greater than 0, got embed_dim={embed_dim} and num_heads={num_heads} "
                 "instead"
             )
         if embed_dim % num_heads:
-            raise AssertionError("embed_dim must be divisible by num_heads")
+            raise InputError("embed_dim must be divisible by num_heads")
         made: Any = {"device": device, "dtype": dtype}
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim, self.vdim = embed_dim if kdim is None else kdim, embed_dim if vdim is None else vdim

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
+from fastnet.errors import InputError
+
 __all__ = ["SDPBackend", "sdpa_kernel"]
 
 
@@ -25,14 +27,14 @@ def sdpa_kernel(backends: list[SDPBackend] | SDPBackend, set_priority: bool = Fa
     """A block in which PyTorch would use these kernels. fastnet's run as ever: ``fastnet.kernels.use`` chooses them.
 
     Raises:
-        AssertionError: backends is neither an ``SDPBackend`` nor a list of them.
+        ValueError: backends is neither an ``SDPBackend`` nor a list of them.
 
     >>> with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
     ...     pass
     """
     given = [backends] if isinstance(backends, SDPBackend) else backends
     if not isinstance(given, list) or not all(isinstance(b, SDPBackend) for b in given):
-        raise AssertionError(
+        raise InputError(
             f"Backend must be an instance of SDPBackend or a list of SDPBackend instances, got {backends!r}"
         )
     yield {}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.module import Module
@@ -20,12 +21,12 @@ def entries(layer: str, argument: str, x: Any, count: int, least: int) -> tuple[
     """An int, or ``count`` of them, as a tuple of ``count``; ValueError or TypeError for anything else."""
     values = tuple(x) if isinstance(x, (tuple, list)) else (x,) * count
     if len(values) != count:
-        raise ValueError(f"{layer}: {argument} has {len(values)} entries, expected {count}")
+        raise InputError(f"{layer}: {argument} has {len(values)} entries, expected {count}")
     for n in values:
         if isinstance(n, bool) or not hasattr(n, "__index__"):
-            raise TypeError(f"{layer}: {argument} is {x!r}, expected an int or {count} of them")
+            raise KindError(f"{layer}: {argument} is {x!r}, expected an int or {count} of them")
         if n.__index__() < least:
-            raise ValueError(f"{layer}: {argument} is {x!r}, expected at least {least}")
+            raise InputError(f"{layer}: {argument} is {x!r}, expected at least {least}")
     return tuple(n.__index__() for n in values)
 
 
@@ -57,22 +58,22 @@ class _Conv(Module):
         (self.groups,) = entries(layer, "groups", groups, 1, 1)
         for name, n in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if n % self.groups:
-                raise ValueError(f"{layer}: {name}={n} must be divisible by groups={self.groups}")
+                raise InputError(f"{layer}: {name}={n} must be divisible by groups={self.groups}")
         self.kernel_size = entries(layer, "kernel_size", kernel_size, dims, 1)
         self.stride = entries(layer, "stride", stride, dims, 1)
         self.dilation = entries(layer, "dilation", dilation, dims, 1)
         self.output_padding = entries(layer, "output_padding", output_padding, dims, 0)
         if padding_mode not in PADDING_MODES:
-            raise ValueError(f"{layer}: padding_mode is {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}")
+            raise InputError(f"{layer}: padding_mode is {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}")
         if self.transposed and padding_mode != "zeros":
-            raise ValueError(f"{layer}: padding_mode is {padding_mode!r}, expected 'zeros'")
+            raise InputError(f"{layer}: padding_mode is {padding_mode!r}, expected 'zeros'")
         self.padding_mode = padding_mode
         self.padding: str | tuple[int, ...]
         if isinstance(padding, str) and not self.transposed:
             if padding not in ("same", "valid"):
-                raise ValueError(f"{layer}: padding is {padding!r}, expected 'same', 'valid' or numbers")
+                raise InputError(f"{layer}: padding is {padding!r}, expected 'same', 'valid' or numbers")
             if padding == "same" and any(s != 1 for s in self.stride):
-                raise ValueError(f"{layer}: padding='same' is not supported for strided convolutions")
+                raise InputError(f"{layer}: padding='same' is not supported for strided convolutions")
             self.padding = padding
         else:
             self.padding = entries(layer, "padding", padding, dims, 0)
@@ -259,7 +260,7 @@ class _ConvTranspose(_Conv):
         if len(wanted) == leading + self.dims:
             wanted = wanted[leading:]
         if len(wanted) != self.dims:
-            raise ValueError(
+            raise InputError(
                 f"{layer}: output_size has {len(wanted)} entries, expected {self.dims} or {leading + self.dims}"
             )
         least = []
@@ -268,7 +269,7 @@ class _ConvTranspose(_Conv):
             least.append((size - 1) * self.stride[i] - 2 * int(self.padding[i]) + reach)
         most = [n + s - 1 for n, s in zip(least, self.stride, strict=True)]
         if any(not a <= n <= b for a, n, b in zip(least, wanted, most, strict=True)):
-            raise ValueError(
+            raise InputError(
                 f"{layer}: output_size is {wanted}, expected from {least} to {most} for an input of "
                 f"{tuple(input.shape[leading:])}"
             )

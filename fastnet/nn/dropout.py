@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.module import Module
 
@@ -11,7 +12,7 @@ class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
         if not 0 <= p <= 1:
-            raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+            raise InputError(f"dropout probability has to be between 0 and 1, but got {p}")
         self.p, self.inplace = p, inplace
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.module import Module
@@ -33,7 +34,7 @@ class _Table(Module):
         super().__init__()
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(
+                raise InputError(
                     f"{type(self).__name__}: padding_idx is {padding_idx}, expected one within num_embeddings "
                     f"{num_embeddings}"
                 )
@@ -43,7 +44,7 @@ class _Table(Module):
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         if weight is not None:
             if tuple(weight.shape) != (num_embeddings, embedding_dim):
-                raise ValueError(
+                raise InputError(
                     f"{type(self).__name__}: _weight has shape {tuple(weight.shape)}, expected "
                     f"{(num_embeddings, embedding_dim)}"
                 )
@@ -63,7 +64,7 @@ class _Table(Module):
     @classmethod
     def _pretrained(cls, embeddings: Tensor, freeze: bool, **options: Any) -> Any:
         if embeddings.dim() != 2:
-            raise ValueError(
+            raise InputError(
                 f"{cls.__name__}.from_pretrained: embeddings has shape {tuple(embeddings.shape)}, expected (rows, dim)"
             )
         layer = cls(*embeddings.shape, _weight=embeddings, **options)  # type: ignore[call-arg]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastnet._tensor import Tensor
+from fastnet.errors import KindError
 from fastnet.nn import activation as activations
 from fastnet.nn import functional as F
 from fastnet.nn._hooks import is_plain
@@ -112,7 +113,7 @@ def fuse(model: M) -> M:
     ['matmul', 'matmul']
     """
     if not isinstance(model, Module):
-        raise TypeError(f"fuse: model is a {type(model).__name__}, expected a Module")
+        raise KindError(f"fuse: model is a {type(model).__name__}, expected a Module")
     for module in model.modules():
         if type(module) is Sequential:
             module.__class__ = FusedSequential

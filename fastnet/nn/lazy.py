@@ -7,6 +7,7 @@ from typing import Any
 from fastnet import _dtypes
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.errors import InputError
 from fastnet.nn import conv, conv3d, norm
 from fastnet.nn.conv import _Conv, _ConvForward, _ConvTranspose
 from fastnet.nn.linear import Linear
@@ -129,13 +130,13 @@ class _LazyConv(LazyModuleMixin, _Conv):
         if not self.has_uninitialized_params():
             return
         if input.dim() not in (self.dims + 1, self.dims + 2):
-            raise RuntimeError(
+            raise InputError(
                 f"Expected {self.dims + 1}D (unbatched) or {self.dims + 2}D (batched) input to {type(self).__name__}, "
                 f"but got input of size: {input.shape}"
             )
         self.in_channels = input.shape[-self.dims - 1]
         if self.in_channels % self.groups:
-            raise ValueError("in_channels must be divisible by groups")
+            raise InputError("in_channels must be divisible by groups")
         channels = (self.out_channels, self.in_channels // self.groups)
         if self.transposed:
             channels = (self.in_channels, self.out_channels // self.groups)

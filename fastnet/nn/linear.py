@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.module import Module
@@ -43,7 +44,7 @@ class Linear(Module):
         super().__init__()
         for name, n in (("in_features", in_features), ("out_features", out_features)):
             if isinstance(n, bool) or not hasattr(n, "__index__") or n < 0:
-                raise ValueError(f"Linear: {name} is {n!r}, expected a non-negative int")
+                raise InputError(f"Linear: {name} is {n!r}, expected a non-negative int")
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
         if bias:
@@ -84,7 +85,7 @@ class Bilinear(Module):
     ):
         super().__init__()
         if in1_features <= 0:
-            raise ValueError(f"in1_features must be > 0, but got {in1_features}")
+            raise InputError(f"in1_features must be > 0, but got {in1_features}")
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         self.weight = Parameter(empty(out_features, in1_features, in2_features, device=device, dtype=dtype))
         if bias:

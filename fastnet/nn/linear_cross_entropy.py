@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.nn import functional as F
 from fastnet.nn.linear import Linear
 from fastnet.nn.loss import _WeightedLoss
@@ -47,12 +48,14 @@ class LinearCrossEntropyLoss(_WeightedLoss):
         options: Any = None,
         chunk_rows: int | None = None,
     ):
+        if weight is not None and not isinstance(weight, Tensor):
+            raise KindError(f"expected weight to be a Tensor, got {type(weight).__name__}")
         if weight is not None and tuple(weight.shape) != (num_classes,):
-            raise RuntimeError(f"expected weight shape to be {(num_classes,)}, got {tuple(weight.shape)}")
+            raise InputError(f"expected weight shape to be {(num_classes,)}, got {tuple(weight.shape)}")
         if not 0 <= label_smoothing <= 1:
-            raise RuntimeError(f"expected label_smoothing to be in range [0, 1], got {label_smoothing}")
+            raise InputError(f"expected label_smoothing to be in range [0, 1], got {label_smoothing}")
         if options is not None:
-            raise ValueError("LinearCrossEntropyLoss: options is given, expected None: chunk_rows is what there is")
+            raise InputError("LinearCrossEntropyLoss: options is given, expected None: chunk_rows is what there is")
         super().__init__(weight, reduction=reduction)
         self.num_classes, self.out_features = num_classes, tuple(out_features)
         self.ignore_index, self.label_smoothing, self.chunk_rows = ignore_index, label_smoothing, chunk_rows

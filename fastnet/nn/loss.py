@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.distance import PairwiseDistance
 from fastnet.nn.module import Module
@@ -260,9 +261,9 @@ class MultiMarginLoss(_WeightedLoss):
     ):
         super().__init__(weight, size_average, reduce, reduction)
         if p not in (1, 2):
-            raise ValueError("only p == 1 and p == 2 supported")
+            raise InputError("only p == 1 and p == 2 supported")
         if weight is not None and weight.dim() != 1:
-            raise ValueError(f"weight must be one-dimensional, got {weight.dim()} dimensions")
+            raise InputError(f"weight must be one-dimensional, got {weight.dim()} dimensions")
         self.p, self.margin = p, margin
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -300,7 +301,7 @@ class TripletMarginLoss(_Loss):
     ):
         super().__init__(size_average, reduce, reduction)
         if margin <= 0:
-            raise ValueError(f"TripletMarginLoss: expected margin to be greater than 0, got {margin} instead")
+            raise InputError(f"TripletMarginLoss: expected margin to be greater than 0, got {margin} instead")
         self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -329,7 +330,7 @@ class TripletMarginWithDistanceLoss(_Loss):
     ):
         super().__init__(reduction=reduction)
         if margin <= 0:
-            raise ValueError(
+            raise InputError(
                 f"TripletMarginWithDistanceLoss: expected margin to be greater than 0, got {margin} instead"
             )
         self.distance_function, self.margin, self.swap = distance_function or PairwiseDistance(), margin, swap

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastnet import _dtypes
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn._hooks import is_plain
@@ -65,7 +66,7 @@ class _RunningNorm(Module):
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in self._dimensions:
             wanted = " or ".join(f"{d}D" for d in self._dimensions)
-            raise ValueError(f"expected {wanted} input (got {input.dim()}D input)")
+            raise InputError(f"expected {wanted} input (got {input.dim()}D input)")
 
     def extra_repr(self) -> str:
         return (
@@ -180,7 +181,7 @@ class SyncBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
-            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
+            raise InputError(f"expected at least 2D input (got {input.dim()}D input)")
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
@@ -223,7 +224,7 @@ class _InstanceNorm(_RunningNorm):
         self._check_input_dim(input)
         single = input.dim() == self._dimensions[0]  # one sample, without its dimension
         if input.shape[0 if single else 1] != self.num_features and self.affine:
-            raise ValueError(
+            raise InputError(
                 f"expected input's size at dim={0 if single else 1} to match num_features ({self.num_features}), but "
                 f"got: {input.shape[0 if single else 1]}."
             )
@@ -373,7 +374,7 @@ class GroupNorm(Module):
     ):
         super().__init__()
         if num_channels % num_groups:
-            raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
+            raise InputError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         for name, there in (("weight", affine), ("bias", affine and bias)):
             self.register_parameter(name, Parameter(empty(num_channels, device=device, dtype=dtype)) if there else None)

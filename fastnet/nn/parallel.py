@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastnet.errors import InputError
 from fastnet.nn.module import Module
 
 __all__ = ["DataParallel", "DistributedDataParallel"]
@@ -26,7 +27,7 @@ class DataParallel(Module):
     def __init__(self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0):
         super().__init__()
         if device_ids is not None and len(device_ids) > 1:
-            raise ValueError(f"DataParallel: device_ids is {device_ids}, expected at most one device")
+            raise InputError(f"DataParallel: device_ids is {device_ids}, expected at most one device")
         self.module, self.dim, self.device_ids = module, dim, list(device_ids or [])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

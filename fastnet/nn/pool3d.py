@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.module import Module
 from fastnet.nn.pool import AvgPool2d, _AdaptiveAvgPool, _AdaptiveMaxPool, _MaxPool
@@ -164,16 +165,16 @@ class _FractionalMaxPool(Module):
         super().__init__()
         name = type(self).__name__
         if not all(k > 0 for k in _tuple(kernel_size, 1)):
-            raise ValueError(f"{name}: kernel_size must be greater than 0, but got {kernel_size}")
+            raise InputError(f"{name}: kernel_size must be greater than 0, but got {kernel_size}")
         if (output_size is None) == (output_ratio is None):
-            raise ValueError(f"{name} requires one of output_size and output_ratio")
+            raise InputError(f"{name} requires one of output_size and output_ratio")
         self.kernel_size = _tuple(kernel_size, self._dims)
         self.return_indices = return_indices
         self.register_buffer("_random_samples", _random_samples)
         self.output_size = None if output_size is None else _tuple(output_size, self._dims)
         self.output_ratio = None if output_ratio is None else _tuple(output_ratio, self._dims)
         if self.output_ratio is not None and not all(0 < r < 1 for r in self.output_ratio):
-            raise ValueError(f"{name}: output_ratio must be between 0 and 1 (got {output_ratio})")
+            raise InputError(f"{name}: output_ratio must be between 0 and 1 (got {output_ratio})")
 
     def forward(self, input: Tensor) -> Any:
         return type(self)._function(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.module import Module
 
@@ -105,7 +106,7 @@ class _Pad(Module):
         super().__init__()
         padding = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * (2 * self._spatial)
         if len(padding) != 2 * self._spatial:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__}: padding has {len(padding)} entries, expected a number or {2 * self._spatial}"
             )
         self.padding = padding

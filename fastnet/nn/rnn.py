@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnet import _autocast
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.module import Module
@@ -42,7 +43,7 @@ class RNNBase(Module):
         super().__init__()
         name = type(self).__name__
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-            raise ValueError(
+            raise InputError(
                 "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
             )
         if dropout > 0 and num_layers == 1:
@@ -52,17 +53,17 @@ class RNNBase(Module):
                 stacklevel=3,
             )
         if isinstance(hidden_size, bool) or not isinstance(hidden_size, int):
-            raise TypeError(f"hidden_size should be of type int, got: {type(hidden_size).__name__}")
+            raise KindError(f"hidden_size should be of type int, got: {type(hidden_size).__name__}")
         if hidden_size <= 0:
-            raise ValueError("hidden_size must be greater than zero")
+            raise InputError("hidden_size must be greater than zero")
         if num_layers <= 0:
-            raise ValueError("num_layers must be greater than zero")
+            raise InputError("num_layers must be greater than zero")
         if proj_size < 0:
-            raise ValueError("proj_size should be a positive integer or zero to disable projections")
+            raise InputError("proj_size should be a positive integer or zero to disable projections")
         if proj_size >= hidden_size:
-            raise ValueError("proj_size has to be smaller than hidden_size")
+            raise InputError("proj_size has to be smaller than hidden_size")
         if proj_size and name != "LSTM":
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            raise InputError("proj_size argument is only supported for LSTM, not RNN or GRU")
         self.mode, self.input_size, self.hidden_size, self.num_layers = mode, input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
@@ -139,32 +140,32 @@ class RNNBase(Module):
         states = hx if isinstance(hx, (tuple, list)) else (hx,)
         wanted = self._state_sizes()
         if len(states) != len(wanted):
-            raise RuntimeError(f"{type(self).__name__}: expected {len(wanted)} initial states, got {len(states)}")
+            raise InputError(f"{type(self).__name__}: expected {len(wanted)} initial states, got {len(states)}")
         rows = self.num_layers * self._directions
         out = []
         for (what, size), s in zip(wanted, states, strict=True):
             if not isinstance(s, Tensor):
-                raise TypeError(f"{type(self).__name__}: hx holds a {type(s).__name__}, expected Tensor")
+                raise KindError(f"{type(self).__name__}: hx holds a {type(s).__name__}, expected Tensor")
             if s.dim() != (3 if batched else 2):
                 dims = (3, 3) if batched else (2, 2)
-                raise RuntimeError(
+                raise InputError(
                     f"For {'batched' if batched else 'unbatched'} {dims[0]}-D input, hx should also be {dims[1]}-D but "
                     f"got {s.dim()}-D tensor"
                 )
             s = s if batched else s.unsqueeze(1)
             if tuple(s.shape) != (rows, batch, size):
-                raise RuntimeError(f"Expected {what} size {(rows, batch, size)}, got {list(s.shape)}")
+                raise InputError(f"Expected {what} size {(rows, batch, size)}, got {list(s.shape)}")
             out.append(s)
         return tuple(out)
 
     def _check_input(self, data: Tensor) -> None:
         if data.shape[-1] != self.input_size:
-            raise RuntimeError(
+            raise InputError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {data.shape[-1]}"
             )
         weight = self.weight_ih_l0
         if data.dtype is not weight.dtype and not _autocast.active:
-            raise ValueError(f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype})")
+            raise InputError(f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype})")
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """The last layer's states at every step, and every layer's last states.
@@ -186,7 +187,7 @@ class RNNBase(Module):
             packed = PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
             return packed, finals[0] if len(finals) == 1 else tuple(finals)
         if input.dim() not in (2, 3):
-            raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+            raise InputError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         self._check_input(input)
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
@@ -194,7 +195,7 @@ class RNNBase(Module):
             x = x.transpose(0, 1)
         steps, batch = x.shape[:2]
         if steps == 0:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+            raise InputError("Expected sequence length to be larger than 0 in RNN")
         states = None if hx is None else self._checked_states(hx, batch, batched)
         data, finals = self._layers(x.reshape(steps * batch, self.input_size), states, [batch] * steps)
         out = data.reshape(steps, batch, data.shape[-1])
@@ -262,7 +263,7 @@ class RNN(RNNBase):
         else:
             self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
         if self.nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'.")
+            raise InputError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'.")
         nonlinearity = self.nonlinearity
         super().__init__(f"RNN_{nonlinearity.upper()}", *args, **kwargs)
         self.nonlinearity = nonlinearity
@@ -353,23 +354,21 @@ class RNNCellBase(Module):
         """Input and states with a batch dimension, and whether they came with one."""
         name = type(self).__name__
         if input.dim() not in (1, 2):
-            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+            raise InputError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
         if x.shape[1] != self.input_size:
-            raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]}, expected {self.input_size}")
+            raise InputError(f"input has inconsistent input_size: got {x.shape[1]}, expected {self.input_size}")
         made = []
         for s in states:
             if s is None:
                 s = zeros(x.shape[0], self.hidden_size, dtype=x.dtype, device=x.device)
             else:
                 if s.dim() not in (1, 2):
-                    raise ValueError(f"{name}: Expected hidden to be 1D or 2D, got {s.dim()}D instead")
+                    raise InputError(f"{name}: Expected hidden to be 1D or 2D, got {s.dim()}D instead")
                 s = s if s.dim() == 2 else s.unsqueeze(0)
             if tuple(s.shape) != (x.shape[0], self.hidden_size):
-                raise RuntimeError(
-                    f"{name}: hidden has shape {list(s.shape)}, expected {[x.shape[0], self.hidden_size]}"
-                )
+                raise InputError(f"{name}: hidden has shape {list(s.shape)}, expected {[x.shape[0], self.hidden_size]}")
             made.append(s)
         return x, made, batched
 
@@ -394,7 +393,7 @@ class RNNCell(RNNCellBase):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         if self.nonlinearity not in ("tanh", "relu"):
-            raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
+            raise InputError(f"Unknown nonlinearity: {self.nonlinearity}")
         x, (h,), batched = self._prepared(input, [hx])
         of_x, of_h = self._products(x, h)
         out = (tanh if self.nonlinearity == "tanh" else relu)(of_x + of_h)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.module import Module
 from fastnet.ops.creation import tensor
@@ -38,11 +39,11 @@ class RotaryEmbedding(Module):
     def __init__(self, dim: int, max_seq_len: int = 2048, base: float = 10000.0, *, interleaved: bool = False):
         super().__init__()
         if dim < 2 or dim % 2:
-            raise ValueError(f"RotaryEmbedding: dim is {dim}, expected an even number")
+            raise InputError(f"RotaryEmbedding: dim is {dim}, expected an even number")
         if max_seq_len < 1:
-            raise ValueError(f"RotaryEmbedding: max_seq_len is {max_seq_len}, expected at least 1")
+            raise InputError(f"RotaryEmbedding: max_seq_len is {max_seq_len}, expected at least 1")
         if not base > 0:
-            raise ValueError(f"RotaryEmbedding: base is {base}, expected a positive number")
+            raise InputError(f"RotaryEmbedding: base is {base}, expected a positive number")
         self.dim, self.max_seq_len, self.base, self.interleaved = dim, max_seq_len, float(base), interleaved
         self._tables: dict[tuple, tuple[Tensor, Tensor]] = {}  # by dtype and device, where they are asked for
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn import init
 from fastnet.nn.attention import MultiheadAttention
@@ -24,7 +25,7 @@ def _activation(activation: str | Callable[[Tensor], Tensor]) -> Callable[[Tenso
     if not isinstance(activation, str):
         return activation
     if activation not in ("relu", "gelu"):
-        raise RuntimeError(f"activation should be relu/gelu, not {activation}")
+        raise InputError(f"activation should be relu/gelu, not {activation}")
     return F.relu if activation == "relu" else F.gelu
 
 
@@ -333,9 +334,9 @@ class Transformer(Module):
         """src (S, N, E) and tgt (T, N, E), or batch first; masks as ``MultiheadAttention``'s."""
         batch = 0 if self.batch_first else 1
         if src.dim() == 3 and src.shape[batch] != tgt.shape[batch]:
-            raise RuntimeError("the batch number of src and tgt must be equal")
+            raise InputError("the batch number of src and tgt must be equal")
         if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
-            raise RuntimeError("the feature number of src and tgt must be equal to d_model")
+            raise InputError("the feature number of src and tgt must be equal to d_model")
         memory = self.encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal)
         return self.decoder(
             tgt,

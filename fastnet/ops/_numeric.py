@@ -8,6 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from fastnet.errors import InputError, KindError
+
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _SHORT = (np.dtype(np.float16), BFLOAT16)
 
@@ -50,14 +52,14 @@ def axes_of(dim: Any, ndim: int, function: str) -> tuple[int, ...]:
         return tuple(range(ndim))
     result = tuple(axis_of(d, ndim, function) for d in dims)
     if len(set(result)) != len(result):
-        raise RuntimeError(f"{function}: dim {dims} appears multiple times in the list of dims")
+        raise InputError(f"{function}: dim {dims} appears multiple times in the list of dims")
     return tuple(a for a in result if a < ndim)
 
 
 def axis_of(dim: Any, ndim: int, function: str) -> int:
     """A non-negative axis; a tensor without dimensions takes 0 and -1."""
     if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
-        raise TypeError(f"{function}: dim must be int, got {type(dim).__name__}")
+        raise KindError(f"{function}: dim must be int, got {type(dim).__name__}")
     n = max(ndim, 1)
     if not -n <= dim < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")

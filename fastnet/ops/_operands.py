@@ -10,6 +10,7 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 
 
@@ -55,11 +56,11 @@ def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any,
             check_same_device(name, a, b)
             return a, b, da
     elif not ta and not tb:
-        raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
+        raise KindError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
     try:
         common = result_type(a, b)
     except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
+        raise KindError(f"{name}: {error}") from None
     if floating and not common.is_floating_point:
         common = _dtypes.get_default_dtype()
     if ta:
@@ -79,7 +80,7 @@ def wrapped(x: Any, dtype: _dtypes.dtype) -> Any:
 
 def check_same_device(name: str, a: Tensor, b: Tensor) -> None:
     if isinstance(a._data, np.ndarray) is not isinstance(b._data, np.ndarray):
-        raise ValueError(f"{name}: expected all tensors to be on the same device, got {a.device} and {b.device}")
+        raise InputError(f"{name}: expected all tensors to be on the same device, got {a.device} and {b.device}")
     if a._data.shape != b._data.shape:
         check_broadcast(name, a._data.shape, b._data.shape)
 
@@ -88,7 +89,7 @@ def check_broadcast(name: str, a: tuple, b: tuple) -> None:
     """ValueError unless the shapes broadcast together."""
     for i in range(1, min(len(a), len(b)) + 1):
         if a[-i] != b[-i] and a[-i] != 1 and b[-i] != 1:
-            raise ValueError(
+            raise InputError(
                 f"{name}: the size of tensor a ({a[-i]}) must match the size of tensor b ({b[-i]}) at non-singleton "
                 f"dimension {max(len(a), len(b)) - i}; got shapes {tuple(a)} and {tuple(b)}"
             )
@@ -113,4 +114,4 @@ def check_both(name: str, input: Any, other: Any) -> None:
 def check_tensor(function: str, x: Any, argument: str = "input") -> None:
     """TypeError unless x is a Tensor."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{function}(): argument '{argument}' must be Tensor, not {type(x).__name__}")
+        raise KindError(f"{function}(): argument '{argument}' must be Tensor, not {type(x).__name__}")

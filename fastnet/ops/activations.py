@@ -12,6 +12,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops import random
 from fastnet.ops._numeric import axis_of, rounded, wide
 from fastnet.ops._operands import check_tensor
@@ -97,10 +98,10 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     """x limited to [min_val, max_val]; the derivative at the limits is 0. Integers too."""
     check_tensor("hardtanh", input)
     if min_val > max_val:
-        raise ValueError(f"hardtanh: min_val is {min_val}, expected at most max_val, {max_val}")
+        raise InputError(f"hardtanh: min_val is {min_val}, expected at most max_val, {max_val}")
     if not input.dtype.is_floating_point:
         if input.dtype.name == "bool":
-            raise RuntimeError("Bool inputs not supported for hardtanh")
+            raise KindError("Bool inputs not supported for hardtanh")
         result = clamp(input, int(min_val), int(max_val))
         return assign(input, result, "hardtanh_") if inplace else result
     return _apply("hardtanh", input, (float(min_val), float(max_val)), inplace)
@@ -119,7 +120,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where positive, else alpha * (exp(x / alpha) - 1) (Barron 2017)."""
     if alpha == 0:
-        raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
+        raise InputError("ZeroDivisionError: alpha cannot be 0 for CELU")
     return _apply("celu", input, float(alpha), inplace)
 
 
@@ -155,7 +156,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     check_tensor("threshold", input)
     if not input.dtype.is_floating_point:
         if input.dtype.name == "bool":
-            raise RuntimeError("threshold: not implemented for bool, expected numbers")
+            raise KindError("threshold: not implemented for bool, expected numbers")
         result = where(input <= threshold, int(value), input)
         return assign(input, result, "threshold_") if inplace else result
     return _apply("threshold", input, (float(threshold), float(value)), inplace)
@@ -169,7 +170,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x - lambd * sign(x) where |x| > lambd, else 0."""
     if not lambd >= 0:
-        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+        raise InputError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
     return _apply("softshrink", input, float(lambd))
 
 
@@ -199,10 +200,10 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a * sigmoid(b), a and b the halves of ``input`` along ``dim`` (Dauphin et al. 2016)."""
     check_floating("glu", input)
     if input.ndim == 0:
-        raise RuntimeError("glu does not support scalars because halving size must be even")
+        raise InputError("glu does not support scalars because halving size must be even")
     axis = axis_of(dim, input.ndim, "glu")
     if input.shape[axis] % 2:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {axis} is size {input.shape[axis]}")
+        raise InputError(f"Halving dimension must be even, but dimension {axis} is size {input.shape[axis]}")
     return Gated.apply(input, axis)
 
 
@@ -219,7 +220,7 @@ def rrelu(
     (Xu et al. 2015)."""
     check_floating("rrelu", input)
     if not lower <= upper:
-        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, got {lower} and {upper}")
+        raise InputError(f"Lower bound should be less than or equal to the upper bound, got {lower} and {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     slope = random.rand_like(input) * (upper - lower) + lower

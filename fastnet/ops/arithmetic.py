@@ -17,6 +17,7 @@ from fastnet._device import namespace
 from fastnet._dtypes import bool_
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import is_short, rounded, unbroadcast, wide
 from fastnet.ops._operands import cast, check_both, compute, operands, priority, result_type, shape_of, wrapped
 from fastnet.ops.comparisons import lt, plain_binary
@@ -172,9 +173,9 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 def _times(b: Any, alpha: Any, dtype: np.dtype) -> Any:
     """alpha times an operand, in the dtype that both are in already."""
     if isinstance(alpha, bool) and dtype != np.bool_:
-        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+        raise KindError("Boolean alpha only supported for Boolean results.")
     if isinstance(alpha, float) and dtype.kind in "iub":
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+        raise KindError("For integral input tensors, argument alpha must not be a floating point number.")
     if not isinstance(b, Tensor):
         return b * alpha
     return Multiply.apply(
@@ -192,9 +193,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input - alpha * other``, broadcast."""
     a, b, dtype = operands("sub", input, other)
     if dtype == np.bool_ or _is_bool(input) or _is_bool(other):
-        raise RuntimeError(
-            "Subtraction, the `-` operator, with a bool tensor is not supported; use `^` or logical_xor()"
-        )
+        raise KindError("Subtraction, the `-` operator, with a bool tensor is not supported; use `^` or logical_xor()")
     return Subtract.apply(a, b if alpha == 1 and alpha is not True else _times(b, alpha, dtype), dtype)
 
 
@@ -217,7 +216,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         with np.errstate(all="ignore"):
             return DivideFloor.apply(a, b, dtype)
     if rounding_mode not in (None, "trunc"):
-        raise RuntimeError(
+        raise InputError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
     common = result_type(input, other)
@@ -236,7 +235,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     if dtype == np.bool_:
         raise NotImplementedError("pow: not implemented for bool")
     if dtype.kind in "iu" and not isinstance(b, Tensor) and b < 0:
-        raise RuntimeError("Integers to negative integer powers are not allowed.")
+        raise InputError("Integers to negative integer powers are not allowed.")
     with np.errstate(all="ignore"):
         return Power.apply(a, b, dtype)
 
@@ -254,7 +253,7 @@ def _integer_zero(name: str, input: Any, other: Any) -> None:
     if not result_type(input, other).is_floating_point:
         zero = (other._data == 0).any() if isinstance(other, Tensor) else other == 0
         if zero:
-            raise RuntimeError("ZeroDivisionError")
+            raise InputError("ZeroDivisionError")
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:
@@ -304,7 +303,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """``input + weight * (end - input)``, computed from the nearer end."""
     check_both("lerp", input, end)
     if not input.dtype.is_floating_point or input.dtype is not end.dtype:
-        raise RuntimeError(f"lerp: expected floating-point tensors of one dtype, got {input.dtype} and {end.dtype}")
+        raise KindError(f"lerp: expected floating-point tensors of one dtype, got {input.dtype} and {end.dtype}")
     difference = sub(end, input)
     if not isinstance(weight, Tensor):
         weight = float(weight)
@@ -312,7 +311,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
             return add(input, mul(difference, weight))
         return sub(end, mul(difference, 1 - weight))
     if weight.dtype is not input.dtype:
-        raise RuntimeError(f"lerp: expected dtype {input.dtype} for `weight` but got dtype {weight.dtype}")
+        raise KindError(f"lerp: expected dtype {input.dtype} for `weight` but got dtype {weight.dtype}")
     return where(
         lt(absolute(weight), 0.5), add(input, mul(difference, weight)), sub(end, mul(difference, sub(1, weight)))
     )
@@ -330,6 +329,6 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """``input + value * tensor1 / tensor2``, of floating-point tensors."""
     if not result_type(tensor1, tensor2).is_floating_point:
-        raise RuntimeError("Integer division with addcdiv is not supported: use div and add")
+        raise InputError("Integer division with addcdiv is not supported: use div and add")
     quotient = div(tensor1, tensor2)
     return add(input, quotient if value == 1 else mul(quotient, value))

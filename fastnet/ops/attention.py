@@ -11,6 +11,7 @@ from fastnet._device import namespace
 from fastnet._random import default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, is_grad_enabled
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
 from fastnet.ops._operands import check_tensor
@@ -99,18 +100,18 @@ def scaled_dot_product_attention(
     for argument, x in (("query", query), ("key", key), ("value", value)):
         check_floating(name, x)
         if x.dim() < 2:
-            raise RuntimeError(f"{name}: {argument} has {x.dim()} dimensions, expected at least 2 (L, E)")
+            raise InputError(f"{name}: {argument} has {x.dim()} dimensions, expected at least 2 (L, E)")
         if x.dtype is not query.dtype:
-            raise RuntimeError(
+            raise KindError(
                 f"{name}: expected query, key and value to have the same dtype, but got {query.dtype}, {key.dtype} "
                 f"and {value.dtype}"
             )
     p = check_probability(name, dropout_p)
     if is_causal and attn_mask is not None:
-        raise RuntimeError(f"{name}: explicit attn_mask should not be set when is_causal=True")
+        raise InputError(f"{name}: explicit attn_mask should not be set when is_causal=True")
     heads = [x.shape[-3] if x.dim() > 2 else 1 for x in (query, key, value)]
     if not enable_gqa and len(set(heads)) > 1 and 1 not in heads:
-        raise RuntimeError(f"{name}: query, key and value have {heads} heads; enable_gqa=True lets them differ")
+        raise InputError(f"{name}: query, key and value have {heads} heads; enable_gqa=True lets them differ")
     leading = _broadcast([tuple(x.shape[:-3]) for x in (query, key, value)], name)
     batch = math.prod(leading)
     if not enable_gqa:
@@ -120,7 +121,7 @@ def scaled_dot_product_attention(
         for x, h in zip((query, key, value), heads, strict=True)
     )
     if enable_gqa and heads[1] != heads[2]:
-        raise RuntimeError(f"{name}: key has {heads[1]} heads, value {heads[2]}, expected the same number")
+        raise InputError(f"{name}: key has {heads[1]} heads, value {heads[2]}, expected the same number")
     mask = _mask(name, attn_mask, leading, (batch, heads[0], q.shape[2], k.shape[2]), query)
     out = Attention.apply(q, k, v, mask, "top_left" if is_causal else "none", scale, *_draw(p, query), {})
     shape = (*leading, heads[0], *out.shape[-2:]) if query.dim() > 2 or max(heads) > 1 else tuple(out.shape[-2:])
@@ -284,10 +285,10 @@ def attention_with_kvcache(
     if isinstance(cache_seqlens, Tensor):
         lengths = cache_seqlens._data
     elif isinstance(cache_seqlens, bool) or not isinstance(cache_seqlens, (int, np.integer)):
-        raise TypeError(f"{name}: cache_seqlens is a {type(cache_seqlens).__name__}, expected a Tensor or an int")
+        raise KindError(f"{name}: cache_seqlens is a {type(cache_seqlens).__name__}, expected a Tensor or an int")
     else:
         if not 0 <= cache_seqlens < 2**31:
-            raise ValueError(f"{name}: cache_seqlens is {cache_seqlens}, expected a length")
+            raise InputError(f"{name}: cache_seqlens is {cache_seqlens}, expected a length")
         lengths = namespace(q).full(query.shape[:1], cache_seqlens, np.int32)
     out, _ = implementation(q).attention_with_kvcache(
         q,
@@ -325,7 +326,7 @@ def _broadcast(shapes: list[tuple[int, ...]], name: str) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        raise RuntimeError(f"{name}: the batch dimensions of query, key and value do not fit: {shapes}") from None
+        raise InputError(f"{name}: the batch dimensions of query, key and value do not fit: {shapes}") from None
 
 
 def _expanded(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -339,14 +340,14 @@ def _mask(
     if mask is None:
         return None
     if mask.dtype.name != "bool" and not mask.dtype.is_floating_point:
-        raise RuntimeError(f"{name}: attn_mask has dtype {mask.dtype}, expected bool or query's {query.dtype}")
+        raise KindError(f"{name}: attn_mask has dtype {mask.dtype}, expected bool or query's {query.dtype}")
     if mask.dtype.is_floating_point and mask.dtype is not query.dtype and mask.dtype.name != "float32":
-        raise RuntimeError(f"{name}: attn_mask has dtype {mask.dtype}, expected bool or query's {query.dtype}")
+        raise KindError(f"{name}: attn_mask has dtype {mask.dtype}, expected bool or query's {query.dtype}")
     wanted = (*leading, *scores[1:])
     shape = tuple(mask.shape)
     full = (1,) * (len(wanted) - len(shape)) + shape
     if len(full) != len(wanted) or any(m not in (1, n) for m, n in zip(full, wanted, strict=True)):
-        raise RuntimeError(f"{name}: attn_mask has shape {list(shape)}, expected one that broadcasts to {list(wanted)}")
+        raise InputError(f"{name}: attn_mask has shape {list(shape)}, expected one that broadcasts to {list(wanted)}")
     front, rest = full[:-3], full[-3:]
     if all(n == 1 for n in front):
         return reshape(mask, (1, *rest))

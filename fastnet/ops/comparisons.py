@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import wide
 from fastnet.ops._operands import check_both, check_tensor, compute, operands, result_type
 
@@ -55,7 +56,7 @@ _xor = plain_binary("bitwise_xor", np.bitwise_xor, "Elementwise exclusive or of 
 def _bits(name: str, function: Callable) -> Callable:
     def operation(input: Any, other: Any) -> Tensor:
         if result_type(input, other).is_floating_point:
-            raise RuntimeError(f"{name}: not implemented for floating-point tensors, got {result_type(input, other)}")
+            raise KindError(f"{name}: not implemented for floating-point tensors, got {result_type(input, other)}")
         return function(input, other)
 
     operation.__name__ = operation.__qualname__ = name
@@ -76,7 +77,7 @@ def bitwise_not(input: Tensor) -> Tensor:
     """Elementwise not of the bits of integers or bools."""
     check_tensor("bitwise_not", input)
     if input.dtype.is_floating_point:
-        raise RuntimeError(f"bitwise_not: not implemented for floating-point tensors, got {input.dtype}")
+        raise KindError(f"bitwise_not: not implemented for floating-point tensors, got {input.dtype}")
     return Tensor._wrap(np.invert(input._data))
 
 
@@ -98,7 +99,7 @@ isfinite = predicate("isfinite", np.isfinite, "Which elements are neither infini
 def _check_tolerances(name: str, rtol: float, atol: float) -> None:
     for what, value in (("rtol", rtol), ("atol", atol)):
         if value < 0:
-            raise RuntimeError(f"{name}: {what} must be greater than or equal to zero, but got {value}")
+            raise InputError(f"{name}: {what} must be greater than or equal to zero, but got {value}")
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
@@ -106,7 +107,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8
     check_both("isclose", input, other)
     _check_tolerances("isclose", rtol, atol)
     if input.dtype is not other.dtype:
-        raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}")
+        raise KindError(f"isclose: {input.dtype} did not match {other.dtype}")
     a, b, _ = operands("isclose", input, other)
     return Tensor._wrap(namespace(a._data).isclose(wide(a._data), wide(b._data), rtol, atol, equal_nan))
 

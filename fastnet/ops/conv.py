@@ -7,6 +7,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.pointwise import check_activation
 from fastnet.ops._operands import check_tensor
@@ -166,38 +167,38 @@ def _check_tensors(function: str, input: Any, weight: Any, bias: Any, dims: int)
     check_tensor(function, input, "input")
     check_tensor(function, weight, "weight")
     if weight.dim() != dims + 2:
-        raise ValueError(f"{function}: weight has {weight.dim()} dimensions {tuple(weight.shape)}, expected {dims + 2}")
+        raise InputError(f"{function}: weight has {weight.dim()} dimensions {tuple(weight.shape)}, expected {dims + 2}")
     if input.dim() not in (dims + 1, dims + 2):
-        raise ValueError(
+        raise InputError(
             f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected {dims + 2} or, without a "
             f"batch, {dims + 1}"
         )
     if not input.dtype.is_floating_point:
-        raise TypeError(f"{function}: input has dtype {input.dtype}, expected a floating-point dtype")
+        raise KindError(f"{function}: input has dtype {input.dtype}, expected a floating-point dtype")
     tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     for name, t in tensors.items():
         check_tensor(function, t, name)
         if t.dtype is not input.dtype:
-            raise TypeError(
+            raise KindError(
                 f"{function}: expected input and {name} to have the same dtype, got {input.dtype} and {t.dtype}"
             )
         if t.is_cuda is not input.is_cuda:
-            raise ValueError(
+            raise InputError(
                 f"{function}: expected all tensors to be on the same device, got {input.device} and {t.device}"
             )
     if bias is not None and bias.dim() != 1:
-        raise ValueError(f"{function}: bias has {bias.dim()} dimensions {tuple(bias.shape)}, expected 1")
+        raise InputError(f"{function}: bias has {bias.dim()} dimensions {tuple(bias.shape)}, expected 1")
 
 
 def _check_bias(function: str, bias: Any, filters: int) -> None:
     if bias is not None and bias.shape[0] != filters:
-        raise ValueError(f"{function}: bias has shape {tuple(bias.shape)}, expected ({filters},)")
+        raise InputError(f"{function}: bias has shape {tuple(bias.shape)}, expected ({filters},)")
 
 
 def _one(function: str, argument: str, x: Any, least: int) -> int:
     """An int, or a sequence of one."""
     if isinstance(x, (tuple, list)) and len(x) != 1:
-        raise ValueError(f"{function}: {argument} has {len(x)} entries, expected one")
+        raise InputError(f"{function}: {argument} has {len(x)} entries, expected one")
     return check_pair(function, argument, x, least)[0]
 
 
@@ -232,12 +233,12 @@ def _geometry(
         groups,
     )
     if weight.shape[1] * g.groups != channels:
-        raise ValueError(
+        raise InputError(
             f"{function}: weight has {weight.shape[1]} input channels per group, input has {channels} "
             f"({channels} / groups={g.groups} = {channels // g.groups} expected)"
         )
     if not g.filters:
-        raise ValueError(f"{function}: weight has no filters, shape {tuple(weight.shape)}")
+        raise InputError(f"{function}: weight has no filters, shape {tuple(weight.shape)}")
     return g
 
 
@@ -256,18 +257,18 @@ def _transposed_geometry(
     strides, dilations = check_pair(function, "stride", stride, 1), check_pair(function, "dilation", dilation, 1)
     pads, extra = check_pair(function, "padding", padding, 0), check_pair(function, "output_padding", output_padding, 0)
     if isinstance(groups, bool) or not hasattr(groups, "__index__"):
-        raise TypeError(f"{function}: groups is a {type(groups).__name__}, expected an int")
+        raise KindError(f"{function}: groups is a {type(groups).__name__}, expected an int")
     if weight.shape[0] != input.shape[1]:
-        raise ValueError(f"{function}: weight takes {weight.shape[0]} channels, input has {input.shape[1]}")
+        raise InputError(f"{function}: weight takes {weight.shape[0]} channels, input has {input.shape[1]}")
     image = []
     for size, k, s, p, d, e in zip(input.shape[2:], weight.shape[2:], strides, pads, dilations, extra, strict=True):
         if e >= s and e >= d:
-            raise ValueError(
+            raise InputError(
                 f"{function}: output_padding is {e}, expected less than the stride {s} or the dilation {d}"
             )
         image.append((size - 1) * s - 2 * p + d * (k - 1) + e + 1)
     if min(image) < 1:
-        raise ValueError(f"{function}: the result would have {image[0]} x {image[1]} pixels, expected at least 1 x 1")
+        raise InputError(f"{function}: the result would have {image[0]} x {image[1]} pixels, expected at least 1 x 1")
     return conv_geometry(
         function,
         input.shape[0],
@@ -349,14 +350,14 @@ def conv2d_activation(
     function = "conv2d_activation"
     _check_tensors(function, input, weight, bias, 2)
     if input.dim() != 4:
-        raise ValueError(f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected 4")
+        raise InputError(f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected 4")
     check_activation(function, activation, parameter)
     g = _geometry(function, input, weight, stride, padding, dilation, groups)
     _check_bias(function, bias, g.filters)
     if residual is not None:
         check_tensor(function, residual, "residual")
         if tuple(residual.shape) != (g.batch, g.filters, *g.out) or residual.dtype is not input.dtype:
-            raise ValueError(
+            raise InputError(
                 f"{function}: residual is {tuple(residual.shape)} of {residual.dtype}, expected "
                 f"{(g.batch, g.filters, *g.out)} of {input.dtype}"
             )
@@ -407,7 +408,7 @@ def conv_norm_activation(
     norm = {"training": training, "momentum": momentum, "eps": eps, "activation": activation, "residual": residual}
     _check_tensors(function, input, weight, bias, 2)
     if input.dim() != 4:
-        raise ValueError(f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected 4")
+        raise InputError(f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected 4")
     if not training:
         out = conv2d(input, weight, bias, stride, padding, dilation, groups)
         return batch_norm_activation(out, running_mean, running_var, norm_weight, norm_bias, **norm)
@@ -416,7 +417,7 @@ def conv_norm_activation(
     running = {"running_mean": running_mean, "running_var": running_var}
     check_parameters(function, g.filters, {**running, "norm_weight": norm_weight, "norm_bias": norm_bias})
     if g.batch * g.out[0] * g.out[1] == 1:
-        raise ValueError(
+        raise InputError(
             f"Expected more than 1 value per channel when training, got input size {(g.batch, g.filters, *g.out)}"
         )
     if residual is not None:

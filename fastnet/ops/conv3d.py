@@ -13,6 +13,7 @@ from typing import Any
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops.conv import _check_bias, _check_tensors, conv2d, conv_transpose2d
 from fastnet.ops.padding import pad
@@ -67,20 +68,20 @@ def _three(function: str, argument: str, x: Any, least: int) -> tuple[int, int, 
     values = tuple(x) if isinstance(x, (tuple, list)) else (x,)
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3:
-        raise ValueError(f"{function}: {argument} has {len(values)} entries, expected one or three")
+        raise InputError(f"{function}: {argument} has {len(values)} entries, expected one or three")
     for n in values:
         if isinstance(n, bool) or not hasattr(n, "__index__"):
-            raise TypeError(f"{function}: {argument} is {x!r}, expected an int or three of them")
+            raise KindError(f"{function}: {argument} is {x!r}, expected an int or three of them")
         if n.__index__() < least:
-            raise ValueError(f"{function}: {argument} is {x!r}, expected at least {least}")
+            raise InputError(f"{function}: {argument} is {x!r}, expected at least {least}")
     return values[0].__index__(), values[1].__index__(), values[2].__index__()
 
 
 def _check_groups(function: str, groups: Any) -> int:
     if isinstance(groups, bool) or not hasattr(groups, "__index__"):
-        raise TypeError(f"{function}: groups is a {type(groups).__name__}, expected an int")
+        raise KindError(f"{function}: groups is a {type(groups).__name__}, expected an int")
     if groups < 1:
-        raise ValueError(f"{function}: groups is {groups}, expected at least 1")
+        raise InputError(f"{function}: groups is {groups}, expected at least 1")
     return groups.__index__()
 
 
@@ -122,15 +123,15 @@ def conv3d(
     n, channels, depth, height, width = input.shape
     filters, per_group, taps, rows, columns = weight.shape
     if per_group * groups != channels:
-        raise ValueError(
+        raise InputError(
             f"conv3d: weight has {per_group} input channels per group, input has {channels} "
             f"({channels} / groups={groups} = {channels // groups} expected)"
         )
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise ValueError(f"conv3d: padding is {padding!r}, expected 'same', 'valid' or numbers")
+            raise InputError(f"conv3d: padding is {padding!r}, expected 'same', 'valid' or numbers")
         if padding == "same" and max(strides) > 1:
-            raise ValueError("conv3d: padding='same' is not supported for strided convolutions")
+            raise InputError("conv3d: padding='same' is not supported for strided convolutions")
         both = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilations, weight.shape[2:], strict=True)]
     else:
         both = [2 * p for p in _three("conv3d", "padding", padding, 0)]
@@ -143,7 +144,7 @@ def conv3d(
     inside = tuple(a if a == b else 0 for a, b in around[1:])
     windows = (depth - dilations[0] * (taps - 1) - 1) // strides[0] + 1
     if not taps or windows < 1:
-        raise ValueError(f"conv3d: a window of {tuple(weight.shape[2:])} does not fit a volume of depth {depth}")
+        raise InputError(f"conv3d: a window of {tuple(weight.shape[2:])} does not fit a volume of depth {depth}")
     slices = DepthWindows.apply(input, windows, taps, strides[0], dilations[0])
     images = slices.reshape(n * windows, channels * taps, height, width)
     planes = weight.reshape(filters, per_group * taps, rows, columns)
@@ -190,16 +191,16 @@ def conv_transpose3d(
     n, channels, depth, height, width = input.shape
     taken, per_group, taps, rows, columns = weight.shape
     if taken != channels:
-        raise ValueError(f"{function}: weight takes {taken} channels, input has {channels}")
+        raise InputError(f"{function}: weight takes {taken} channels, input has {channels}")
     if extra[0] >= strides[0] and extra[0] >= dilations[0]:
-        raise ValueError(
+        raise InputError(
             f"{function}: output_padding is {extra[0]}, expected less than the stride {strides[0]} or the dilation "
             f"{dilations[0]}"
         )
     whole = (depth - 1) * strides[0] + dilations[0] * (taps - 1) + 1
     left = whole - 2 * pads[0] + extra[0]
     if left < 1 or depth < 1:
-        raise ValueError(f"{function}: the result would have a depth of {left}, expected at least 1")
+        raise InputError(f"{function}: the result would have a depth of {left}, expected at least 1")
     _check_bias(function, bias, per_group * groups)
     images = input.transpose(1, 2).reshape(n * depth, channels, height, width)
     planes = weight.reshape(channels, per_group * taps, rows, columns)

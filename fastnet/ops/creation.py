@@ -11,6 +11,7 @@ from fastnet import _dlpack, _dtypes
 from fastnet._device import array_module, get_default_device, why_no_cuda
 from fastnet._device import device as Device
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops.shape import sizes
 
 _WARNED_COMPLEX = "fastnet has no complex dtypes"
@@ -66,14 +67,14 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
         try:
             array = np.array(data)
         except ValueError as error:
-            raise ValueError(f"expected sequences of equal length at every dimension: {error}") from None
+            raise InputError(f"expected sequences of equal length at every dimension: {error}") from None
         if array.dtype.kind == "f" and dtype is None:
             dtype = _dtypes.get_default_dtype()
         if array.size == 0 and dtype is None and array.dtype.kind != "b":
             dtype = _dtypes.get_default_dtype()
         if array.dtype.kind in "OUS":
             if dtype is not None and array.dtype.kind == "O" and all(isinstance(v, int) for v in array.reshape(-1)):
-                raise RuntimeError("Overflow when unpacking long")
+                raise InputError("Overflow when unpacking long")
             bad = next(
                 (
                     type(v).__name__
@@ -82,7 +83,7 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
                 ),
                 "int beyond 64 bits",
             )
-            raise TypeError(f"tensor: cannot make a tensor from values of type {bad}")
+            raise InputError(f"tensor: cannot make a tensor from values of type {bad}")
     if dtype is None:
         small = {
             np.dtype(np.uint16): np.int32,
@@ -93,7 +94,7 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
         _dtypes.of_array(array)
         return array
     if array.dtype.kind == "c":
-        raise TypeError(_WARNED_COMPLEX)
+        raise KindError(_WARNED_COMPLEX)
     with np.errstate(invalid="ignore", over="ignore"):
         return array.astype(dtype.numpy, copy=False)
 
@@ -126,13 +127,13 @@ def legacy(name: str, data: tuple, dtype: _dtypes.dtype, device: Any = None) -> 
     if len(data) == 1 and isinstance(data[0], Tensor):
         source = data[0]
         if source.dtype is not dtype:
-            raise TypeError(f"{name}(): expected a tensor of dtype {dtype}, got {source.dtype}")
+            raise KindError(f"{name}(): expected a tensor of dtype {dtype}, got {source.dtype}")
         return source.detach()
     if len(data) == 1 and not isinstance(data[0], (int, np.integer)):
         if isinstance(data[0], tuple) and hasattr(data[0], "numel"):  # a Size
             return empty(*data[0], dtype=dtype, device=device)
         if isinstance(data[0], (float, bool)):
-            raise TypeError(f"{name}(): argument must be a sequence or sizes, got {type(data[0]).__name__}")
+            raise KindError(f"{name}(): argument must be a sequence or sizes, got {type(data[0]).__name__}")
         return tensor(data[0], dtype=dtype, device=device)
     if not data:
         return empty(0, dtype=dtype, device=device)
@@ -163,7 +164,7 @@ def asarray(
     if copy is False and isinstance(obj, (Tensor, np.ndarray)):
         before = obj._data if isinstance(obj, Tensor) else obj
         if out._data is not before and not np.shares_memory(out._data, before):
-            raise ValueError("can't alias tensor with another dtype or device while 'copy=False'")
+            raise InputError("can't alias tensor with another dtype or device while 'copy=False'")
     if isinstance(obj, Tensor) and not requires_grad:
         out = out.detach()
     return out.requires_grad_() if requires_grad else out
@@ -172,7 +173,7 @@ def asarray(
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares a NumPy array's memory."""
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+        raise KindError(f"expected np.ndarray (got {type(ndarray).__name__})")
     _dtypes.of_array(ndarray)
     if not ndarray.flags.writeable:
         ndarray = ndarray.copy()
@@ -187,10 +188,10 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 def _shaped(name: str, size: tuple, dtype: Any, device: Any, requires_grad: bool, make: Any) -> Tensor:
     shape = sizes(size, name)
     if any(s < 0 for s in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+        raise InputError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
     if math.prod(shape) * d.itemsize >= 2**62:
-        raise RuntimeError(f"{name}: a tensor of shape {list(shape)} is too large")
+        raise InputError(f"{name}: a tensor of shape {list(shape)} is too large")
     xp = array_module(device)
     try:
         array = make(xp, shape, d.numpy)
@@ -277,9 +278,9 @@ def arange(
         start, end = 0, start
     start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
     if step == 0:
-        raise RuntimeError("step must be nonzero")
+        raise InputError("step must be nonzero")
     if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+        raise InputError("upper bound and lower bound inconsistent with step sign")
     if dtype is None:
         d = (
             _dtypes.int64
@@ -291,11 +292,11 @@ def arange(
     if d is _dtypes.bool_:
         raise NotImplementedError("arange: not implemented for bool")
     if not all(math.isfinite(x) for x in (start, end, step)):
-        raise RuntimeError(f"arange: unsupported range: {start} -> {end} by {step}")
+        raise InputError(f"arange: unsupported range: {start} -> {end} by {step}")
     if d is _dtypes.int64:
         start, end, step = int(start), int(end), int(step)
         if step == 0:
-            raise RuntimeError("step must be nonzero")
+            raise InputError("step must be nonzero")
     count = math.ceil((end - start) / step)
     if not d.is_floating_point:
         start, step = int(start), int(step)
@@ -317,7 +318,7 @@ def linspace(
 def _spaced(start: Any, end: Any, steps: int, d: _dtypes.dtype, xp: Any) -> Any:
     """Evenly spaced float64 numbers; of an integer dtype the ends are integers before the step is taken."""
     if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
+        raise InputError("number of steps must be non-negative")
     start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
     if not d.is_floating_point:
         start, end = int(start), int(end)
@@ -344,7 +345,7 @@ def logspace(
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The identity matrix."""
     if n < 0 or (m is not None and m < 0):
-        raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
+        raise InputError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
     d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
     return _finish(array_module(device).eye(n, m, dtype=d.numpy), device, requires_grad)
 
@@ -358,7 +359,7 @@ def cuda_device(index: Any = None) -> Device:
     """The GPU that ``Tensor.cuda()`` moves to; RuntimeError, saying why, if there is none."""
     why = why_no_cuda()
     if why:
-        raise RuntimeError(f"cuda: {why}")
+        raise InputError(f"cuda: {why}")
     return Device("cuda") if index is None else Device(index)
 
 
@@ -385,7 +386,7 @@ def range(
     if end is None:
         start, end = 0, start
     if step == 0 or (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+        raise InputError("upper bound and lower bound inconsistent with step sign")
     count = math.floor((end - start) / step) + 1
     values = start + step * array_module(device).arange(count)
     return _finish(values.astype((dtype or _dtypes.get_default_dtype()).numpy), device, requires_grad)
@@ -398,19 +399,19 @@ def frombuffer(
     view = memoryview(buffer)
     size = view.nbytes
     if not 0 <= offset < size:
-        raise ValueError(
+        raise InputError(
             f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) - 1"
         )
     if count == 0 or count < -1:
-        raise ValueError("count must be non-zero")
+        raise InputError("count must be non-zero")
     if count == -1 and (size - offset) % dtype.itemsize:
-        raise ValueError(
+        raise InputError(
             f"buffer length ({size - offset} bytes) after offset must be a multiple of element size ({dtype.itemsize})"
         )
     raw = np.frombuffer(view.cast("B"), np.uint8)[offset:]
     n = len(raw) // dtype.itemsize if count == -1 else count
     if n * dtype.itemsize > len(raw):
-        raise ValueError(
+        raise InputError(
             f"requested buffer length ({n} * {dtype.itemsize} bytes) after offset must not be greater than actual "
             f"buffer length ({size} bytes)"
         )
@@ -423,7 +424,7 @@ def _window(name: str, coefficients: tuple[float, ...]) -> Any:
         window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
     ) -> Tensor:
         if window_length < 0:
-            raise RuntimeError(f"{name} requires non-negative window_length, got window_length={window_length}")
+            raise InputError(f"{name} requires non-negative window_length, got window_length={window_length}")
         n = window_length - (not periodic)
         angle = 2 * np.pi * np.arange(window_length) / max(n, 1)
         values = sum((-1) ** k * a * np.cos(k * angle) for k, a in enumerate(coefficients))

@@ -9,6 +9,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.indexing import add_at
@@ -107,11 +108,11 @@ class CTC(ArrayFunction):
 def _lengths(name: str, argument: str, value: Any, n: int) -> np.ndarray:
     if isinstance(value, Tensor):
         if value.dtype.is_floating_point:
-            raise RuntimeError(f"{name}: {argument} must be integral, got {value.dtype}")
+            raise KindError(f"{name}: {argument} must be integral, got {value.dtype}")
         value = value.tolist()
     found = np.atleast_1d(np.asarray(value, np.int64))
     if found.shape != (n,):
-        raise RuntimeError(f"{name}: {argument} has shape {list(found.shape)}, expected [{n}]: one for each sequence")
+        raise InputError(f"{name}: {argument} has shape {list(found.shape)}, expected [{n}]: one for each sequence")
     return found
 
 
@@ -144,47 +145,45 @@ def ctc_loss(
     check_tensor(name, log_probs, "log_probs")
     check_tensor(name, targets, "targets")
     if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{name}: {reduction!r} is not a valid value for reduction, expected 'none', 'mean' or 'sum'")
+        raise InputError(f"{name}: {reduction!r} is not a valid value for reduction, expected 'none', 'mean' or 'sum'")
     if not log_probs.dtype.is_floating_point or log_probs.dim() not in (2, 3):
-        raise RuntimeError(
+        raise KindError(
             f"{name}: log_probs are {log_probs.dtype} {list(log_probs.shape)}, expected floating-point numbers "
             "(T, N, C) or (T, C)"
         )
     if targets.dtype.name not in ("int64", "int32"):
-        raise RuntimeError(f"{name}: targets have dtype {targets.dtype}, expected int64 or int32")
+        raise KindError(f"{name}: targets have dtype {targets.dtype}, expected int64 or int32")
     batched = log_probs.dim() == 3
     x = log_probs if batched else log_probs.unsqueeze(1)
     steps, n, classes = x.shape
     if n == 0:
-        raise RuntimeError(f"{name}: expected at least one sequence, got log_probs {list(log_probs.shape)}")
+        raise InputError(f"{name}: expected at least one sequence, got log_probs {list(log_probs.shape)}")
     if not 0 <= blank < classes:
-        raise RuntimeError(f"{name}: blank is {blank}, expected a label from 0 to {classes - 1}")
+        raise InputError(f"{name}: blank is {blank}, expected a label from 0 to {classes - 1}")
     inputs, wanted = (
         _lengths(name, "input_lengths", input_lengths, n),
         _lengths(name, "target_lengths", target_lengths, n),
     )
     if inputs.max() > steps or inputs.min() < 0:
-        raise RuntimeError(f"{name}: input_lengths are {inputs.tolist()}, expected from 0 to {steps}")
+        raise InputError(f"{name}: input_lengths are {inputs.tolist()}, expected from 0 to {steps}")
     if wanted.min() < 0:
-        raise RuntimeError(f"{name}: target_lengths are {wanted.tolist()}, expected none below 0")
+        raise InputError(f"{name}: target_lengths are {wanted.tolist()}, expected none below 0")
     given = targets.detach().cpu()._data.astype(np.int64)
     longest = int(wanted.max())
     labels = np.full((n, 2 * longest + 1), blank, np.int64)
     if given.ndim == 2:
         if given.shape[0] != n or given.shape[1] < longest:
-            raise RuntimeError(f"{name}: targets have shape {list(given.shape)}, expected ({n}, at least {longest})")
+            raise InputError(f"{name}: targets have shape {list(given.shape)}, expected ({n}, at least {longest})")
         rows = [given[i, : wanted[i]] for i in range(n)]
     elif given.ndim == 1:
         if given.size != wanted.sum():
-            raise RuntimeError(
-                f"{name}: targets have {given.size} elements, expected the {wanted.sum()} of all lengths"
-            )
+            raise InputError(f"{name}: targets have {given.size} elements, expected the {wanted.sum()} of all lengths")
         rows = np.split(given, np.cumsum(wanted)[:-1])
     else:
-        raise RuntimeError(f"{name}: targets have {given.ndim} dimensions, expected 1 or 2")
+        raise InputError(f"{name}: targets have {given.ndim} dimensions, expected 1 or 2")
     for i, row in enumerate(rows):
         if row.size and not (row.min() >= 0 and row.max() < classes):
-            raise RuntimeError(f"{name}: targets hold {row.tolist()}, expected classes from 0 to {classes - 1}")
+            raise InputError(f"{name}: targets hold {row.tolist()}, expected classes from 0 to {classes - 1}")
         labels[i, 1 : 2 * len(row) : 2] = row
     xp = namespace(x._data)
     losses = CTC.apply(x, *(xp.asarray(a) for a in (labels, inputs, wanted)), int(blank))

@@ -12,6 +12,7 @@ from fastnet._array_code import accumulate
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops import arithmetic, comparisons
 from fastnet.ops._numeric import axis_of, rounded, wide
 from fastnet.ops._operands import cast, check_tensor
@@ -170,7 +171,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """The logarithm of the running sums of exp(x) along ``dim``, without overflow."""
     check_tensor("logcumsumexp", input)
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"logcumsumexp: not implemented for {input.dtype}")
+        raise KindError(f"logcumsumexp: not implemented for {input.dtype}")
     return LogCumSumExp.apply(input, axis_of(dim, input._data.ndim, "logcumsumexp"))
 
 
@@ -183,9 +184,9 @@ def diff(
     """The n-th differences of neighbours along ``dim``; bools by exclusive or."""
     check_tensor("diff", input)
     if input._data.ndim == 0:
-        raise RuntimeError("diff expects input to be at least one-dimensional")
+        raise InputError("diff expects input to be at least one-dimensional")
     if n < 0:
-        raise RuntimeError(f"order must be non-negative but got {n}")
+        raise InputError(f"order must be non-negative but got {n}")
     a = axis_of(dim, input._data.ndim, "diff")
     if n == 0:
         return input.clone()
@@ -202,7 +203,7 @@ def _steps(name: str, y: Tensor, x: Any, dx: Any, dim: int) -> Tensor:
     """The area of every trapezoid."""
     check_tensor(name, y, "y")
     if y.dtype is _dtypes.bool_:
-        raise RuntimeError(f"{name}: received a bool input for `y`, but bool is not supported")
+        raise KindError(f"{name}: received a bool input for `y`, but bool is not supported")
     a = axis_of(dim, y._data.ndim, name)
     n = y._data.shape[a]
     pairs = arithmetic.add(narrow(y, a, min(1, n), max(n - 1, 0)), narrow(y, a, 0, max(n - 1, 0)))
@@ -223,7 +224,7 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = 
 
     check_tensor("trapezoid", y, "y")
     if y.dtype is _dtypes.bool_:
-        raise RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported")
+        raise KindError("trapezoid: received a bool input for `y`, but bool is not supported")
     if x is None and y._data.shape[axis_of(dim, y._data.ndim, "trapezoid")]:
         ends = arithmetic.mul(arithmetic.add(select(y, dim, 0), select(y, dim, -1)), 0.5)
         return arithmetic.mul(arithmetic.sub(sum_over(y, dim), ends), 1 if dx is None else dx)

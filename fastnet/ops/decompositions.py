@@ -15,6 +15,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError, LinAlgError
 from fastnet.ops import reductions
 from fastnet.ops._operands import check_tensor
 from fastnet.ops._results import result
@@ -26,7 +27,7 @@ from fastnet.ops.shape import transpose, unsqueeze
 def _matrices(name: str, A: Any) -> Tensor:
     check_tensor(name, A, "A")
     if not A.dtype.is_floating_point or A._data.ndim < 2:
-        raise RuntimeError(f"{name}: expected floating-point matrices, got {A.dtype} {list(A.shape)}")
+        raise KindError(f"{name}: expected floating-point matrices, got {A.dtype} {list(A.shape)}")
     return _full(A, name)
 
 
@@ -58,7 +59,7 @@ class QR(ArrayFunction):
         xp = namespace(a)
         rows, columns = a.shape[-2:]
         if ctx.mode == "complete" and rows > columns:
-            raise RuntimeError(
+            raise InputError(
                 "linalg.qr: the gradient of mode 'complete' is defined only where A has no more rows than columns"
             )
         if rows >= columns:
@@ -80,12 +81,12 @@ def qr(A: Tensor, mode: str = "reduced") -> Any:
     name = "linalg.qr"
     A = _matrices(name, A)
     if mode not in ("reduced", "complete", "r"):
-        raise RuntimeError(f"{name}: mode is {mode!r}, expected 'reduced', 'complete' or 'r'")
+        raise InputError(f"{name}: mode is {mode!r}, expected 'reduced', 'complete' or 'r'")
     if mode == "r":
         from fastnet.autograd import is_grad_enabled
 
         if A.requires_grad and is_grad_enabled():
-            raise RuntimeError(f"{name}: mode 'r' has no gradient, use 'reduced'")
+            raise InputError(f"{name}: mode 'r' has no gradient, use 'reduced'")
         r = namespace(A._data).linalg.qr(A._data, mode="r")
         return result("linalg_qr", "Q R")(Tensor._wrap(A._data.reshape(-1)[:0]), Tensor._wrap(r))
     return result("linalg_qr", "Q R")(*QR.apply(A, mode))
@@ -200,7 +201,7 @@ class Eigh(ArrayFunction):
 def _symmetric(name: str, A: Tensor, UPLO: str) -> Any:
     _check_square(name, A)
     if not isinstance(UPLO, str) or UPLO.upper() not in ("L", "U"):
-        raise RuntimeError(f"{name}: Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
+        raise InputError(f"{name}: Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
     return Eigh.apply(_full(A, name), UPLO.upper())
 
 
@@ -317,7 +318,7 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
         return reductions.sum(reductions.sum(A, -1), -1)
     try:
         inverse = inv(A)
-    except RuntimeError:  # a singular matrix in the batch: one by one
+    except LinAlgError:  # a singular matrix in the batch: one by one
         if A._data.ndim == 2:
             return A.new_full((), math.inf)
         from fastnet.ops.shape import stack
@@ -349,14 +350,14 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     A = _matrices(name, A)
     check_tensor(name, B, "B")
     if driver is not None and driver not in _DRIVERS:
-        raise RuntimeError(f"{name}: driver is {driver!r}, expected one of {', '.join(_DRIVERS)}")
+        raise InputError(f"{name}: driver is {driver!r}, expected one of {', '.join(_DRIVERS)}")
     if B.dtype is not A.dtype:
-        raise RuntimeError(f"{name}: expected A and B of one dtype, got {A.dtype} and {B.dtype}")
+        raise KindError(f"{name}: expected A and B of one dtype, got {A.dtype} and {B.dtype}")
     vector = B._data.ndim + 1 == A._data.ndim and tuple(B.shape) == tuple(A.shape[:-1])
     b = unsqueeze(B, -1) if vector else B
     rows, columns = A.shape[-2:]
     if b._data.ndim < 2 or b.shape[-2] != rows:
-        raise RuntimeError(f"{name}: A {list(A.shape)} and B {list(B.shape)} have different numbers of rows")
+        raise InputError(f"{name}: A {list(A.shape)} and B {list(B.shape)} have different numbers of rows")
     solution = matmul(pinv(A, rtol=rcond), b)
     xp = namespace(A._data)
     none = Tensor._wrap(xp.zeros(0, A._data.dtype))
@@ -379,7 +380,7 @@ def geqrf(input: Tensor) -> Any:
     reflections ``1 - tau_i v_i v_i^T`` whose product is Q (Golub and Van Loan, section 5.2.2)."""
     check_tensor("geqrf", input)
     if input.dim() < 2:
-        raise RuntimeError("torch.geqrf: input must have at least 2 dimensions.")
+        raise InputError("torch.geqrf: input must have at least 2 dimensions.")
     input = _matrices("geqrf", input)
     xp = namespace(input._data)
     rows, columns = input.shape[-2:]
@@ -411,7 +412,7 @@ def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor |
     rows, columns = A.shape[-2:]
     q = 6 if q is None else q
     if not 0 <= q <= min(rows, columns):
-        raise ValueError(f"svd_lowrank: q(={q}) must be non-negative integer and not greater than min(m, n)")
+        raise InputError(f"svd_lowrank: q(={q}) must be non-negative integer and not greater than min(m, n)")
     if M is not None:
         A = A - M
     across = A.transpose(-2, -1)
@@ -429,7 +430,7 @@ def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int
     if q is None:
         q = min(6, rows, columns)
     elif not 0 <= q <= min(rows, columns):
-        raise ValueError(f"q(={q}) must be non-negative integer and not greater than min(m, n)={min(rows, columns)}")
+        raise InputError(f"q(={q}) must be non-negative integer and not greater than min(m, n)={min(rows, columns)}")
     if niter < 0:
-        raise ValueError(f"niter(={niter}) must be non-negative integer")
+        raise InputError(f"niter(={niter}) must be non-negative integer")
     return svd_lowrank(A - A.mean(dim=-2, keepdim=True) if center else A, q, niter)

@@ -9,6 +9,7 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._checks import into
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import axis_of
 from fastnet.ops._operands import cast, check_tensor
 
@@ -19,11 +20,11 @@ def _pair(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
     check_tensor(name, x2, "x2")
     dtype = _dtypes.promote_types(x1.dtype, x2.dtype)
     if not dtype.is_floating_point:
-        raise TypeError(f"{name}: expected floating-point tensors, got {x1.dtype.name} and {x2.dtype.name}")
+        raise KindError(f"{name}: expected floating-point tensors, got {x1.dtype.name} and {x2.dtype.name}")
     try:
         np.broadcast_shapes(tuple(x1.shape), tuple(x2.shape))
     except ValueError:
-        raise ValueError(f"{name}: shapes {tuple(x1.shape)} and {tuple(x2.shape)} do not broadcast") from None
+        raise InputError(f"{name}: shapes {tuple(x1.shape)} and {tuple(x2.shape)} do not broadcast") from None
     return cast(x1, dtype), cast(x2, dtype)
 
 

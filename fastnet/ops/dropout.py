@@ -9,6 +9,7 @@ from fastnet._device import namespace
 from fastnet._random import default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
 from fastnet.ops._operands import check_tensor
@@ -60,7 +61,7 @@ def _by_channels(name: str, input: Tensor, p: float, training: bool, inplace: bo
         return input
     check_floating(name, input)
     if input.dim() < 2:
-        raise RuntimeError(
+        raise InputError(
             f"Feature dropout requires at least 2 dimensions in the input: {name} got {tuple(input.shape)}"
         )
     mask = dropout(_channels(input), p)
@@ -77,7 +78,7 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """As ``dropout``, by whole channels of (N, C, L) or (C, L)."""
     check_tensor("dropout1d", input)
     if input.dim() not in (2, 3):
-        raise RuntimeError(
+        raise InputError(
             f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Channel-wise dropout takes one "
             "spatial dimension, a channel dimension and an optional batch dimension"
         )
@@ -161,7 +162,7 @@ def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
     """As ``alpha_dropout``, by whole channels of (N, C, ...)."""
     check_tensor("feature_alpha_dropout", input)
     if training and input.dim() < 2:
-        raise RuntimeError(
+        raise InputError(
             "Feature dropout requires at least 2 dimensions in the input: feature_alpha_dropout got "
             f"{tuple(input.shape)}"
         )

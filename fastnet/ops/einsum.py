@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops._operands import cast, check_tensor, result_type
 from fastnet.ops.arithmetic import mul
 from fastnet.ops.matmul import matmul
@@ -19,7 +20,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     check_tensor("outer", vec2, "vec2")
     for name, t in (("input", input), ("vec2", vec2)):
         if t.dim() != 1:
-            raise ValueError(f"outer: {name} has shape {tuple(t.shape)}, expected a vector")
+            raise InputError(f"outer: {name} has shape {tuple(t.shape)}, expected a vector")
     return mul(unsqueeze(input, 1), vec2)
 
 
@@ -30,16 +31,16 @@ def _parse(equation: str, operands: list[Tensor]) -> tuple[list[str], str]:
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
-        raise ValueError(f"einsum: the equation {equation!r} has {len(terms)} operands, {len(operands)} were given")
+        raise InputError(f"einsum: the equation {equation!r} has {len(terms)} operands, {len(operands)} were given")
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
     longest = 0
     for term, t in zip(terms, operands, strict=True):
         named = term.replace("...", "")
         if not named.isalpha() and named:
-            raise ValueError(f"einsum: {term!r} has characters that are no labels")
+            raise InputError(f"einsum: {term!r} has characters that are no labels")
         extra = t.dim() - len(named)
         if extra < 0 or (extra and "..." not in term):
-            raise ValueError(
+            raise InputError(
                 f"einsum: {term!r} names {len(named)} dimensions, the operand has {t.dim()}: {tuple(t.shape)}"
             )
         longest = max(longest, extra if "..." in term else 0)
@@ -54,7 +55,7 @@ def _parse(equation: str, operands: list[Tensor]) -> tuple[list[str], str]:
         seen = "".join(labels)
         result = ellipsis + "".join(sorted(c for c in set(seen) if seen.count(c) == 1 and c not in ellipsis))
     if len(set(result)) != len(result) or any(c not in "".join(labels) for c in result):
-        raise ValueError(f"einsum: the result {right!r} repeats a label or names one that no operand has")
+        raise InputError(f"einsum: the result {right!r} repeats a label or names one that no operand has")
     return labels, result
 
 
@@ -65,7 +66,7 @@ def _without_repeats(t: Tensor, labels: str) -> tuple[Tensor, str]:
             i = labels.index(c)
             j = labels.index(c, i + 1)
             if t.shape[i] != t.shape[j]:
-                raise ValueError(f"einsum: label {c!r} stands for sizes {t.shape[i]} and {t.shape[j]}")
+                raise InputError(f"einsum: label {c!r} stands for sizes {t.shape[i]} and {t.shape[j]}")
             t = diagonal(t, 0, i, j)
             labels = labels.replace(c, "") + c * (labels.count(c) - 1)
     return t, labels
@@ -128,10 +129,10 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         ValueError: the equation does not fit the operands.
     """
     if not isinstance(equation, str):
-        raise TypeError(f"einsum: equation is a {type(equation).__name__}, expected a string")
+        raise KindError(f"einsum: equation is a {type(equation).__name__}, expected a string")
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     if not tensors:
-        raise ValueError("einsum: at least one operand is needed")
+        raise InputError("einsum: at least one operand is needed")
     for t in tensors:
         check_tensor("einsum", t, "operands")
     all_labels, result = _parse(equation, tensors)
@@ -140,7 +141,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         tensors[i], all_labels[i] = _without_repeats(t, labels)
         for c, n in zip(all_labels[i], tensors[i].shape, strict=True):
             if sizes.setdefault(c, n) != n and 1 not in (n, sizes[c]):
-                raise ValueError(f"einsum: label {c!r} stands for sizes {sizes[c]} and {n} in {equation!r}")
+                raise InputError(f"einsum: label {c!r} stands for sizes {sizes[c]} and {n} in {equation!r}")
             sizes[c] = max(sizes[c], n)
     out, labels = tensors[0], all_labels[0]
     for i in range(1, len(tensors)):

@@ -16,6 +16,7 @@ from fastnet._device import namespace
 from fastnet._dtypes import bool_
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import cast, check_tensor, compute
 
@@ -123,5 +124,5 @@ def neg(input: Tensor) -> Tensor:
     """-x."""
     check_tensor("neg", input)
     if input._data.dtype == np.bool_:
-        raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported; use `~` or logical_not()")
+        raise KindError("Negation, the `-` operator, on a bool tensor is not supported; use `~` or logical_not()")
     return _negative(input)

@@ -11,6 +11,7 @@ from fastnet._device import namespace
 from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, no_grad
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
@@ -39,9 +40,9 @@ def _check_table(name: str, input: Any, weight: Any) -> None:
     check_tensor(name, input)
     check_tensor(name, weight, "weight")
     if input.dtype not in (_dtypes.int64, _dtypes.int32):
-        raise TypeError(f"{name}: input has dtype {input.dtype.name}, expected int64 or int32")
+        raise KindError(f"{name}: input has dtype {input.dtype.name}, expected int64 or int32")
     if weight.dim() != 2:
-        raise ValueError(f"{name}: weight has shape {tuple(weight.shape)}, expected (rows, dim)")
+        raise InputError(f"{name}: weight has shape {tuple(weight.shape)}, expected (rows, dim)")
 
 
 def _renormalise(name: str, input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
@@ -63,7 +64,7 @@ def _padding(name: str, padding_idx: int | None, rows: int) -> int | None:
     if padding_idx is None:
         return None
     if not -rows <= padding_idx < rows:
-        raise ValueError(f"{name}: padding_idx is {padding_idx}, expected one within num_embeddings {rows}")
+        raise InputError(f"{name}: padding_idx is {padding_idx}, expected one within num_embeddings {rows}")
     return padding_idx % rows
 
 
@@ -129,33 +130,33 @@ def embedding_bag(
     """
     name = "embedding_bag"
     if isinstance(weight, Tensor) and weight.dtype in (_dtypes.int64, _dtypes.int32) and input.is_floating_point():
-        raise ValueError(f"{name}: input and weight are swapped, expected integers first")
+        raise InputError(f"{name}: input and weight are swapped, expected integers first")
     _check_table(name, input, weight)
     if mode not in ("mean", "sum", "max"):
-        raise ValueError(f"{name}: mode has to be one of sum, mean or max, got {mode!r}")
+        raise InputError(f"{name}: mode has to be one of sum, mean or max, got {mode!r}")
     if mode == "max" and scale_grad_by_freq:
-        raise ValueError(f"{name}: max mode does not support scaling the gradient by the frequency")
+        raise InputError(f"{name}: max mode does not support scaling the gradient by the frequency")
     if per_sample_weights is not None:
         if mode != "sum":
             raise NotImplementedError(f"{name}: per_sample_weights was not None, expected None in mode {mode!r}")
         if tuple(per_sample_weights.shape) != tuple(input.shape):
-            raise ValueError(
+            raise InputError(
                 f"{name}: per_sample_weights has shape {tuple(per_sample_weights.shape)}, expected input's, "
                 f"{tuple(input.shape)}"
             )
     if input.dim() == 2:
         if offsets is not None:
-            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch")
+            raise InputError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch")
         lengths = np.full(input.shape[0], input.shape[1])
     elif input.dim() == 1:
         if offsets is None or offsets.dim() != 1:
-            raise ValueError(f"{name}: offsets has to be a 1D Tensor for 1D input")
+            raise InputError(f"{name}: offsets has to be a 1D Tensor for 1D input")
         begins = np.asarray(offsets.tolist(), np.int64)
         if len(begins) and (begins[0] != 0 or begins[-1] > input.numel() or (np.diff(begins) < 0).any()):
-            raise ValueError(f"{name}: offsets must begin at 0, not decrease and not pass the {input.numel()} indices")
+            raise InputError(f"{name}: offsets must begin at 0, not decrease and not pass the {input.numel()} indices")
         lengths = np.diff(begins) if include_last_offset else np.diff(np.append(begins, input.numel()))
     else:
-        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
+        raise InputError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
     padding = _padding(name, padding_idx, weight.shape[0])
     flat = input.reshape(-1)
     rows = embedding(flat, weight, padding, max_norm, norm_type, scale_grad_by_freq)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 
 UNARY = (
     "abs acos asin atan ceil cos cosh erf erfc exp expm1 floor frac lgamma log log10 log1p log2 neg reciprocal round "
@@ -18,9 +19,9 @@ TERNARY = "addcdiv addcmul".split()
 
 def _tensors(name: str, self: Any) -> list[Tensor]:
     if not isinstance(self, (list, tuple)) or not all(isinstance(t, Tensor) for t in self):
-        raise TypeError(f"{name}(): argument 'self' must be tuple of Tensors, not {type(self).__name__}")
+        raise KindError(f"{name}(): argument 'self' must be tuple of Tensors, not {type(self).__name__}")
     if not self:
-        raise RuntimeError(f"{name}: tensor list must have at least one tensor")
+        raise InputError(f"{name}: tensor list must have at least one tensor")
     return list(self)
 
 
@@ -29,7 +30,7 @@ def _each(name: str, value: Any, count: int) -> list:
     if not isinstance(value, (list, tuple)):
         return [value] * count
     if len(value) != count:
-        raise RuntimeError(f"{name}: tensor lists must have the same number of tensors, got {count} and {len(value)}")
+        raise InputError(f"{name}: tensor lists must have the same number of tensors, got {count} and {len(value)}")
     return list(value)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.indexing import add_at
@@ -211,33 +212,31 @@ def grid_sample(
     check_tensor(name, input)
     check_tensor(name, grid, "grid")
     if mode not in MODES:
-        raise ValueError(f"{name}: mode is {mode!r}, expected one of {', '.join(MODES)}")
+        raise InputError(f"{name}: mode is {mode!r}, expected one of {', '.join(MODES)}")
     if padding_mode not in PADDING_MODES:
-        raise ValueError(f"{name}: padding_mode is {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}")
+        raise InputError(f"{name}: padding_mode is {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}")
     if align_corners is None:
         warnings.warn("grid_sample: align_corners is not given; False is the default", stacklevel=2)
         align_corners = False
     dims = input.dim() - 2
     if dims not in (2, 3) or grid.dim() != dims + 2:
-        raise RuntimeError(
+        raise InputError(
             f"{name}: expected 4D or 5D input and grid with same number of dimensions, but got input with sizes "
             f"{list(input.shape)} and grid with sizes {list(grid.shape)}"
         )
     if grid.shape[-1] != dims or grid.shape[0] != input.shape[0]:
-        raise RuntimeError(
+        raise InputError(
             f"{name}: expected grid to have batch size {input.shape[0]} and size {dims} in the last dimension, got "
             f"{list(grid.shape)}"
         )
     if not input.dtype.is_floating_point or grid.dtype is not input.dtype:
-        raise RuntimeError(
-            f"{name}: expected input and grid of one floating-point dtype, got {input.dtype}, {grid.dtype}"
-        )
+        raise KindError(f"{name}: expected input and grid of one floating-point dtype, got {input.dtype}, {grid.dtype}")
     if grid.is_cuda is not input.is_cuda:
-        raise ValueError(f"{name}: expected input and grid on the same device, got {input.device} and {grid.device}")
+        raise InputError(f"{name}: expected input and grid on the same device, got {input.device} and {grid.device}")
     if 0 in input.shape[2:]:
-        raise RuntimeError(f"{name}: expected input to have non-empty spatial dimensions, got {list(input.shape)}")
+        raise InputError(f"{name}: expected input to have non-empty spatial dimensions, got {list(input.shape)}")
     if mode == "bicubic" and dims == 3:
-        raise RuntimeError(f"{name}: bicubic interpolation only supports 4D input")
+        raise InputError(f"{name}: bicubic interpolation only supports 4D input")
     n, c = input.shape[:2]
     image, places = tuple(input.shape[2:]), tuple(grid.shape[1:-1])
     pixels, points = int(np.prod(image)), int(np.prod(places))
@@ -268,17 +267,17 @@ def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> 
     name = "affine_grid"
     check_tensor(name, theta, "theta")
     if not theta.dtype.is_floating_point:
-        raise ValueError(f"{name}: expected theta to have floating point type, but got {theta.dtype}")
+        raise InputError(f"{name}: expected theta to have floating point type, but got {theta.dtype}")
     size = [int(n) for n in size]
     dims = len(size) - 2
     if dims not in (2, 3):
         raise NotImplementedError(f"{name} only supports 4D and 5D sizes, for 2D and 3D affine transforms, got {size}")
     if tuple(theta.shape) != (size[0], dims, dims + 1):
-        raise ValueError(
+        raise InputError(
             f"{name}: theta has shape {list(theta.shape)}, expected {[size[0], dims, dims + 1]} for {size}"
         )
     if min(size) <= 0:
-        raise ValueError(f"{name}: expected non-zero, positive output size. Got {size}")
+        raise InputError(f"{name}: expected non-zero, positive output size. Got {size}")
     if align_corners is None:
         warnings.warn("affine_grid: align_corners is not given; False is the default", stacklevel=2)
         align_corners = False

@@ -12,6 +12,7 @@ from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction, is_grad_enabled
 from fastnet.autograd.views import check_overlap, rebase, recorded_in_place
+from fastnet.errors import InputError, KindError
 from fastnet.ops._operands import cast, check_broadcast
 
 
@@ -25,12 +26,12 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
     """
     data = target._data
     if result._data.shape != data.shape:
-        raise ValueError(
+        raise InputError(
             f"{name}: output with shape {list(data.shape)} doesn't match the broadcast shape {list(result._data.shape)}"
         )
     if result._data.dtype != data.dtype:
         if result.dtype.category > target.dtype.category:
-            raise RuntimeError(
+            raise KindError(
                 f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name}"
             )
         result = cast(result, target.dtype)
@@ -86,7 +87,7 @@ def in_place(function: Callable, name: str) -> Callable:
 def copy_(self: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     """Copy ``source``, broadcast and converted, into this tensor."""
     if not isinstance(source, Tensor):
-        raise TypeError(f"copy_(): argument 'other' must be Tensor, not {type(source).__name__}")
+        raise KindError(f"copy_(): argument 'other' must be Tensor, not {type(source).__name__}")
     from fastnet.ops.shape import clone, expand
 
     moved = cast(source.to(self.device) if source.is_cuda != self.is_cuda else source, self.dtype)
@@ -101,7 +102,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``."""
     if isinstance(value, Tensor):
         if value._data.ndim:
-            raise RuntimeError(
+            raise InputError(
                 f"fill_ only supports 0-dimension value tensor but got tensor with {value._data.ndim} dimensions."
             )
         return copy_(self, value)

@@ -13,6 +13,7 @@ from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.autograd.views import rebase, recorded_in_place
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
 from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
@@ -88,7 +89,7 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
         elif isinstance(item, slice):
             start, stop, step = (int(x) if isinstance(x, Tensor) else x for x in (item.start, item.stop, item.step))
             if step is not None and step <= 0:
-                raise ValueError("step must be greater than zero")
+                raise InputError("step must be greater than zero")
             out.append(slice(start, stop, step))
         elif isinstance(item, (bool, np.bool_)):
             basic = False
@@ -285,7 +286,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     except IndexError as error:
         raise IndexError(str(error).replace("array", "tensor")) from None
     except ValueError as error:
-        raise ValueError(f"setitem: shape mismatch: {error}".replace("array", "tensor")) from None
+        raise InputError(f"setitem: shape mismatch: {error}".replace("array", "tensor")) from None
 
 
 # ---- along one axis ------------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 def _check_along(name: str, index: Tensor, size: int) -> None:
     check_tensor(name, index, "index")
     if index.dtype not in (_dtypes.int64, _dtypes.int32, _dtypes.uint8):
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index, got {index.dtype}")
+        raise KindError(f"{name}(): Expected dtype int64 for index, got {index.dtype}")
     if index._data.size and not isinstance(index._data, np.ndarray):
         bad = (index._data < 0) | (index._data >= size)
         note(name, f"an index is out of bounds for dimension with size {size}", bad)
@@ -331,9 +332,9 @@ class Gather(ArrayFunction):
 
 def _check_shapes(name: str, x: Any, axis: int, index: Any) -> None:
     if x.ndim != index.ndim:
-        raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as input tensor")
+        raise InputError(f"{name}(): Index tensor must have the same number of dimensions as input tensor")
     if any(i != axis and a > b for i, (a, b) in enumerate(zip(index.shape, x.shape, strict=True))):
-        raise RuntimeError(
+        raise InputError(
             f"{name}(): Size does not match at some dimension: expected index {list(index.shape)} to be smaller "
             f"than self {list(x.shape)} apart from dimension {axis}"
         )
@@ -369,7 +370,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     )
     shape[a] = indices._data.shape[a]
     if indices.dtype is not _dtypes.int64:
-        raise RuntimeError(f"take_along_dim(): dtype of indices should be Long but got {indices.dtype}")
+        raise KindError(f"take_along_dim(): dtype of indices should be Long but got {indices.dtype}")
     n = input._data.shape[a] if input._data.ndim else 1
     if indices._data.size and bool((indices._data < 0).any()):  # counted from the end
         indices = Tensor._wrap(namespace(indices._data).where(indices._data < 0, indices._data + n, indices._data))
@@ -423,11 +424,11 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, add: b
     _check_along(name, index, input._data.shape[a])
     if isinstance(src, Tensor):
         if src.dtype is not input.dtype:
-            raise RuntimeError(
+            raise KindError(
                 f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}"
             )
         if any(i > s for i, s in zip(index._data.shape, src._data.shape, strict=True)):
-            raise RuntimeError(
+            raise InputError(
                 f"{name}(): Expected index {list(index._data.shape)} to be no larger than src {list(src._data.shape)}"
             )
     return Scatter.apply(input, a, index._data.astype(np.int64), src, add)
@@ -438,7 +439,7 @@ def scatter(
 ) -> Tensor:
     """``input`` with elements replaced: ``out[index[i, j], j] = src[i, j]`` for dim 0."""
     if reduce not in (None, "add", "multiply"):
-        raise RuntimeError(f"scatter: reduce is {reduce!r}, expected None, 'add' or 'multiply'")
+        raise InputError(f"scatter: reduce is {reduce!r}, expected None, 'add' or 'multiply'")
     if reduce == "multiply":
         from fastnet.ops.creation import full_like
         from fastnet.ops.scatter import scatter_reduce
@@ -472,7 +473,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask is true, as a vector."""
     if mask._data.dtype != np.bool_:
-        raise RuntimeError("masked_select: expected BoolTensor for mask")
+        raise InputError("masked_select: expected BoolTensor for mask")
     shape = np.broadcast_shapes(input._data.shape, mask._data.shape)
     return getitem(input.expand(*shape), mask.expand(*shape))
 
@@ -514,9 +515,9 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     """The k greatest (or smallest) along ``dim``, in order, and where they stood."""
     a = axis_of(dim, input._data.ndim, "topk")
     if not 0 <= k <= (input._data.shape[a] if input._data.ndim else 1):
-        raise RuntimeError("selected index k out of range")
+        raise InputError("selected index k out of range")
     if input.dtype is _dtypes.bool_:
-        raise RuntimeError("topk does not support bool dtypes")
+        raise KindError("topk does not support bool dtypes")
     order = argsort(input, dim, largest)
     if input._data.ndim:
         order = Tensor._wrap(order._data[(slice(None),) * a + (slice(k),)])
@@ -606,9 +607,9 @@ def searchsorted(
     check_tensor("searchsorted", sorted_sequence, "sorted_sequence")
     if side is not None:
         if side not in ("left", "right"):
-            raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
+            raise InputError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
         if right and side == "left":
-            raise RuntimeError(
+            raise InputError(
                 "searchsorted(): side and right can't be set to opposites, got side of left while right was True"
             )
         right = side == "right"
@@ -616,7 +617,7 @@ def searchsorted(
     sequence = wide(sorted_sequence._data)
     if isinstance(input, Tensor):
         if input.dtype is not sorted_sequence.dtype:
-            raise RuntimeError(
+            raise KindError(
                 f"searchsorted(): boundary tensor and input value tensor should have same dtype, got "
                 f"{sorted_sequence.dtype} and {input.dtype}"
             )
@@ -625,7 +626,7 @@ def searchsorted(
         _dtypes.of_scalar(input)
         values = xp.asarray(input)
     if not sequence.ndim:
-        raise RuntimeError("searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
+        raise InputError("searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
     if sorter is not None:
         sequence = xp.take_along_axis(sequence, sorter._data, -1)
     where = "right" if right else "left"
@@ -633,7 +634,7 @@ def searchsorted(
         found = xp.asarray(xp.searchsorted(sequence, values, where))
     else:
         if values.shape[:-1] != sequence.shape[:-1] or not values.ndim:
-            raise RuntimeError(
+            raise InputError(
                 "searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
                 f"tensor and input value tensor must match, got {list(sequence.shape)} and {list(values.shape)}"
             )
@@ -650,7 +651,7 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
     """The bucket of each value: how many of the sorted ``boundaries`` lie below it (with ``right``: not above)."""
     check_tensor("bucketize", boundaries, "boundaries")
     if boundaries._data.ndim != 1:
-        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._data.ndim})")
+        raise InputError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._data.ndim})")
     if isinstance(input, Tensor) and input.dtype is not boundaries.dtype:
         from fastnet.ops._operands import result_type
 
@@ -663,14 +664,14 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     """How often each non-negative integer occurs, or the sum of its weights (float32 of float32, else float64)."""
     check_tensor("bincount", input)
     if input._data.ndim != 1 or input.dtype.category != 1 or (input._data.size and input._data.min() < 0):
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+        raise KindError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
-        raise RuntimeError("minlength should be >= 0")
+        raise InputError("minlength should be >= 0")
     if weights is None:
         return Tensor._wrap(namespace(input._data).bincount(input._data, minlength=minlength))
     check_tensor("bincount", weights, "weights")
     if weights._data.shape != input._data.shape:
-        raise RuntimeError("weights should be 1-d and have the same length as input")
+        raise InputError("weights should be 1-d and have the same length as input")
     counts = namespace(input._data).bincount(input._data, weights._data.astype(np.float64), minlength)
     return Tensor._wrap(counts.astype(np.float32 if weights._data.dtype == np.float32 else np.float64))
 
@@ -679,14 +680,14 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 vectors with a 1 where the class stands."""
     check_tensor("one_hot", tensor, "tensor")
     if tensor.dtype is not _dtypes.int64:
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+        raise KindError("one_hot is only applicable to index tensor of type LongTensor.")
     x = tensor._data
     if num_classes == -1:
         if x.size == 0:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+            raise InputError("Can not infer total number of classes from empty tensor.")
         num_classes = int(x.max()) + 1
     if x.size and (x.min() < 0 or x.max() >= num_classes):
-        raise RuntimeError(
+        raise InputError(
             "Class values must be non-negative." if x.min() < 0 else "Class values must be smaller than num_classes."
         )
     return Tensor._wrap((x[..., None] == namespace(x).arange(num_classes)).astype(np.int64))

@@ -11,6 +11,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.shape import clone
@@ -135,7 +136,7 @@ def _resampled(
 def _each(name: str, value: Any, spatial: int) -> list:
     values = list(value) if isinstance(value, (list, tuple)) else [value] * spatial
     if len(values) != spatial:
-        raise ValueError(
+        raise InputError(
             f"interpolate: {name} has {len(values)} entries, expected {spatial}: one for each spatial dimension of the "
             "input"
         )
@@ -184,24 +185,24 @@ def interpolate(
         raise NotImplementedError(f"Got {input.ndim}D input, but {mode} mode needs {takes + 2}D input")
     interpolating = mode in LINEAR or mode == "bicubic"
     if align_corners is not None and not interpolating:
-        raise ValueError(
+        raise InputError(
             "align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear"
         )
     if not input.dtype.is_floating_point and not (mode.startswith("nearest") and input.dtype.name == "uint8"):
         raise NotImplementedError(f"interpolate: not implemented for {input.dtype.name} in mode {mode}")
     if antialias and mode not in ("bilinear", "bicubic"):
-        raise ValueError(
+        raise InputError(
             "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input"
         )
     if (size is None) == (scale_factor is None):
-        raise ValueError(
+        raise InputError(
             "only one of size or scale_factor should be defined"
             if size is not None
             else "either size or scale_factor should be defined"
         )
     if size is not None:
         if recompute_scale_factor:
-            raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
+            raise InputError("recompute_scale_factor is not meaningful with an explicit size.")
         sizes, factors = [int(s) for s in _each("size", size, spatial)], [None] * spatial
     else:
         factors = [float(f) for f in _each("scale_factor", scale_factor, spatial)]
@@ -209,7 +210,7 @@ def interpolate(
         if recompute_scale_factor or mode == "area":
             factors = [None] * spatial
     if min(sizes) < 1 or 0 in input.shape[1:]:
-        raise RuntimeError(
+        raise InputError(
             f"Input and output sizes should be greater than 0, but got input {tuple(input.shape)} and output {sizes}"
         )
     result = input
@@ -245,9 +246,9 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
 
 def _check_factor(name: str, argument: str, factor: Any) -> int:
     if isinstance(factor, bool) or not hasattr(factor, "__index__"):
-        raise TypeError(f"{name}: {argument} is a {type(factor).__name__}, expected an int")
+        raise KindError(f"{name}: {argument} is a {type(factor).__name__}, expected an int")
     if factor <= 0:
-        raise RuntimeError(f"{name} expects a positive {argument}, but got {factor}")
+        raise InputError(f"{name} expects a positive {argument}, but got {factor}")
     return int(factor)
 
 
@@ -256,10 +257,10 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     check_tensor("pixel_shuffle", input)
     r = _check_factor("pixel_shuffle", "upscale_factor", upscale_factor)
     if input.ndim < 3:
-        raise RuntimeError(f"pixel_shuffle expects input to have at least 3 dimensions, but got {input.ndim}")
+        raise InputError(f"pixel_shuffle expects input to have at least 3 dimensions, but got {input.ndim}")
     *batch, c, h, w = input.shape
     if c % (r * r):
-        raise RuntimeError(
+        raise InputError(
             "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
             f"but {c} is not divisible by {r * r}"
         )
@@ -273,10 +274,10 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     check_tensor("pixel_unshuffle", input)
     r = _check_factor("pixel_unshuffle", "downscale_factor", downscale_factor)
     if input.ndim < 3:
-        raise RuntimeError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got {input.ndim}")
+        raise InputError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got {input.ndim}")
     *batch, c, h, w = input.shape
     if h % r or w % r:
-        raise RuntimeError(f"pixel_unshuffle expects height and width to be divisible by {r}, but got {h} and {w}")
+        raise InputError(f"pixel_unshuffle expects height and width to be divisible by {r}, but got {h} and {w}")
     n = len(batch)
     split = input.reshape(*batch, c, h // r, r, w // r, r)
     return split.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3).reshape(*batch, c * r * r, h // r, w // r)
@@ -287,10 +288,8 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     check_tensor("channel_shuffle", input)
     groups = _check_factor("channel_shuffle", "groups", groups)
     if input.ndim < 3:
-        raise RuntimeError(
-            f"channel_shuffle expects input with > 2 dims, but got input with sizes {tuple(input.shape)}"
-        )
+        raise InputError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {tuple(input.shape)}")
     n, c, *rest = input.shape
     if c % groups:
-        raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
+        raise InputError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
     return input.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(n, c, *rest)

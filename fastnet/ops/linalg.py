@@ -12,6 +12,7 @@ from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError, LinAlgError
 from fastnet.ops import arithmetic, elementwise, reductions, selection
 from fastnet.ops._numeric import axes_of, axis_of
 from fastnet.ops._operands import cast, check_tensor
@@ -25,11 +26,11 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any, shape: tu
     if not product.dtype.is_floating_point:
         beta, alpha = int(beta), int(alpha)
     if input.dtype is not product.dtype:
-        raise RuntimeError(f"{name}: expected input and matrices to have the same dtype, got {input.dtype}")
+        raise KindError(f"{name}: expected input and matrices to have the same dtype, got {input.dtype}")
     out = product if alpha == 1 else arithmetic.mul(product, alpha)
     have = input._data.shape
     if len(have) > len(shape) or any(n not in (1, w) for n, w in zip(have[::-1], shape[::-1], strict=False)):
-        raise RuntimeError(f"{name}: input of shape {list(have)} cannot be broadcast to {list(shape)}")
+        raise InputError(f"{name}: input of shape {list(have)} cannot be broadcast to {list(shape)}")
     if beta == 0:
         return out
     return arithmetic.add(out, input if beta == 1 else arithmetic.mul(input, beta))
@@ -90,12 +91,12 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         dims = dims.tolist()
     if isinstance(dims, (int, np.integer)):
         if dims < 0 or dims > min(a._data.ndim, b._data.ndim):
-            raise RuntimeError(f"tensordot expects dims >= 0 and no more than either tensor has, but got dims={dims}")
+            raise InputError(f"tensordot expects dims >= 0 and no more than either tensor has, but got dims={dims}")
         left, right = list(range(a._data.ndim - dims, a._data.ndim)), list(range(dims))
     else:
         left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
     if len(left) != len(right):
-        raise RuntimeError("both dimension lists should have same length")
+        raise InputError("both dimension lists should have same length")
     left = [axis_of(d, a._data.ndim, "tensordot") for d in left]
     right = [axis_of(d, b._data.ndim, "tensordot") for d in right]
     sa, sb = a._data.shape, b._data.shape
@@ -105,7 +106,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         elif sb[j] == 1 and sa[i] != 1:
             a = reductions.sum(a, i, True, dtype=a.dtype)
         elif sa[i] != sb[j]:
-            raise RuntimeError(
+            raise InputError(
                 f"contracted dimensions need to match, but first has size {sa[i]} in dim {i} and second has size "
                 f"{sb[j]} in dim {j}"
             )
@@ -135,7 +136,7 @@ def trace(input: Tensor) -> Tensor:
     if input.dtype is _dtypes.bool_:
         raise NotImplementedError("trace: not implemented for bool")
     if input._data.ndim != 2:
-        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input._data.ndim}")
+        raise InputError(f"trace: expected a matrix, but got tensor with dim {input._data.ndim}")
     return reductions.sum(diagonal(input))
 
 
@@ -144,15 +145,15 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     check_tensor("cross", input)
     check_tensor("cross", other, "other")
     if input._data.ndim != other._data.ndim:
-        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
+        raise InputError("linalg.cross: inputs must have the same number of dimensions.")
     shape = np.broadcast_shapes(input._data.shape, other._data.shape)
     if dim is None:
         if 3 not in shape:
-            raise RuntimeError("no dimension of size 3 in input")
+            raise InputError("no dimension of size 3 in input")
         dim = shape.index(3)
     a = axis_of(dim, len(shape), "cross")
     if input._data.shape[a] != 3 or other._data.shape[a] != 3:
-        raise RuntimeError(
+        raise InputError(
             f"linalg.cross: inputs dimension {dim} must have length 3. Got {input._data.shape[a]} and "
             f"{other._data.shape[a]}"
         )
@@ -169,15 +170,15 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> T
     for name, x in (("x1", x1), ("x2", x2)):
         check_tensor("cdist", x, name)
         if not x.dtype.is_floating_point:
-            raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: {x.dtype}")
+            raise KindError(f"cdist only supports floating-point dtypes, {name} got: {x.dtype}")
         if x._data.ndim < 2:
-            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x._data.ndim}D")
+            raise InputError(f"cdist only supports at least 2D tensors, {name} got: {x._data.ndim}D")
     if x1._data.shape[-1] != x2._data.shape[-1]:
-        raise RuntimeError(
+        raise InputError(
             f"X1 and X2 must have the same number of columns. X1: {x1._data.shape[-1]} X2: {x2._data.shape[-1]}"
         )
     if p < 0:
-        raise RuntimeError("cdist only supports non-negative p values")
+        raise InputError("cdist only supports non-negative p values")
     return reductions.norm(arithmetic.sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1)
 
 
@@ -185,7 +186,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norms of the differences of all pairs of rows, (N (N - 1) / 2,)."""
     check_tensor("pdist", input)
     if input._data.ndim != 2:
-        raise RuntimeError(f"pdist only supports 2D tensors, got: {input._data.ndim}D")
+        raise InputError(f"pdist only supports 2D tensors, got: {input._data.ndim}D")
     i, j = np.triu_indices(input._data.shape[0], 1)
     xp = namespace(input._data)
     left, right = (input[Tensor._wrap(xp.asarray(k))] for k in (i, j))
@@ -197,7 +198,7 @@ def chain_matmul(*matrices: Any) -> Tensor:
     if len(matrices) == 1 and isinstance(matrices[0], (list, tuple)):
         matrices = tuple(matrices[0])
     if not matrices:
-        raise RuntimeError("chain_matmul(): Expected one or more matrices")
+        raise InputError("chain_matmul(): Expected one or more matrices")
     out = matrices[0]
     for m in matrices[1:]:
         out = matmul(out, m)
@@ -207,7 +208,7 @@ def chain_matmul(*matrices: Any) -> Tensor:
 def multi_dot(tensors: Any) -> Tensor:
     """The product of two or more matrices; the first and the last may be vectors."""
     if len(tensors) < 2:
-        raise RuntimeError("multi_dot(): expected at least 2 tensors but got " + str(len(tensors)))
+        raise InputError("multi_dot(): expected at least 2 tensors but got " + str(len(tensors)))
     return chain_matmul(*tensors)
 
 
@@ -247,9 +248,9 @@ def matrix_norm(
     """The norm of matrices over two dimensions: "fro", "nuc", 1, -1, 2, -2, inf or -inf."""
     check_tensor("linalg.matrix_norm", A, "A")
     if A._data.ndim < 2:
-        raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
+        raise InputError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
     if len(dim) != 2:
-        raise RuntimeError("linalg.matrix_norm: dim must be a 2-tuple.")
+        raise InputError("linalg.matrix_norm: dim must be a 2-tuple.")
     a, b = axes_of(dim, A._data.ndim, "linalg.matrix_norm")
     if dtype is not None:
         A = cast(A, _dtypes.as_dtype(dtype))
@@ -265,7 +266,7 @@ def matrix_norm(
                 out = unsqueeze(out, axis)
         return out
     if abs(ord) not in (1, math.inf):
-        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+        raise InputError(f"linalg.matrix_norm: Order {ord} not supported.")
     over, then = (a, b) if abs(ord) == 1 else (b, a)
     sums = reductions.sum(elementwise.abs(A), over, keepdim=True)
     out = (reductions.amax if ord > 0 else reductions.amin)(sums, then, keepdim=True)
@@ -281,9 +282,9 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
     if pair or (dim is None and A._data.ndim == 2):
         return matrix_norm(A, ord, dim if pair else (-2, -1), keepdim, dtype=dtype)
     if isinstance(ord, str):
-        raise RuntimeError(f"linalg.norm: order {ord!r} needs a matrix")
+        raise InputError(f"linalg.norm: order {ord!r} needs a matrix")
     if dim is None and A._data.ndim not in (1, 2):
-        raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D.")
+        raise InputError("linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D.")
     return vector_norm(A, ord, dim, keepdim, dtype=dtype)
 
 
@@ -293,9 +294,9 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
 def _check_square(name: str, A: Any) -> None:
     check_tensor(name, A, "A")
     if not A.dtype.is_floating_point:
-        raise RuntimeError(f"{name}: Expected a floating point tensor as input. Got {A.dtype}")
+        raise KindError(f"{name}: Expected a floating point tensor as input. Got {A.dtype}")
     if A._data.ndim < 2 or A._data.shape[-1] != A._data.shape[-2]:
-        raise RuntimeError(
+        raise InputError(
             f"{name}: A must be batches of square matrices, but they are {' by '.join(map(str, A._data.shape[-2:]))} "
             "matrices"
         )
@@ -303,7 +304,7 @@ def _check_square(name: str, A: Any) -> None:
 
 def _full(A: Tensor, name: str) -> Tensor:
     if A._data.dtype.itemsize == 2:
-        raise RuntimeError(f"{name}: Low precision dtypes not supported. Got {A.dtype}")
+        raise KindError(f"{name}: Low precision dtypes not supported. Got {A.dtype}")
     return A
 
 
@@ -311,8 +312,8 @@ def _t(x: Any) -> Any:
     return x.swapaxes(-1, -2)
 
 
-def _singular(name: str, error: Exception) -> RuntimeError:
-    return RuntimeError(f"{name}: {error}")
+def _singular(name: str, error: Exception) -> LinAlgError:
+    return LinAlgError(f"{name}: {error}")
 
 
 class Inverse(ArrayFunction):
@@ -331,7 +332,7 @@ class Inverse(ArrayFunction):
 
 
 def inv(A: Tensor) -> Tensor:
-    """The inverse of square matrices; RuntimeError for a singular one."""
+    """The inverse of square matrices; LinAlgError for a singular one."""
     _check_square("linalg.inv", A)
     try:
         return Inverse.apply(_full(A, "linalg.inv"))
@@ -366,7 +367,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     if not left:
         return transpose(solve(transpose(A, -2, -1), transpose(b, -2, -1)), -2, -1)
     if b._data.shape[-2] != A._data.shape[-1]:
-        raise RuntimeError(f"linalg.solve: Incompatible shapes of A {list(A.shape)} and B {list(B.shape)}")
+        raise InputError(f"linalg.solve: Incompatible shapes of A {list(A.shape)} and B {list(B.shape)}")
     batch = np.broadcast_shapes(A._data.shape[:-2], b._data.shape[:-2])
     b = expand(b, *batch, *b._data.shape[-2:])
     try:

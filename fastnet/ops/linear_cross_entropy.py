@@ -12,6 +12,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
@@ -121,7 +122,7 @@ def linear_cross_entropy(
     for argument, x in (("linear_weight", linear_weight), ("target", target)):
         check_tensor(name, x, argument)
     if input.dim() not in (1, 2) or linear_weight.dim() != 2 or input.shape[-1] != linear_weight.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"{name}: input has shape {list(input.shape)} and linear_weight {list(linear_weight.shape)}, expected "
             "(N, E) or (E) and (C, E)"
         )
@@ -130,18 +131,18 @@ def linear_cross_entropy(
         if x is not None:
             check_tensor(name, x, argument)
             if tuple(x.shape) != (classes,):
-                raise ValueError(f"{name}: {argument} has shape {list(x.shape)}, expected [{classes}], one a class")
+                raise InputError(f"{name}: {argument} has shape {list(x.shape)}, expected [{classes}], one a class")
     for argument, x in (("linear_weight", linear_weight), ("linear_bias", linear_bias)):
         if x is not None and x.dtype is not input.dtype:
-            raise ValueError(f"{name}: {argument} has dtype {x.dtype}, expected input's {input.dtype}")
+            raise InputError(f"{name}: {argument} has dtype {x.dtype}, expected input's {input.dtype}")
     if target.dtype.name not in ("int64", "int32", "uint8"):
-        raise TypeError(f"{name}: target has dtype {target.dtype}, expected class indices, int64, int32 or uint8")
+        raise KindError(f"{name}: target has dtype {target.dtype}, expected class indices, int64, int32 or uint8")
     if tuple(target.shape) != tuple(input.shape[:-1]):
-        raise ValueError(f"{name}: target has shape {list(target.shape)}, expected {list(input.shape[:-1])}")
+        raise InputError(f"{name}: target has shape {list(target.shape)}, expected {list(input.shape[:-1])}")
     if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float, np.floating)):
-        raise TypeError(f"{name}: label_smoothing is a {type(label_smoothing).__name__}, expected a number")
+        raise KindError(f"{name}: label_smoothing is a {type(label_smoothing).__name__}, expected a number")
     if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"{name}: label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+        raise InputError(f"{name}: label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     options = {
         "weight": None if weight is None else weight._data,
         "ignore_index": -100 if ignore_index is None else operator.index(ignore_index),
@@ -152,7 +153,7 @@ def linear_cross_entropy(
     if chunk_rows is None:
         chunk_rows = rows_at_once(rows.shape[0], rows.shape[1], classes)
     elif isinstance(chunk_rows, bool) or not isinstance(chunk_rows, (int, np.integer)) or chunk_rows < 1:
-        raise ValueError(f"{name}: chunk_rows is {chunk_rows!r}, expected at least one row")
+        raise InputError(f"{name}: chunk_rows is {chunk_rows!r}, expected at least one row")
     out = LinearCrossEntropy.apply(
         rows, linear_weight, linear_bias, target._data.reshape(-1), options, reduction, int(chunk_rows)
     )

@@ -14,6 +14,7 @@ from fastnet._device import namespace
 from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, unbroadcast, wide
 from fastnet.ops._operands import cast, check_tensor
 
@@ -27,7 +28,7 @@ def reduction_of(name: str, size_average: bool | None, reduce: bool | None, redu
             stacklevel=3,
         )
     if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{name}: {reduction!r} is not a valid value for reduction, expected 'none', 'mean' or 'sum'")
+        raise InputError(f"{name}: {reduction!r} is not a valid value for reduction, expected 'none', 'mean' or 'sum'")
     return reduction
 
 
@@ -172,7 +173,7 @@ def _operands(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     check_tensor(name, target, "target")
     dtype = _dtypes.promote_types(input.dtype, target.dtype)
     if not dtype.is_floating_point:
-        raise TypeError(
+        raise KindError(
             f"{name}: input has dtype {input.dtype.name} and target {target.dtype.name}, expected floating point"
         )
     return cast(input, dtype), cast(target, dtype)
@@ -182,7 +183,7 @@ def _check_broadcast(name: str, input: Tensor, target: Tensor) -> None:
     try:
         np.broadcast_shapes(tuple(input.shape), tuple(target.shape))
     except ValueError:
-        raise ValueError(
+        raise InputError(
             f"{name}: target has shape {tuple(target.shape)}, which does not broadcast with input's, "
             f"{tuple(input.shape)}"
         ) from None
@@ -203,7 +204,7 @@ def _broadcastable(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Te
 def _same_shape(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     input, target = _operands(name, input, target)
     if tuple(input.shape) != tuple(target.shape):
-        raise ValueError(f"{name}: target has shape {tuple(target.shape)}, expected input's, {tuple(input.shape)}")
+        raise InputError(f"{name}: target has shape {tuple(target.shape)}, expected input's, {tuple(input.shape)}")
     return input, target
 
 
@@ -217,7 +218,7 @@ def _factor(name: str, argument: str, factor: Tensor | None, input: Tensor) -> A
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(
+        raise InputError(
             f"{name}: {argument} has shape {tuple(factor.shape)}, expected one that broadcasts to {tuple(input.shape)}"
         )
     return factor._data.astype(np.float64 if input.dtype is _dtypes.float64 else np.float32, copy=False)
@@ -231,7 +232,7 @@ def _weighted(
         return PointwiseLoss.apply(input, target, None, parameter, name, reduction)
     check_tensor(name, weight, "weight")
     if tuple(weight.shape) != tuple(input.shape):
-        raise ValueError("Weights and input must have the same size.")
+        raise InputError("Weights and input must have the same size.")
     losses = PointwiseLoss.apply(input, target, None, parameter, name, "none") * weight
     if reduction == "mean":
         return losses.mean() if name == "huber_loss" else losses.sum() / weight.sum()
@@ -293,7 +294,7 @@ def smooth_l1_loss(
     name = "smooth_l1_loss"
     reduction = reduction_of(name, size_average, reduce, reduction)
     if not beta >= 0:
-        raise ValueError(f"{name}: beta is {beta}, expected a number that is not negative")
+        raise InputError(f"{name}: beta is {beta}, expected a number that is not negative")
     input, target = _broadcastable(name, input, target)
     if beta == 0:
         return PointwiseLoss.apply(input, target, None, None, "l1_loss", reduction)
@@ -312,7 +313,7 @@ def huber_loss(
     name = "huber_loss"
     reduction = reduction_of(name, None, None, reduction)
     if not delta > 0:
-        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}.")
+        raise InputError(f"huber_loss does not support non-positive values for delta, got {delta}.")
     input, target = _broadcastable(name, input, target)
     return _weighted(name, input, target, weight, float(delta), reduction)
 
@@ -358,7 +359,7 @@ def binary_cross_entropy(
     if not isinstance(input._data, np.ndarray):
         note(name, "all elements of input should be between 0 and 1", outside, ValueError)
     elif bool(outside.any()):
-        raise ValueError(f"{name}: all elements of input should be between 0 and 1")
+        raise InputError(f"{name}: all elements of input should be between 0 and 1")
     return PointwiseLoss.apply(input, target, _factor(name, "weight", weight, input), None, name, reduction)
 
 

@@ -13,6 +13,7 @@ from fastnet._device import namespace
 from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.errors import InputError, KindError
 from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops.activations import logsigmoid
 from fastnet.ops.arithmetic import minimum
@@ -30,7 +31,7 @@ def _check_floating(name: str, *tensors: tuple[str, Any]) -> None:
     for argument, x in tensors:
         check_tensor(name, x, argument)
         if not x.dtype.is_floating_point:
-            raise TypeError(f"{name}: {argument} has dtype {x.dtype.name}, expected floating point")
+            raise KindError(f"{name}: {argument} has dtype {x.dtype.name}, expected floating point")
 
 
 def _check_shapes(name: str, *tensors: Tensor) -> None:
@@ -38,7 +39,7 @@ def _check_shapes(name: str, *tensors: Tensor) -> None:
         np.broadcast_shapes(*(tuple(x.shape) for x in tensors))
     except ValueError:
         shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
-        raise ValueError(f"{name}: shapes {shapes} do not broadcast") from None
+        raise InputError(f"{name}: shapes {shapes} do not broadcast") from None
 
 
 def hinge_embedding_loss(
@@ -74,7 +75,7 @@ def margin_ranking_loss(
     _check_floating(name, ("input1", input1), ("input2", input2))
     check_tensor(name, target, "target")
     if not input1.ndim == input2.ndim == target.ndim:
-        raise ValueError(
+        raise InputError(
             f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
             f"{tuple(input1.shape)}, input2: {tuple(input2.shape)}, target: {tuple(target.shape)}"
         )
@@ -101,9 +102,9 @@ def cosine_embedding_loss(
     _check_floating(name, ("input1", input1), ("input2", input2))
     check_tensor(name, target, "target")
     if target.ndim > 1:
-        raise ValueError(f"{name}: target has shape {tuple(target.shape)}, expected (N) or ()")
+        raise InputError(f"{name}: target has shape {tuple(target.shape)}, expected (N) or ()")
     if input1.ndim != target.ndim + 1 or input2.ndim != target.ndim + 1:
-        raise ValueError(
+        raise InputError(
             f"{name}: inputs have shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected "
             f"{target.ndim + 1} dimensions for target {tuple(target.shape)}"
         )
@@ -134,10 +135,10 @@ def triplet_margin_loss(
     name = "triplet_margin_loss"
     reduction = reduction_of(name, size_average, reduce, reduction)
     if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
+        raise InputError(f"margin must be greater than 0, got {margin}")
     _check_floating(name, ("anchor", anchor), ("positive", positive), ("negative", negative))
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise ValueError(
+        raise InputError(
             f"{name}: anchor, positive and negative have {anchor.ndim}, {positive.ndim} and {negative.ndim} "
             "dimensions, expected as many each"
         )
@@ -171,11 +172,11 @@ def triplet_margin_with_distance_loss(
     name = "triplet_margin_with_distance_loss"
     reduction = reduction_of(name, None, None, reduction)
     if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
+        raise InputError(f"margin must be greater than 0, got {margin}")
     for argument, x in (("anchor", anchor), ("positive", positive), ("negative", negative)):
         check_tensor(name, x, argument)
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise ValueError(f"{name}: anchor, positive and negative have different numbers of dimensions")
+        raise InputError(f"{name}: anchor, positive and negative have different numbers of dimensions")
     return _triplet(anchor, positive, negative, distance_function or pairwise_distance, margin, swap, reduction)
 
 
@@ -184,7 +185,7 @@ def _classes(name: str, input: Any, target: Any, per_row: bool) -> tuple[Tensor,
     _check_floating(name, ("input", input))
     check_tensor(name, target, "target")
     if target.dtype is not _dtypes.int64:
-        raise TypeError(f"{name}: target has dtype {target.dtype.name}, expected int64")
+        raise KindError(f"{name}: target has dtype {target.dtype.name}, expected int64")
     n, c = (input.shape[0], input.shape[1]) if input.ndim == 2 else (1, input.numel())
     fits = input.ndim <= 2 and c > 0
     if per_row:
@@ -192,7 +193,7 @@ def _classes(name: str, input: Any, target: Any, per_row: bool) -> tuple[Tensor,
     else:
         fits = fits and (tuple(target.shape) == tuple(input.shape) or (input.ndim < 2 and target.numel() == c))
     if not fits:
-        raise ValueError(
+        raise InputError(
             f"{name}: input has shape {tuple(input.shape)} and target {tuple(target.shape)}, expected (N, C) or (C) "
             "and " + ("(N) or ()" if per_row else "the same")
         )
@@ -217,13 +218,13 @@ def multi_margin_loss(
     name = "multi_margin_loss"
     reduction = reduction_of(name, size_average, reduce, reduction)
     if p not in (1, 2):
-        raise ValueError("only p == 1 and p == 2 supported")
+        raise InputError("only p == 1 and p == 2 supported")
     rows, classes = _classes(name, input, target, per_row=True)
     count = rows.shape[1]
     if weight is not None:
         check_tensor(name, weight, "weight")
         if tuple(weight.shape) != (count,):
-            raise ValueError(f"{name}: weight has shape {tuple(weight.shape)}, expected ({count},)")
+            raise InputError(f"{name}: weight has shape {tuple(weight.shape)}, expected ({count},)")
     index = classes.unsqueeze(1)
     others = where(_columns(rows).unsqueeze(0) != index, 1.0, 0.0).to(rows.dtype)
     losses = (margin - rows.gather(1, index) + rows).clamp(min=0)
@@ -261,7 +262,7 @@ def multilabel_margin_loss(
     if not isinstance(t, np.ndarray):
         note(name, f"target is out of range, expected classes less than {count}", bad, RuntimeError)
     elif bad.any():
-        raise RuntimeError(f"{name}: argument #2 'target' is out of range: {t[bad][0]}, expected less than {count}")
+        raise InputError(f"{name}: argument #2 'target' is out of range: {t[bad][0]}, expected less than {count}")
     listed = listed & ~bad
     is_target = xp.zeros((rows.shape[0], count + 1), bool)  # the last column takes what is not listed
     xp.put_along_axis(is_target, xp.where(listed, t, count), True, axis=1)
@@ -342,13 +343,13 @@ def gaussian_nll_loss(
     if not isinstance(var._data, np.ndarray):
         note(name, "var has negative entry/entries", var._data < 0, ValueError)
     elif bool((var._data < 0).any()):
-        raise ValueError("var has negative entry/entries")
+        raise InputError("var has negative entry/entries")
     shape, of_var = tuple(input.shape), tuple(var.shape)
     if of_var != shape:
         if shape[:-1] == of_var:
             var = var.unsqueeze(-1)
         elif len(shape) != len(of_var) or sum(b for a, b in zip(shape, of_var, strict=True) if a != b) != 1:
-            raise ValueError("var is of incorrect size")
+            raise InputError("var is of incorrect size")
     reduction = reduction_of(name, None, None, reduction)
     _check_shapes(name, input, target, var)
     var = cast(var, input.dtype) if not var.dtype.is_floating_point else var.clone()

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import is_short, rounded, sum_over, wide
 from fastnet.ops._operands import check_tensor
@@ -163,18 +164,18 @@ def _check_pair(function: str, a: Any, b: Any, names: tuple[str, str] = ("input"
     check_tensor(function, a, names[0])
     check_tensor(function, b, names[1])
     if a._data.dtype != b._data.dtype:
-        raise TypeError(
+        raise KindError(
             f"{function}: expected {names[0]} and {names[1]} to have the same dtype, got {a.dtype} and {b.dtype}"
         )
     if a._data.dtype.kind == "b":
-        raise TypeError(f"{function}: {names[0]} has dtype bool, expected a floating-point or integer dtype")
+        raise KindError(f"{function}: {names[0]} has dtype bool, expected a floating-point or integer dtype")
     if a.is_cuda is not b.is_cuda:
-        raise ValueError(f"{function}: expected all tensors to be on the same device, got {a.device} and {b.device}")
+        raise InputError(f"{function}: expected all tensors to be on the same device, got {a.device} and {b.device}")
 
 
 def _check_rank(function: str, argument: str, x: Tensor, ndim: int) -> None:
     if x._data.ndim != ndim:
-        raise ValueError(
+        raise InputError(
             f"{function}: {argument} has {x._data.ndim} dimensions {tuple(x._data.shape)}, expected {ndim}"
         )
 
@@ -182,7 +183,7 @@ def _check_rank(function: str, argument: str, x: Tensor, ndim: int) -> None:
 def _check_inner(function: str, a: Tensor, b: Tensor, names: tuple[str, str] = ("input", "other")) -> None:
     rows = b._data.shape[-2] if b._data.ndim > 1 else b._data.shape[0]
     if a._data.shape[-1] != rows:
-        raise ValueError(
+        raise InputError(
             f"{function}: {names[0]} and {names[1]} cannot be multiplied, {tuple(a._data.shape)} by "
             f"{tuple(b._data.shape)}: "
             f"got {a._data.shape[-1]} columns and {rows} rows, expected the same"
@@ -208,7 +209,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """
     _check_pair("matmul", input, other)
     if not input._data.ndim or not other._data.ndim:
-        raise ValueError(
+        raise InputError(
             f"matmul: both arguments need at least one dimension, got {input._data.ndim} and {other._data.ndim}"
         )
     _check_inner("matmul", input, other)
@@ -243,7 +244,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     _check_rank("bmm", "input", input, 3)
     _check_rank("bmm", "mat2", mat2, 3)
     if input._data.shape[0] != mat2._data.shape[0]:
-        raise ValueError(
+        raise InputError(
             f"bmm: input and mat2 have batches of {input._data.shape[0]} and {mat2._data.shape[0]}, expected the same"
         )
     _check_inner("bmm", input, mat2, names)
@@ -295,12 +296,12 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
     _check_inner("addmm", mat1, mat2, names)
     shape, out = input._data.shape, (mat1._data.shape[0], mat2._data.shape[1])
     if len(shape) > 2 or any(n not in (1, o) for n, o in zip(reversed(shape), reversed(out), strict=False)):
-        raise ValueError(f"addmm: input has shape {tuple(shape)}, expected one that broadcasts to {out}")
+        raise InputError(f"addmm: input has shape {tuple(shape)}, expected one that broadcasts to {out}")
     for name, factor in (("beta", beta), ("alpha", alpha)):
         if not isinstance(factor, (int, float, np.number)):
-            raise TypeError(f"addmm: {name} is a {type(factor).__name__}, expected a number")
+            raise KindError(f"addmm: {name} is a {type(factor).__name__}, expected a number")
         if not mat1.dtype.is_floating_point and factor != int(factor):
-            raise TypeError(f"addmm: {name} is {factor}, expected an integer, as the tensors are {mat1.dtype}")
+            raise KindError(f"addmm: {name} is {factor}, expected an integer, as the tensors are {mat1.dtype}")
     return Addmm.apply(input, mat1, mat2, beta, alpha)
 
 
@@ -308,14 +309,14 @@ def _check_linear(function: str, input: Any, weight: Any, bias: Any) -> None:
     names = ("input", "weight")
     _check_pair(function, input, weight, names)
     if not input._data.ndim:
-        raise ValueError(f"{function}: input has no dimensions, expected (..., in_features)")
+        raise InputError(f"{function}: input has no dimensions, expected (..., in_features)")
     if weight._data.ndim not in (1, 2):
-        raise ValueError(
+        raise InputError(
             f"{function}: weight has {weight._data.ndim} dimensions {tuple(weight._data.shape)}, expected "
             "(out_features, in_features)"
         )
     if input._data.shape[-1] != weight._data.shape[-1]:
-        raise ValueError(
+        raise InputError(
             f"{function}: input has {input._data.shape[-1]} features, weight takes {weight._data.shape[-1]}; "
             f"got shapes {tuple(input._data.shape)} and {tuple(weight._data.shape)}"
         )
@@ -323,7 +324,7 @@ def _check_linear(function: str, input: Any, weight: Any, bias: Any) -> None:
         _check_pair(function, bias, input, ("bias", "input"))
         want = weight._data.shape[:1] if weight._data.ndim == 2 else ()
         if bias._data.shape != want:
-            raise ValueError(f"{function}: bias has shape {tuple(bias._data.shape)}, expected {tuple(want)}")
+            raise InputError(f"{function}: bias has shape {tuple(bias._data.shape)}, expected {tuple(want)}")
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -375,7 +376,7 @@ def linear_activation(
     _check_linear("linear_activation", input, weight, bias)
     _check_rank("linear_activation", "weight", weight, 2)
     if not input.dtype.is_floating_point:
-        raise TypeError(f"linear_activation: input has dtype {input.dtype}, expected a floating-point dtype")
+        raise KindError(f"linear_activation: input has dtype {input.dtype}, expected a floating-point dtype")
     from fastnet.kernels.pointwise import check_activation
 
     check_activation("linear_activation", activation, parameter)
@@ -410,7 +411,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     outputs, width1, width2 = weight._data.shape
     leading = input1._data.shape[:-1]
     if not input1._data.ndim or input1._data.shape[-1] != width1 or input2._data.shape != (*leading, width2):
-        raise ValueError(
+        raise InputError(
             f"bilinear: input1 and input2 have shapes {tuple(input1._data.shape)} and {tuple(input2._data.shape)}, "
             f"expected (..., {width1}) and (..., {width2}) with the same leading dimensions, as weight is "
             f"{tuple(weight._data.shape)}"
@@ -418,7 +419,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     if bias is not None:
         _check_pair("bilinear", bias, input1, ("bias", "input1"))
         if bias._data.shape != (outputs,):
-            raise ValueError(f"bilinear: bias has shape {tuple(bias._data.shape)}, expected ({outputs},)")
+            raise InputError(f"bilinear: bias has shape {tuple(bias._data.shape)}, expected ({outputs},)")
     rows = math.prod(leading)
     weighted = Matmul.apply(input1.reshape(rows, width1), weight.permute(1, 0, 2).reshape(width1, outputs * width2))
     out = Matmul.apply(weighted.reshape(rows, outputs, width2), input2.reshape(rows, width2, 1)).reshape(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops import ctc, losses, margin_losses, norm
 from fastnet.ops import embedding as embeddings
 from fastnet.ops.shape import clone
@@ -16,9 +17,9 @@ _REDUCTIONS = ("none", "mean", "sum")
 # Their default is none, whatever the C++ declarations say.
 def _reduction(name: str, reduction: Any) -> str:
     if isinstance(reduction, bool) or not isinstance(reduction, int):
-        raise TypeError(f"{name}(): argument 'reduction' must be int, not {type(reduction).__name__}")
+        raise KindError(f"{name}(): argument 'reduction' must be int, not {type(reduction).__name__}")
     if not 0 <= reduction < len(_REDUCTIONS):
-        raise ValueError(f"{name}: reduction is {reduction}, expected 0 (none), 1 (mean) or 2 (sum)")
+        raise InputError(f"{name}: reduction is {reduction}, expected 0 (none), 1 (mean) or 2 (sum)")
     return _REDUCTIONS[reduction]
 
 

@@ -13,6 +13,7 @@ from fastnet._dtypes import promote_types
 from fastnet._random import default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError
 from fastnet.kernels._runtime import implementation
 from fastnet.kernels.dropout import check_probability
 from fastnet.ops._operands import cast
@@ -212,15 +213,15 @@ def _check_shape(name: str, input: Tensor, shape: Sequence[int] | int, parameter
     check_floating(name, input)
     shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
     if not shape:
-        raise RuntimeError(f"{name}: expected normalized_shape to be at least 1-dimensional, got ()")
+        raise InputError(f"{name}: expected normalized_shape to be at least 1-dimensional, got ()")
     if tuple(input.shape[-len(shape) :]) != shape:
-        raise RuntimeError(
+        raise InputError(
             f"{name}: given normalized_shape={list(shape)}, expected input with shape "
             f"[*, {', '.join(map(str, shape))}], but got input of size {list(input.shape)}"
         )
     for argument, p in parameters.items():
         if p is not None and tuple(p.shape) != shape:
-            raise RuntimeError(f"{name}: expected {argument} of shape {list(shape)}, got {list(p.shape)}")
+            raise InputError(f"{name}: expected {argument} of shape {list(shape)}, got {list(p.shape)}")
     return shape
 
 
@@ -277,7 +278,7 @@ def _add_norm(
 ) -> tuple[Tensor, Tensor]:
     check_floating(name, residual)
     if residual.shape != input.shape:
-        raise ValueError(
+        raise InputError(
             f"{name}: residual has shape {list(residual.shape)}, expected input's shape {list(input.shape)}"
         )
     dtype = promote_types(input.dtype, residual.dtype)
@@ -340,10 +341,10 @@ def group_norm(
     """Normalisation of (N, C, ...) by groups of C / num_groups channels (Wu and He 2018). weight, bias: (C,)."""
     check_floating("group_norm", input)
     if input.dim() < 2:
-        raise RuntimeError(f"group_norm: expected at least 2 dimensions for input, got {input.dim()}")
+        raise InputError(f"group_norm: expected at least 2 dimensions for input, got {input.dim()}")
     channels = input.shape[1]
     if num_groups < 1 or channels % num_groups:
-        raise RuntimeError(
+        raise InputError(
             "group_norm: expected number of channels in input to be divisible by num_groups, but got input of shape "
             f"{list(input.shape)} and num_groups={num_groups}"
         )
@@ -354,9 +355,7 @@ def group_norm(
 def check_parameters(name: str, channels: int, parameters: dict[str, Any]) -> None:
     for argument, p in parameters.items():
         if p is not None and tuple(p.shape) != (channels,):
-            raise RuntimeError(
-                f"{name}: expected {argument} to have {channels} elements, one a channel, got {p.numel()}"
-            )
+            raise InputError(f"{name}: expected {argument} to have {channels} elements, one a channel, got {p.numel()}")
 
 
 def batch_norm(
@@ -401,7 +400,7 @@ def batch_norm_activation(
     """
     check_floating("batch_norm", input)
     if input.dim() < 2:
-        raise ValueError(f"batch_norm: expected at least 2 dimensions (N, C), got {input.dim()}")
+        raise InputError(f"batch_norm: expected at least 2 dimensions (N, C), got {input.dim()}")
     channels = input.shape[1]
     statistics = {"running_mean": running_mean, "running_var": running_var}
     check_parameters("batch_norm", channels, {**statistics, "weight": weight, "bias": bias})
@@ -412,7 +411,7 @@ def batch_norm_activation(
             input, weight, bias, residual, running_mean._data, running_var._data, float(eps), activation
         )
     if input.numel() == channels:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+        raise InputError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     out = BatchNorm.apply(
         input,
         weight,
@@ -446,7 +445,7 @@ def instance_norm(
     """
     check_floating("instance_norm", input)
     if input.dim() < 3:
-        raise ValueError(f"instance_norm: expected at least 3 dimensions (N, C, ...), got {input.dim()}")
+        raise InputError(f"instance_norm: expected at least 3 dimensions (N, C, ...), got {input.dim()}")
     channels = input.shape[1]
     check_parameters(
         "instance_norm",
@@ -456,7 +455,7 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if math.prod(input.shape[2:]) == 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+        raise InputError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     out = GroupNorm.apply(input, weight, bias, channels, float(eps))
     if running_mean is not None or running_var is not None:
         axes = tuple(range(2, input.dim()))

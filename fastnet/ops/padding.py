@@ -9,6 +9,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.indexing import add_at
@@ -67,7 +68,7 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
     check_tensor("pad", input)
     n = input._data.ndim
     if len(pad) % 2 or len(pad) // 2 > n:
-        raise RuntimeError(
+        raise InputError(
             "pad: padding length must be even and at most twice the number of dimensions of the input, got "
             f"{len(pad)} for {n}"
         )
@@ -75,7 +76,7 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if mode != "constant":
         if value is not None:
-            raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+            raise InputError(f'Padding mode "{mode}" doesn\'t take in value argument')
         if len(pad) > 6 or n - len(pad) // 2 not in (1, 2):
             raise NotImplementedError(
                 f"pad: mode {mode} takes 2, 4 or 6 paddings for an input with one or two dimensions more than half as "
@@ -88,11 +89,11 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
         empty = mode != "constant" and (a, b) != (0, 0) and size + a + b < 1
         reach = size if mode == "reflect" else size + 1 if mode == "circular" else max(a, b) + 1
         if size + a + b < 0 or empty or ((a, b) != (0, 0) and max(a, b) >= reach):
-            raise RuntimeError(f"pad: padding ({a}, {b}) does not fit a dimension of size {size} in mode {mode}")
+            raise InputError(f"pad: padding ({a}, {b}) does not fit a dimension of size {size} in mode {mode}")
     if mode == "constant":
         return Pad.apply(input, tuple(widths), 0.0 if value is None else value)
     if any(size == 0 and a != (0, 0) for size, a in zip(input._data.shape, widths, strict=True)):
-        raise RuntimeError(f"pad: mode {mode} cannot extend a dimension of size 0, input is {list(input.shape)}")
+        raise InputError(f"pad: mode {mode} cannot extend a dimension of size 0, input is {list(input.shape)}")
     out = input
     for axis, (a, b) in enumerate(widths):
         if (a, b) != (0, 0):

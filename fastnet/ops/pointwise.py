@@ -8,6 +8,7 @@ from typing import Any
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.autograd.views import recorded_in_place
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import unbroadcast
 from fastnet.ops._operands import cast, check_tensor
@@ -63,7 +64,7 @@ def check_floating(name: str, input: Any) -> None:
     """Raise unless input is a floating-point tensor."""
     check_tensor(name, input)
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"{name}: not implemented for {input.dtype.name}, expected a floating-point tensor")
+        raise KindError(f"{name}: not implemented for {input.dtype.name}, expected a floating-point tensor")
 
 
 def _apply(name: str, input: Any, activation: str, parameter: float | None, inplace: bool) -> Tensor:
@@ -98,7 +99,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     check_tensor("relu", input)
     if not input.dtype.is_floating_point:
         if input.dtype.name == "bool":
-            raise RuntimeError("Boolean inputs not supported for relu")
+            raise KindError("Boolean inputs not supported for relu")
         from fastnet.ops.selection import clamp
 
         return assign(input, clamp(input, 0), "relu_") if inplace else clamp(input, 0)
@@ -118,7 +119,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x * Phi(x) (Hendrycks and Gimpel 2016), Phi exact or, with ``approximate="tanh"``, by a tanh."""
     if approximate not in ("none", "tanh"):
-        raise RuntimeError("approximate argument must be either none or tanh.")
+        raise InputError("approximate argument must be either none or tanh.")
     return _apply("gelu", input, "gelu" if approximate == "none" else "gelu_tanh", None, False)
 
 
@@ -177,7 +178,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     check_tensor("prelu", weight, "weight")
     n = weight.numel()
     if weight.dim() > 1 or (n != 1 and (input.dim() < 2 or input.shape[1] != n)):
-        raise RuntimeError(
+        raise InputError(
             f"prelu: weight has {n} elements, expected 1 or as many as input has channels, {list(input.shape)}"
         )
     from fastnet.ops.shape import reshape
@@ -203,7 +204,7 @@ def bias_activation(
         if t is not None:
             check_tensor("bias_activation", t, name)
             if tuple(t.shape) != tuple(shape) or t.dtype is not input.dtype or t.is_cuda != input.is_cuda:
-                raise ValueError(
+                raise InputError(
                     f"bias_activation: {name} is {t.dtype.name} {tuple(t.shape)} on {t.device}, expected "
                     f"{input.dtype.name} {tuple(shape)} on {input.device}"
                 )
@@ -278,14 +279,14 @@ def _gated(name: str, gate: Tensor, up: Tensor | None, activation: str, paramete
     check_floating(name, gate)
     check_activation(name, activation, parameter)
     if not gate.dim():
-        raise ValueError(f"{name}: gate has no dimensions, expected at least one")
+        raise InputError(f"{name}: gate has no dimensions, expected at least one")
     if up is None:
         if gate.shape[-1] % 2:
-            raise ValueError(f"{name}: gate has {gate.shape[-1]} columns, expected an even number where up is None")
+            raise InputError(f"{name}: gate has {gate.shape[-1]} columns, expected an even number where up is None")
         return GatedHalves.apply(gate, activation, parameter)
     check_tensor(name, up, "up")
     if tuple(up.shape) != tuple(gate.shape) or up.dtype is not gate.dtype or up.is_cuda != gate.is_cuda:
-        raise ValueError(
+        raise InputError(
             f"{name}: up is {up.dtype.name} {tuple(up.shape)} on {up.device}, expected {gate.dtype.name} "
             f"{tuple(gate.shape)} on {gate.device}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._operands import check_tensor
 from fastnet.reference.pool import pool_windows
@@ -58,14 +59,14 @@ def _images(function: str, input: Any, dims: int) -> Tensor:
     """input as (N, C, H, W): a batch of one where it has none, a height of one where it has one dimension."""
     check_tensor(function, input)
     if input.dim() not in (dims + 1, dims + 2):
-        raise ValueError(
+        raise InputError(
             f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected {dims + 2} or, without a "
             f"batch, {dims + 1}"
         )
     if not input.dtype.is_floating_point:
-        raise TypeError(f"{function}: input has dtype {input.dtype}, expected a floating-point dtype")
+        raise KindError(f"{function}: input has dtype {input.dtype}, expected a floating-point dtype")
     if 0 in input.shape[1:] or (input.dim() == dims + 1 and input.shape[0] == 0):
-        raise ValueError(f"{function}: input has shape {tuple(input.shape)}, expected no dimension of 0 but the batch")
+        raise InputError(f"{function}: input has shape {tuple(input.shape)}, expected no dimension of 0 but the batch")
     batched = input if input.dim() == dims + 2 else input.unsqueeze(0)
     return batched if dims == 2 else batched.unsqueeze(2)
 
@@ -88,7 +89,7 @@ def _planar(function: str, **numbers: Any) -> dict[str, Any]:
             continue
         if isinstance(x, (tuple, list)):
             if len(x) != 1:
-                raise ValueError(f"{function}: {argument} has {len(x)} entries, expected one")
+                raise InputError(f"{function}: {argument} has {len(x)} entries, expected one")
             x = x[0]
         out[argument] = (0 if argument == "padding" else 1, x)
     return out
@@ -98,7 +99,7 @@ def _output_size(function: str, output_size: Any, image: tuple[int, ...]) -> tup
     """Sizes with None taken as the image's."""
     sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * len(image)
     if len(sizes) != len(image):
-        raise ValueError(f"{function}: output_size has {len(sizes)} entries, expected {len(image)}")
+        raise InputError(f"{function}: output_size has {len(sizes)} entries, expected {len(image)}")
     return tuple(n if s is None else s for n, s in zip(image, sizes, strict=True))
 
 

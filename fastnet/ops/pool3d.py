@@ -12,6 +12,7 @@ from fastnet._array_code import where
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.conv3d import _three
@@ -87,13 +88,13 @@ def _volumes(function: str, input: Any) -> Tensor:
     """input (N, C, D, H, W) or (C, D, H, W), checked, with its batch."""
     check_tensor(function, input)
     if input.dim() not in (4, 5):
-        raise ValueError(
+        raise InputError(
             f"{function}: input has {input.dim()} dimensions {tuple(input.shape)}, expected 5 or, without a batch, 4"
         )
     if not input.dtype.is_floating_point:
-        raise TypeError(f"{function}: input has dtype {input.dtype}, expected a floating-point dtype")
+        raise KindError(f"{function}: input has dtype {input.dtype}, expected a floating-point dtype")
     if 0 in input.shape[1:] or (input.dim() == 4 and input.shape[0] == 0):
-        raise ValueError(f"{function}: input has shape {tuple(input.shape)}, expected no dimension of 0 but the batch")
+        raise InputError(f"{function}: input has shape {tuple(input.shape)}, expected no dimension of 0 but the batch")
     return input if input.dim() == 5 else input.unsqueeze(0)
 
 
@@ -308,7 +309,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     """
     check_tensor("local_response_norm", input)
     if input.dim() < 3:
-        raise ValueError(
+        raise InputError(
             f"local_response_norm: expected 3D or higher dimensionality input (got {input.dim()} dimensions)"
         )
     if input.numel() == 0:

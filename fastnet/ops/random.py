@@ -13,6 +13,7 @@ from fastnet._faults import note
 from fastnet._random import Generator, default_generator
 from fastnet._tensor import Tensor
 from fastnet.autograd.views import rebase, recorded_in_place
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.in_place import Fill, old_value, writeable
@@ -22,7 +23,7 @@ from fastnet.ops.shape import sizes
 def _draw(name: str, shape: tuple[int, ...], generator: Generator | None, device: Any, **options: Any) -> Any:
     """An array of one of the random kernels."""
     if any(n < 0 for n in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+        raise InputError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     source = _source(generator)
     state = source.state_array(array_module(device))
     return getattr(implementation(state), name)(shape, state, source.next_offset(), **options)
@@ -30,7 +31,7 @@ def _draw(name: str, shape: tuple[int, ...], generator: Generator | None, device
 
 def _source(generator: Generator | None) -> Generator:
     if generator is not None and not isinstance(generator, Generator):
-        raise TypeError(f"generator is a {type(generator).__name__}, expected a fastnet.Generator")
+        raise KindError(f"generator is a {type(generator).__name__}, expected a fastnet.Generator")
     return generator or default_generator
 
 
@@ -44,7 +45,7 @@ def _made(array: Any, requires_grad: bool) -> Tensor:
 def _float_dtype(dtype: Any) -> np.dtype:
     d = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
     if not d.is_floating_point:
-        raise RuntimeError(f"random numbers of dtype {d.name} are not defined here: use randint")
+        raise KindError(f"random numbers of dtype {d.name} are not defined here: use randint")
     return d.numpy
 
 
@@ -78,10 +79,10 @@ def randint(
     elif high is None or low is None:
         low, high = 0, low if high is None else high
     if high is None or not isinstance(size, (tuple, list)):
-        raise TypeError(f"randint: expected randint([low,] high, size) with size a tuple, got size {size!r}")
+        raise KindError(f"randint: expected randint([low,] high, size) with size a tuple, got size {size!r}")
     low, high = int(low), int(high)
     if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+        raise InputError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     d = _dtypes.int64 if dtype is None else _dtypes.as_dtype(dtype)
     bits = _draw("random_bits", (*sizes((size,), "randint"), 2), generator, device).astype(np.uint64)
     span = np.uint64(high - low)  # 64 bits modulo the span: the bias is below 2^-32 for spans of 32 bits
@@ -99,7 +100,7 @@ def randperm(
 ) -> Tensor:
     """The numbers 0 to n - 1 in random order, int64 unless a dtype is named."""
     if n < 0:
-        raise RuntimeError(f"n must be non-negative, got {n}")
+        raise InputError(f"n must be non-negative, got {n}")
     source = _source(generator)
     state = source.state_array(array_module(device))
     array = implementation(state).permutation(int(n), state, source.next_offset())
@@ -169,7 +170,7 @@ def _bernoulli(p: Any, generator: Generator | None) -> Any:
     if not isinstance(p, np.ndarray):
         note("bernoulli", "Expected p_in >= 0 && p_in <= 1 to be true", outside, RuntimeError)
     elif bool(outside.any()):
-        raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true")
+        raise InputError("Expected p_in >= 0 && p_in <= 1 to be true")
     u = _draw("uniform", tuple(p.shape), generator, Device.of_array(p))
     return (u < p).astype(p.dtype)
 
@@ -185,13 +186,13 @@ def normal(
 ) -> Tensor:
     """Normal numbers with a mean and a standard deviation, numbers or tensors; numbers need a size."""
     if (std._data.size and float(std._data.min()) if isinstance(std, Tensor) else std) < 0:
-        raise RuntimeError(f"normal expects std >= 0.0, but found std {std if not isinstance(std, Tensor) else 'less'}")
+        raise InputError(f"normal expects std >= 0.0, but found std {std if not isinstance(std, Tensor) else 'less'}")
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         shape = np.broadcast_shapes(*[x._data.shape for x in (mean, std) if isinstance(x, Tensor)])
         like = mean if isinstance(mean, Tensor) else std
         return mean + std * randn(*shape, generator=generator, dtype=like.dtype, device=like.device)
     if size is None:
-        raise TypeError("normal: size is missing: numbers as mean and std need one")
+        raise KindError("normal: size is missing: numbers as mean and std need one")
     return _made(
         _draw("normal", sizes((size,), "normal"), generator, device, mean=mean, std=std, dtype=_float_dtype(dtype)),
         False,
@@ -205,13 +206,13 @@ def multinomial(
     check_tensor("multinomial", input)
     w = input._data.astype(np.float64)
     if w.ndim not in (1, 2):
-        raise RuntimeError("prob_dist must be 1 or 2 dim")
+        raise InputError("prob_dist must be 1 or 2 dim")
     xp = namespace(w)
     if not bool((xp.isfinite(w) & (w >= 0)).all()) or not bool((w.sum(-1) > 0).all()):
-        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0, or sums to 0")
+        raise InputError("probability tensor contains either `inf`, `nan` or element < 0, or sums to 0")
     rows = w.reshape(-1, w.shape[-1])
     if num_samples < 1 or (not replacement and num_samples > int((rows > 0).sum(-1).min())):
-        raise RuntimeError(
+        raise InputError(
             f"cannot sample n_sample > prob_dist.size(-1) samples without replacement: {num_samples} of {w.shape[-1]}"
         )
     device = Device.of_array(w)
@@ -236,7 +237,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
         raise NotImplementedError(f"poisson: not implemented for {input.dtype}")
     rate = input._data.astype(np.float64)
     if rate.size and not bool((rate >= 0).all()):
-        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+        raise InputError("invalid Poisson rate, expected rate to be non-negative")
     device = Device.of_array(rate)
     wide: dict[str, Any] = {"dtype": np.dtype(np.float64)}
     xp = namespace(rate)
@@ -280,13 +281,13 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     check_tensor("binomial", count, "count")
     check_tensor("binomial", prob, "prob")
     if count.dtype is not prob.dtype or not prob.dtype.is_floating_point:
-        raise RuntimeError(
+        raise KindError(
             f"binomial: expected count and prob of one floating-point dtype, got {count.dtype} and {prob.dtype}"
         )
     xp = namespace(count._data)
     n, p = xp.broadcast_arrays(count._data, prob._data)
     if n.size and not bool((n >= 0).all()):
-        raise RuntimeError("binomial: expected counts that are not negative")
+        raise InputError("binomial: expected counts that are not negative")
     device = Device.of_array(n)
     out = xp.zeros(n.shape)
     for i in range(int(n.max()) if n.size else 0):
@@ -309,7 +310,7 @@ def _refill(self: Tensor, array: Any) -> Tensor:
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with uniform numbers from [a, b)."""
     if not a <= b:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
+        raise InputError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
     return _refill(
         self,
         _draw(
@@ -321,7 +322,7 @@ def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generat
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with normal numbers."""
     if not std >= 0:
-        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+        raise InputError(f"normal expects std >= 0.0, but found std {std}")
     return _refill(
         self,
         _draw(
@@ -340,17 +341,17 @@ def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | 
     """Fill with 1 with probability p, a number or a tensor that is broadcast, else 0."""
     if isinstance(p, Tensor):
         if not p.dtype.is_floating_point:
-            raise RuntimeError(f"expected probabilities tensor to have floating type, got {p.dtype}")
+            raise KindError(f"expected probabilities tensor to have floating type, got {p.dtype}")
         return _refill(self, _bernoulli(namespace(p._data).broadcast_to(p._data, self._data.shape), generator))
     if not 0 <= p <= 1:
-        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
+        raise InputError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return _refill(self, _draw("uniform", tuple(self._data.shape), generator, self.device) < p)
 
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with exponentially distributed numbers of rate ``lambd``."""
     if not lambd > 0:
-        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
+        raise InputError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     u = _draw("uniform", tuple(self._data.shape), generator, self.device)
     return _refill(self, -namespace(u).log1p(-u) / lambd)
 
@@ -358,14 +359,14 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
 def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers whose logarithms are normal."""
     if not std > 0:
-        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+        raise InputError(f"log_normal_ expects std > 0.0, but found std={std}")
     return _refill(self, np.exp(_draw("normal", tuple(self._data.shape), generator, self.device, mean=mean, std=std)))
 
 
 def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers of the Cauchy distribution."""
     if not sigma > 0:
-        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
+        raise InputError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     u = _draw("uniform", tuple(self._data.shape), generator, self.device)
     return _refill(self, median + sigma * np.tan(np.pi * (u - 0.5)))
 
@@ -373,7 +374,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
 def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     """Fill with the number of trials until one of probability p succeeds."""
     if not 0 < p < 1:
-        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+        raise InputError(f"geometric_ expects p to be in (0, 1), but got p={p}")
     u = _draw("uniform", tuple(self._data.shape), generator, self.device)
     return _refill(self, np.ceil(np.log1p(-u) / np.log1p(-p)).clip(1))
 

@@ -12,6 +12,7 @@ from fastnet import _dtypes
 from fastnet._device import array_module, namespace
 from fastnet._tensor import Size, Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
 from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops.indexing import add_at
@@ -80,9 +81,9 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     a = axis_of(dimension, input._data.ndim, "unfold")
     n = input._data.shape[a] if input._data.ndim else 1
     if size < 0 or size > n:
-        raise RuntimeError(f"maximum size for tensor at dimension {a} is {n} but size is {size}")
+        raise InputError(f"maximum size for tensor at dimension {a} is {n} but size is {size}")
     if step <= 0:
-        raise RuntimeError(f"step is {step} but must be > 0")
+        raise InputError(f"step is {step} but must be > 0")
     return Unfold.apply(input, a, size, step)
 
 
@@ -111,16 +112,16 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     check_tensor("as_strided", input)
     shape, strides = sizes((size,), "as_strided"), sizes((stride,), "as_strided")
     if len(shape) != len(strides):
-        raise RuntimeError("mismatch in length of strides and shape")
+        raise InputError("mismatch in length of strides and shape")
     if any(n < 0 for n in (*shape, *strides)):
-        raise RuntimeError("as_strided: Negative sizes and strides are not supported")
+        raise InputError("as_strided: Negative sizes and strides are not supported")
     offset = input.storage_offset() if storage_offset is None else int(storage_offset)
     base = input if input._base is None else input._base
     if not base._data.flags.c_contiguous:
         raise RuntimeError("as_strided: memory is not in C order; call contiguous() first")
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
     if offset < 0 or (math.prod(shape) and last > base._data.size):
-        raise RuntimeError(
+        raise InputError(
             f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset} need {last} elements, "
             f"the memory has {base._data.size}"
         )
@@ -139,7 +140,7 @@ def adjoint(input: Tensor) -> Tensor:
     """The last two dimensions exchanged."""
     check_tensor("adjoint", input)
     if input._data.ndim == 1:
-        raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. Got 1-D tensor.")
+        raise InputError("tensor.adjoint() is only supported on matrices or batches of matrices. Got 1-D tensor.")
     return transpose(input, -2, -1) if input._data.ndim else input
 
 
@@ -147,7 +148,7 @@ def fliplr(input: Tensor) -> Tensor:
     """Columns in reverse order."""
     check_tensor("fliplr", input)
     if input._data.ndim < 2:
-        raise RuntimeError("Input must be >= 2-d.")
+        raise InputError("Input must be >= 2-d.")
     return flip(input, 1)
 
 
@@ -155,7 +156,7 @@ def flipud(input: Tensor) -> Tensor:
     """Rows in reverse order."""
     check_tensor("flipud", input)
     if input._data.ndim < 1:
-        raise RuntimeError("Input must be >= 1-d.")
+        raise InputError("Input must be >= 1-d.")
     return flip(input, 0)
 
 
@@ -163,13 +164,13 @@ def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
     """Turned by k times 90 degrees in the plane of two dimensions, from the first towards the second."""
     check_tensor("rot90", input)
     if len(dims) != 2:
-        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+        raise InputError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
     n = input._data.ndim
     if n < 2:
-        raise RuntimeError(f"expected total dims >= 2, but got total dims = {n}")
+        raise InputError(f"expected total dims >= 2, but got total dims = {n}")
     a, b = (axis_of(d, n, "rot90") for d in dims)
     if a == b:
-        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+        raise InputError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
     k %= 4
     if k == 0:
         return input.clone()
@@ -216,14 +217,14 @@ def _tensor(x: Any) -> Tensor:
 def column_stack(tensors: Any) -> Tensor:
     """Vectors as columns, matrices side by side."""
     if not len(tensors):
-        raise RuntimeError("column_stack expects a non-empty TensorList")
+        raise InputError("column_stack expects a non-empty TensorList")
     return cat([reshape(x, -1, 1) if x._data.ndim <= 1 else x for x in tensors], 1)
 
 
 def dstack(tensors: Any) -> Tensor:
     """Joined along the third dimension."""
     if not len(tensors):
-        raise RuntimeError("dstack expects a non-empty TensorList")
+        raise InputError("dstack expects a non-empty TensorList")
     return cat(list(atleast_3d(list(tensors))), 2)
 
 
@@ -232,11 +233,11 @@ def block_diag(*tensors: Any) -> Tensor:
     from fastnet.ops.padding import pad
 
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
-        raise TypeError("block_diag(): argument 'tensors' must be Tensors, not a sequence of them")
+        raise KindError("block_diag(): argument 'tensors' must be Tensors, not a sequence of them")
     for x in tensors:
         check_tensor("block_diag", x, "tensors")
         if x._data.ndim > 2:
-            raise RuntimeError(
+            raise InputError(
                 f"torch.block_diag: Input tensors must have 2 or fewer dimensions, got {x._data.ndim}".replace(
                     "torch", "fastnet"
                 )
@@ -263,7 +264,7 @@ def cartesian_prod(*tensors: Any) -> Tensor:
     for x in tensors:
         check_tensor("cartesian_prod", x, "tensors")
         if x._data.ndim != 1:
-            raise RuntimeError(f"meshgrid: Expected 1D vector, got {x._data.ndim}D")
+            raise InputError(f"meshgrid: Expected 1D vector, got {x._data.ndim}D")
     if len(tensors) == 1:
         return tensors[0]
     return stack([flatten(g) for g in meshgrid(*tensors)], 1)
@@ -273,9 +274,9 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     """All ways to take r elements of a vector, as rows."""
     check_tensor("combinations", input)
     if input._data.ndim != 1:
-        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
+        raise InputError(f"Expect a 1D vector, but got shape {list(input.shape)}")
     if r < 0:
-        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+        raise InputError(f"Expect a non-negative number, but got {r}")
     take = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(take(range(input._data.shape[0]), r))
     if r == 0:
@@ -290,7 +291,7 @@ def broadcast_shapes(*shapes: Any) -> Size:
     try:
         return Size(np.broadcast_shapes(*plain))
     except ValueError as error:
-        raise RuntimeError(f"Shape mismatch: objects cannot be broadcast to a single shape: {error}") from None
+        raise InputError(f"Shape mismatch: objects cannot be broadcast to a single shape: {error}") from None
 
 
 def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
@@ -318,7 +319,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     """Views of so many pieces, sizes differing by at most one, or of the pieces between indices."""
     check_tensor("tensor_split", input)
     if input._data.ndim == 0:
-        raise RuntimeError("tensor_split received a rank zero tensor, but expected a tensor of rank one or greater!")
+        raise KindError("tensor_split received a rank zero tensor, but expected a tensor of rank one or greater!")
     a = axis_of(dim, input._data.ndim, "tensor_split")
     n = input._data.shape[a]
     if isinstance(indices_or_sections, Tensor):
@@ -326,7 +327,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     if isinstance(indices_or_sections, (int, np.integer)):
         count = int(indices_or_sections)
         if count <= 0:
-            raise RuntimeError(f"number of sections must be larger than 0, got {count}")
+            raise InputError(f"number of sections must be larger than 0, got {count}")
         if count > MOST_VIEWS:
             raise MemoryError(f"tensor_split: {count} views of a dimension of size {n}")
         small, more = divmod(n, count)
@@ -342,9 +343,9 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 def _even(name: str, input: Tensor, how: Any, dim: int) -> tuple[Tensor, ...]:
     if isinstance(how, str):
-        raise TypeError(f"{name}(): indices_or_sections is a str, expected an int or a sequence of ints")
+        raise KindError(f"{name}(): indices_or_sections is a str, expected an int or a sequence of ints")
     if isinstance(how, (int, np.integer)) and (how <= 0 or input._data.shape[dim] % how):
-        raise RuntimeError(
+        raise InputError(
             f"{name} attempted to split along dimension {dim}, but the size of the dimension "
             f"{input._data.shape[dim]} is not divisible by the split_size {how}!"
         )
@@ -355,7 +356,7 @@ def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split by columns; vectors by elements."""
     check_tensor("hsplit", input)
     if input._data.ndim < 1:
-        raise RuntimeError("hsplit requires a tensor with at least 1 dimension, but got a tensor with 0 dimensions!")
+        raise InputError("hsplit requires a tensor with at least 1 dimension, but got a tensor with 0 dimensions!")
     return _even("hsplit", input, indices_or_sections, 0 if input._data.ndim == 1 else 1)
 
 
@@ -363,7 +364,7 @@ def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split by rows."""
     check_tensor("vsplit", input)
     if input._data.ndim < 2:
-        raise RuntimeError("vsplit requires a tensor with at least 2 dimension")
+        raise InputError("vsplit requires a tensor with at least 2 dimension")
     return _even("vsplit", input, indices_or_sections, 0)
 
 
@@ -371,7 +372,7 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the third dimension."""
     check_tensor("dsplit", input)
     if input._data.ndim < 3:
-        raise RuntimeError("dsplit requires a tensor with at least 3 dimension")
+        raise InputError("dsplit requires a tensor with at least 3 dimension")
     return _even("dsplit", input, indices_or_sections, 2)
 
 
@@ -384,7 +385,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     n = input._data.ndim + 1
     a, b = axis_of(dim1, n, "diag_embed"), axis_of(dim2, n, "diag_embed")
     if a == b:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+        raise InputError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
     length = input._data.shape[-1] + abs(offset)
     from fastnet.ops.creation import zeros
 
@@ -411,10 +412,10 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, devi
 
 def _triangle_indices(row: int, col: int, offset: int, upper: bool, dtype: Any, device: Any) -> Tensor:
     if row < 0 or col < 0:
-        raise RuntimeError(f"row and col must be non-negative, got {row} and {col}")
+        raise InputError(f"row and col must be non-negative, got {row} and {col}")
     d = _dtypes.int64 if dtype is None else _dtypes.as_dtype(dtype)
     if d not in (_dtypes.int64, _dtypes.int32):
-        raise RuntimeError(f"tri{'u' if upper else 'l'}_indices: not implemented for {d}")
+        raise KindError(f"tri{'u' if upper else 'l'}_indices: not implemented for {d}")
     found = np.stack(np.triu_indices(row, offset, col) if upper else np.tril_indices(row, offset, col))
     return Tensor._wrap(array_module(device).asarray(found.astype(d.numpy)))
 
@@ -423,7 +424,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """The Vandermonde matrix: powers of a vector's elements, as columns."""
     check_tensor("vander", x, "x")
     if x._data.ndim != 1:
-        raise RuntimeError("x must be a one-dimensional tensor.")
+        raise InputError("x must be a one-dimensional tensor.")
     from fastnet.ops.creation import arange
 
     n = x._data.shape[0] if N is None else N
@@ -478,7 +479,7 @@ as_strided_ = _reshaped_in_place("as_strided_", as_strided)
 def t_(self: Tensor) -> Tensor:
     """The transpose of this matrix itself."""
     if self._data.ndim > 2:
-        raise RuntimeError(f"t_() expects a tensor with <= 2 dimensions, but self is {self._data.ndim}D")
+        raise InputError(f"t_() expects a tensor with <= 2 dimensions, but self is {self._data.ndim}D")
     return transpose_(self, 0, 1) if self._data.ndim == 2 else self
 
 
@@ -510,7 +511,7 @@ def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
     if source is not None:
         check_tensor("set_", source, "source")
         if source.dtype is not self.dtype:
-            raise RuntimeError(f"set_: expected a tensor of dtype {self.dtype}, got {source.dtype}")
+            raise KindError(f"set_: expected a tensor of dtype {self.dtype}, got {source.dtype}")
     self._data = self._data.reshape(-1)[:0] if source is None else source._data
     self._version_counter[0] += 1
     return self
@@ -522,7 +523,7 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     have = input._data.shape
     extra = len(have) - len(shape)
     if extra < 0 or any(w not in (1, h) for w, h in zip(shape, have[extra:], strict=True)):
-        raise RuntimeError(f"size {list(shape)} is not expandable to size {list(have)}.")
+        raise InputError(f"size {list(shape)} is not expandable to size {list(have)}.")
     from fastnet.ops.reductions import sum as sum_over
 
     axes = (*range(extra), *[extra + i for i, w in enumerate(shape) if w == 1 and have[extra + i] != 1])
@@ -533,9 +534,9 @@ def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
     """Set the main diagonal to a value; with ``wrap``, of a tall matrix the diagonals below too."""
     n = self._data.ndim
     if n < 2:
-        raise RuntimeError("dimensions must larger than 1")
+        raise InputError("dimensions must larger than 1")
     if n > 2 and len(set(self._data.shape)) != 1:
-        raise RuntimeError("all dimensions of input must be of equal length")
+        raise InputError("all dimensions of input must be of equal length")
     if n > 2:
         for i in range(self._data.shape[0]):
             self[(i,) * n] = fill_value
@@ -558,7 +559,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     check_tensor("unravel_index", indices, "indices")
     shape = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
     if indices.dtype.category != 1:
-        raise ValueError(f"unravel_index: expected integer indices, got {indices.dtype}")
+        raise InputError(f"unravel_index: expected integer indices, got {indices.dtype}")
     out, rest = [], cast(indices, _dtypes.int64)
     for n in reversed(shape):
         out.append(rest % n)

@@ -14,6 +14,7 @@ from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import axes_of, axis_of, is_short, rounded, wide
 from fastnet.ops._operands import cast, check_tensor
 from fastnet.ops._results import result
@@ -71,7 +72,7 @@ def _floating(name: str, input: Tensor, dtype: Any) -> Tensor:
     if dtype is not None:
         input = cast(input, _dtypes.as_dtype(dtype))
     if not input.dtype.is_floating_point:
-        raise RuntimeError(
+        raise KindError(
             f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex "
             f"dtype. Got: {input.dtype.name}"
         )
@@ -211,17 +212,13 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
 
 
 def _require_elements(name: str, x: Any, axis: int | None) -> None:
-    if (x.size == 0) if axis is None else (x.ndim and x.shape[axis] == 0):
-        what = (
-            "input.numel() == 0. Specify the reduction dim with the 'dim' argument."
-            if axis is None
-            else f"dimension {axis} to have non-zero size."
+    if axis is None and x.size == 0:
+        raise (IndexError if name.startswith("arg") else InputError)(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
+            "the 'dim' argument."
         )
-        raise IndexError(
-            f"{name}(): Expected reduction dim to be specified for {what}"
-            if axis is None
-            else f"{name}(): Expected reduction {what}"
-        )
+    if axis is not None and x.ndim and x.shape[axis] == 0:
+        raise IndexError(f"{name}(): Expected reduction dimension {axis} to have non-zero size.")
 
 
 def _nonempty_axes(name: str, x: Any, dim: Any) -> tuple[int, ...]:
@@ -324,7 +321,7 @@ def _arg(name: str) -> Callable:
     def operation(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         check_tensor(name, input)
         if input.dtype is _dtypes.bool_:
-            raise RuntimeError(f"{name}(): does not support bool input")
+            raise KindError(f"{name}(): does not support bool input")
         x = wide(input._data)
         axis = None if dim is None else axis_of(dim, x.ndim, name)
         _require_elements(name, x, axis)
@@ -445,7 +442,7 @@ def norm(
     if p is None or p in ("fro", 2):
         return Norm2.apply(input, axes_of(dim, input._data.ndim, "norm"), keepdim)
     if isinstance(p, str):
-        raise RuntimeError(f"norm: p is {p!r}, expected a number or 'fro'")
+        raise InputError(f"norm: p is {p!r}, expected a number or 'fro'")
     if p in (float("inf"), float("-inf")):
         return (amax if p > 0 else amin)(abs_(input), () if dim is None else dim, keepdim)
     if p == 0:

@@ -9,6 +9,7 @@ import numpy as np
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.pointwise import check_floating
@@ -68,21 +69,21 @@ def rotary_embedding(
     for argument, table in (("cos", cos), ("sin", sin)):
         check_tensor(name, table, argument)
         if not table.dtype.is_floating_point:
-            raise TypeError(f"{name}: {argument} has dtype {table.dtype.name}, expected a floating-point tensor")
+            raise KindError(f"{name}: {argument} has dtype {table.dtype.name}, expected a floating-point tensor")
     if not 2 <= input.dim() <= 4:
-        raise ValueError(f"{name}: input has shape {tuple(input.shape)}, expected (B, H, T, D), (H, T, D) or (T, D)")
+        raise InputError(f"{name}: input has shape {tuple(input.shape)}, expected (B, H, T, D), (H, T, D) or (T, D)")
     x = reshape(input, ((1,) * (4 - input.dim()) + tuple(input.shape)))
     how: dict[str, Any] = {"offset": 0, "count": positions is None, "interleaved": bool(interleaved)}
     if positions is not None:
         if isinstance(offset, Tensor) or offset != 0:
-            raise ValueError(f"{name}: both offset and positions are given, expected one of them")
+            raise InputError(f"{name}: both offset and positions are given, expected one of them")
         check_tensor(name, positions, "positions")
         if positions.dim() not in (1, 2):
-            raise ValueError(f"{name}: positions has shape {tuple(positions.shape)}, expected (T,) or (B, T)")
+            raise InputError(f"{name}: positions has shape {tuple(positions.shape)}, expected (T,) or (B, T)")
         how["positions"] = positions._data if positions.dim() == 2 else positions._data[None]
     elif isinstance(offset, Tensor):
         if offset.dim() != 1:
-            raise ValueError(f"{name}: offset has shape {tuple(offset.shape)}, expected an int or (B,)")
+            raise InputError(f"{name}: offset has shape {tuple(offset.shape)}, expected an int or (B,)")
         how["positions"] = offset._data[:, None]
     else:
         how["offset"] = offset

@@ -12,6 +12,7 @@ from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops import arithmetic, selection
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
 from fastnet.ops._operands import cast, check_tensor
@@ -143,9 +144,9 @@ def scatter_reduce(
     check_tensor("scatter_reduce", index, "index")
     check_tensor("scatter_reduce", src, "src")
     if reduce not in _REDUCTIONS:
-        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
+        raise InputError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
     if src.dtype is not input.dtype:
-        raise RuntimeError("scatter_reduce(): Expected self.dtype to be equal to src.dtype")
+        raise KindError("scatter_reduce(): Expected self.dtype to be equal to src.dtype")
     a = axis_of(dim, input._data.ndim, "scatter_reduce")
     if not input._data.ndim:
         one = scatter_reduce(
@@ -157,7 +158,7 @@ def scatter_reduce(
     _check_shapes("scatter_reduce", input._data, a, index._data)
     _check_along("scatter_reduce", index, input._data.shape[a])
     if any(i > s for i, s in zip(index._data.shape, src._data.shape, strict=True)):
-        raise RuntimeError(
+        raise InputError(
             f"scatter_reduce(): Expected index {list(index._data.shape)} to be no larger than src "
             f"{list(src._data.shape)}"
         )
@@ -201,7 +202,7 @@ class IndexAdd(ArrayFunction):
 def _along_source(name: str, input: Tensor, a: int, index: Tensor, source: Tensor) -> None:
     check_tensor(name, source, "source")
     if source.dtype is not input.dtype:
-        raise RuntimeError(
+        raise KindError(
             f"{name}(): self and source expected to have the same dtype, but got {input.dtype} and {source.dtype}"
         )
     if input._data.ndim and source._data.ndim != input._data.ndim:
@@ -211,7 +212,7 @@ def _along_source(name: str, input: Tensor, a: int, index: Tensor, source: Tenso
     n = index._data.size
     wanted = tuple(n if i == a else k for i, k in enumerate(input._data.shape))
     if (source._data.shape != wanted) if input._data.ndim else (source._data.size != n):
-        raise RuntimeError(
+        raise InputError(
             f"{name}(): Number of indices ({n}) and shape of source {list(source._data.shape)} do not fit self "
             f"{list(input._data.shape)}"
         )
@@ -247,7 +248,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     places = _places("index_fill", input, dim, index)
     if isinstance(value, Tensor):
         if value._data.ndim:
-            raise RuntimeError(
+            raise InputError(
                 f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value._data.ndim} "
                 "dimension(s)."
             )
@@ -265,7 +266,7 @@ def _places(name: str, input: Tensor, dim: int, index: Tensor) -> tuple:
     if index.dtype.category != 1:
         raise IndexError(f"{name}(): Expected dtype int64 for index.")
     if index._data.ndim > 1:
-        raise RuntimeError("Index has to be a vector/scalar")
+        raise InputError("Index has to be a vector/scalar")
     return (*[slice(None)] * a, reshape(index, -1))
 
 
@@ -276,7 +277,7 @@ def index_reduce(
     "amin"."""
     a, _ = _checked_index("index_reduce", input, dim, index)
     if reduce not in ("prod", "mean", "amax", "amin"):
-        raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
+        raise InputError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
     _along_source("index_reduce", input, a, index, source)
     if not input._data.ndim:
         return scatter_reduce(input, 0, reshape(index, -1), reshape(source, -1), reduce, include_self=include_self)
@@ -292,7 +293,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     check_tensor("index_put", input)
     check_tensor("index_put", values, "values")
     if values.dtype is not input.dtype:
-        raise RuntimeError(
+        raise KindError(
             f"Index put requires the source and destination dtypes match, got {input.dtype} for the destination and "
             f"{values.dtype} for the source."
         )
@@ -312,9 +313,9 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     check_tensor("masked_scatter", mask, "mask")
     check_tensor("masked_scatter", source, "source")
     if mask.dtype is not _dtypes.bool_:
-        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+        raise KindError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if source.dtype is not input.dtype:
-        raise RuntimeError(
+        raise KindError(
             f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}"
         )
     shape = np.broadcast_shapes(input._data.shape, mask._data.shape)
@@ -322,7 +323,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     mask = expand(mask, *shape)
     count = int(mask._data.sum())
     if source._data.size < count:
-        raise RuntimeError(
+        raise InputError(
             "masked_scatter: expected number of elements in source to be greater than or equal to the number of true "
             f"elements in the mask, got {source._data.size} and {count}"
         )
@@ -335,7 +336,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     check_tensor("take", input)
     check_tensor("take", index, "index")
     if index.dtype is not _dtypes.int64:
-        raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype}")
+        raise KindError(f"take(): Expected a long tensor for index, but got {index.dtype}")
     n = input._data.size
     if n == 0 and index._data.size:
         raise IndexError("take(): tried to take from an empty tensor")
@@ -348,13 +349,13 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     check_tensor("put", index, "index")
     check_tensor("put", source, "source")
     if index.dtype is not _dtypes.int64:
-        raise RuntimeError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
+        raise KindError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
     if source.dtype is not input.dtype:
-        raise RuntimeError(
+        raise KindError(
             f"put_(): self and source expected to have the same dtype, got {input.dtype} and {source.dtype}"
         )
     if index._data.size != source._data.size:
-        raise RuntimeError("put_(): Expected source and index to have the same number of elements")
+        raise InputError("put_(): Expected source and index to have the same number of elements")
     flat = flatten(input)
     return reshape(index_put(flat, (flatten(index),), flatten(source), accumulate), input._data.shape)
 
@@ -368,7 +369,7 @@ def _scattered(name: str, view: Callable) -> Callable:
         out = input.clone()
         part = view(out, *args, **kwargs)
         if part._data.shape != src._data.shape:
-            raise RuntimeError(
+            raise InputError(
                 f"{name}: expected src to have a size equal to the slice of self. src size = {list(src._data.shape)}, "
                 f"slice size = {list(part._data.shape)}"
             )

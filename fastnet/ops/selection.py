@@ -12,6 +12,7 @@ from fastnet._device import namespace
 from fastnet._dtypes import bool_
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, unbroadcast, wide
 from fastnet.ops._operands import (
     cast,
@@ -90,12 +91,12 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     check_tensor("clamp", input)
     limits = [x for x in (min, max) if x is not None]
     if not limits:
-        raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
+        raise InputError("clamp: At least one of 'min' or 'max' must not be None")
     if len(limits) == 2 and isinstance(min, Tensor) is not isinstance(max, Tensor):
         # A number beside a tensor: the tensor must be a number too.
         min, max = (x.item() if isinstance(x, Tensor) and not x._data.ndim else x for x in (min, max))
         if isinstance(min, Tensor) or isinstance(max, Tensor):
-            raise TypeError("clamp: min and max must both be numbers or both tensors")
+            raise KindError("clamp: min and max must both be numbers or both tensors")
         limits = [min, max]
     common = _dtypes.result_type_of([priority(x) for x in (input, *limits)])
     if common is bool_:
@@ -145,7 +146,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     if input is None and other is None:
         return tuple(Tensor._wrap(i) for i in condition._data.nonzero())
     if condition._data.dtype not in (np.bool_, np.uint8):
-        raise RuntimeError(
+        raise KindError(
             f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}"
         )
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
@@ -165,10 +166,10 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     check_tensor("masked_fill", input)
     check_tensor("masked_fill", mask, "mask")
     if mask._data.dtype != np.bool_:
-        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+        raise KindError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if isinstance(value, Tensor):
         if value._data.ndim:
-            raise RuntimeError(
+            raise InputError(
                 f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value._data.ndim} "
                 "dimension(s)."
             )

@@ -13,6 +13,7 @@ from fastnet._array_code import triangle
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import axis_of, unbroadcast
 from fastnet.ops._operands import cast, check_tensor
 
@@ -25,7 +26,7 @@ def sizes(args: tuple, function: str) -> tuple[int, ...]:
         if isinstance(a, bool) or (
             not isinstance(a, (int, np.integer)) and not (isinstance(a, Tensor) and a.numel() == 1)
         ):
-            raise TypeError(f"{function}(): sizes must be int, got {type(a).__name__}")
+            raise KindError(f"{function}(): sizes must be int, got {type(a).__name__}")
     return tuple(int(a) for a in args)
 
 
@@ -57,13 +58,13 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     wanted = sizes(shape, "reshape")
     size = input._data.size
     if any(s < -1 for s in wanted) or wanted.count(-1) > 1:
-        raise RuntimeError(
+        raise InputError(
             f"invalid shape dimension {min(wanted)}" if wanted.count(-1) < 2 else "only one dimension can be inferred"
         )
     known = math.prod(s for s in wanted if s != -1)
     if -1 in wanted:
         if known == 0:
-            raise RuntimeError(
+            raise InputError(
                 f"cannot reshape tensor of {size} elements into shape {list(wanted)} because the unspecified "
                 "dimension size -1 can be any value and is ambiguous"
             )
@@ -71,7 +72,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     else:
         ok = known == size
     if not ok:
-        raise RuntimeError(f"shape '{list(wanted)}' is invalid for input of size {size}")
+        raise InputError(f"shape '{list(wanted)}' is invalid for input of size {size}")
     return Reshape.apply(input, wanted)
 
 
@@ -87,7 +88,7 @@ def view(input: Tensor, *shape: Any, dtype: _dtypes.dtype | None = None) -> Tens
             or input._data.strides[-1] != input._data.itemsize
             or (input._data.shape[-1] * input._data.itemsize) % wanted.itemsize
         ):
-            raise RuntimeError(
+            raise KindError(
                 f"view: {input.dtype} {list(input.shape)} cannot be viewed as {wanted}: the last dimension must be "
                 "contiguous, and its bytes a multiple of the new size"
             )
@@ -131,13 +132,13 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     check_tensor("permute", input)
     order = sizes(dims, "permute")
     if len(order) != input._data.ndim:
-        raise RuntimeError(
+        raise InputError(
             "permute: number of dimensions in the tensor input does not match the length of the desired ordering of "
             f"dimensions i.e. input.dim() = {input._data.ndim} is not equal to len(dims) = {len(order)}"
         )
     axes = tuple(axis_of(d, input._data.ndim, "permute") for d in order)
     if len(set(axes)) != len(axes):
-        raise RuntimeError("permute(): duplicate dims are not allowed.")
+        raise InputError("permute(): duplicate dims are not allowed.")
     return Permute.apply(input, axes)
 
 
@@ -156,7 +157,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; tensors of fewer dimensions as they are."""
     if input._data.ndim > 2:
-        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input._data.ndim}D")
+        raise InputError(f"t() expects a tensor with <= 2 dimensions, but self is {input._data.ndim}D")
     return T.apply(input, (1, 0)) if input._data.ndim == 2 else input
 
 
@@ -166,7 +167,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     src = [axis_of(s, n, "movedim") for s in ([source] if isinstance(source, int) else source)]
     dst = [axis_of(d, n, "movedim") for d in ([destination] if isinstance(destination, int) else destination)]
     if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source {source}, destination {destination}")
+        raise InputError(f"movedim: Invalid source or destination dims: source {source}, destination {destination}")
     order = [i for i in range(n) if i not in src]
     if n == 0:
         return input
@@ -183,7 +184,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if n == 0:
         return reshape(input, 1)
     if a > b:
-        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+        raise InputError("flatten() has invalid args: start_dim cannot come after end_dim")
     shape = input._data.shape
     return reshape(input, (*shape[:a], math.prod(shape[a : b + 1]), *shape[b + 1 :]))
 
@@ -193,7 +194,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     a = axis_of(dim, input._data.ndim, "unflatten")
     n, known = input._data.shape[a], math.prod(s for s in sizes if s != -1)
     if (-1 not in sizes and known != n) or (-1 in sizes and (known == 0 or n % known)):
-        raise RuntimeError(
+        raise InputError(
             f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {a} ({n}) in the input "
             "tensor"
         )
@@ -252,7 +253,7 @@ def expand(input: Tensor, *shape: Any) -> Tensor:
     wanted, have = list(sizes(shape, "expand")), input._data.shape
     extra = len(wanted) - len(have)
     if extra < 0:
-        raise RuntimeError(
+        raise InputError(
             f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to the number of "
             f"dimensions in the tensor ({len(have)})"
         )
@@ -261,12 +262,12 @@ def expand(input: Tensor, *shape: Any) -> Tensor:
         if w == -1:
             wanted[extra + i] = n
         elif n not in (1, w):
-            raise RuntimeError(
+            raise InputError(
                 f"The expanded size of the tensor ({w}) must match the existing size ({n}) at non-singleton "
                 f"dimension {extra + i}. Target sizes: {wanted}. Tensor sizes: {list(have)}"
             )
     if any(w < 0 for w in wanted):
-        raise RuntimeError(f"expand: negative sizes are not allowed for new dimensions, got {wanted}")
+        raise InputError(f"expand: negative sizes are not allowed for new dimensions, got {wanted}")
     return Expand.apply(input, tuple(wanted))
 
 
@@ -301,7 +302,7 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """The tensor copied so many times along each dimension."""
     counts = sizes(repeats, "repeat")
     if len(counts) < input._data.ndim:
-        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+        raise InputError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     return Repeat.apply(input, counts)
 
 
@@ -337,7 +338,7 @@ def repeat_interleave(
 
 def _check_output_size(output_size: int | None, size: int) -> None:
     if output_size is not None and output_size != size:
-        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, but the counts add up to {size}")
+        raise InputError(f"repeat_interleave: output_size is {output_size}, but the counts add up to {size}")
 
 
 class Concatenate(ArrayFunction):
@@ -361,13 +362,13 @@ class Concatenate(ArrayFunction):
 
 def _sequence(name: str, tensors: Any) -> list[Tensor]:
     if isinstance(tensors, Tensor) or not isinstance(tensors, (list, tuple)):
-        raise TypeError(f"{name}(): argument 'tensors' must be tuple of Tensors, not {type(tensors).__name__}")
+        raise KindError(f"{name}(): argument 'tensors' must be tuple of Tensors, not {type(tensors).__name__}")
     if not tensors:
-        raise ValueError(f"{name}(): expected a non-empty list of Tensors")
+        raise InputError(f"{name}(): expected a non-empty list of Tensors")
     for x in tensors:
         check_tensor(name, x, "tensors")
     if any(x.is_cuda != tensors[0].is_cuda for x in tensors):
-        raise ValueError(
+        raise InputError(
             f"{name}: expected all tensors to be on the same device, got {', '.join(str(x.device) for x in tensors)}"
         )
     common = _dtypes.result_type_of([(x.dtype, 2 if x._data.ndim else 1) for x in tensors])
@@ -380,14 +381,14 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     kept = [x for x in xs if x._data.shape != (0,)] or xs[:1]  # PyTorch skips empty vectors
     n = kept[0]._data.ndim
     if n == 0:
-        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+        raise InputError("zero-dimensional tensor (at position 0) cannot be concatenated")
     a = axis_of(dim, n, "cat")
     for i, x in enumerate(kept):
         same = x._data.ndim == n and all(
             p == q for j, (p, q) in enumerate(zip(x._data.shape, kept[0]._data.shape, strict=True)) if j != a
         )
         if not same:
-            raise RuntimeError(
+            raise InputError(
                 f"Sizes of tensors must match except in dimension {a}. Expected shape {list(kept[0]._data.shape)} "
                 f"but got {list(x._data.shape)} for tensor number {i} in the list."
             )
@@ -402,7 +403,7 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     xs = _sequence("stack", tensors)
     for i, x in enumerate(xs):
         if x._data.shape != xs[0]._data.shape:
-            raise RuntimeError(
+            raise InputError(
                 f"stack expects each tensor to be equal size, but got {list(xs[0]._data.shape)} at entry 0 and "
                 f"{list(x._data.shape)} at entry {i}"
             )
@@ -419,7 +420,7 @@ class Stack(Concatenate):
 def hstack(tensors: Any) -> Tensor:
     """Joined along the second dimension, vectors along the first."""
     if not len(tensors):
-        raise RuntimeError("hstack expects a non-empty TensorList")
+        raise InputError("hstack expects a non-empty TensorList")
     tensors = [reshape(x, 1) if x._data.ndim == 0 else x for x in tensors]
     return cat(tensors, 0 if tensors[0]._data.ndim <= 1 else 1)
 
@@ -438,7 +439,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
         raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
     start = start + n if start < 0 else start
     if length < 0 or start + length > n:
-        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+        raise InputError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
     return input[(slice(None),) * a + (slice(start, start + length),)]
 
 
@@ -454,12 +455,12 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     n = tensor._data.shape[a]
     if isinstance(split_size_or_sections, int):
         if split_size_or_sections < 0 or (split_size_or_sections == 0 and n):
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={split_size_or_sections}")
+            raise InputError(f"split expects split_size be non-negative, but got split_size={split_size_or_sections}")
         lengths = [min(split_size_or_sections, n - i) for i in range(0, n, split_size_or_sections)] if n else [0]
     else:
         lengths = list(split_size_or_sections)
         if sum(lengths) != n:
-            raise RuntimeError(
+            raise InputError(
                 f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension "
                 f"{a}), but got split_sizes={lengths}"
             )
@@ -473,7 +474,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of at most ``chunks`` pieces of equal size along a dimension."""
     if chunks <= 0:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+        raise InputError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     n = input._data.shape[axis_of(dim, input._data.ndim, "chunk")]
     return split(input, max(1, -(-n // chunks)), dim)
 
@@ -544,7 +545,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     if input._data.ndim == 2:
         return Diagonal.apply(input, diagonal, 0, 1).clone()
     if input._data.ndim != 1:
-        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input._data.ndim}D")
+        raise InputError(f"diag(): Supports 1D or 2D tensors. Got {input._data.ndim}D")
     n = input._data.shape[0] + abs(diagonal)
     xp = namespace(input._data)
     i = xp.arange(input._data.shape[0])
@@ -569,14 +570,14 @@ class Triangle(ArrayFunction):
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions, zeros above."""
     if input._data.ndim < 2:
-        raise RuntimeError("tril: input tensor must have at least 2 dimensions")
+        raise InputError("tril: input tensor must have at least 2 dimensions")
     return Triangle.apply(input, diagonal, False)
 
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions, zeros below."""
     if input._data.ndim < 2:
-        raise RuntimeError("triu: input tensor must have at least 2 dimensions")
+        raise InputError("triu: input tensor must have at least 2 dimensions")
     return Triangle.apply(input, diagonal, True)
 
 
@@ -597,10 +598,10 @@ def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A copy with the order of elements reversed along dimensions: ``flip(x, 0, 1)`` or ``flip(x, dims=(0, 1))``."""
     check_tensor("flip", input)
     if dims is not None and args:
-        raise TypeError("flip() got multiple values for argument 'dims'")
+        raise KindError("flip() got multiple values for argument 'dims'")
     axes = tuple(axis_of(d, input._data.ndim, "flip") for d in sizes(args if dims is None else (dims,), "flip"))
     if len(set(axes)) != len(axes):
-        raise RuntimeError("flip: a dim appears multiple times in the list of dims")
+        raise InputError("flip: a dim appears multiple times in the list of dims")
     return Flip.apply(input, axes if input._data.ndim else ())
 
 
@@ -623,10 +624,10 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     """Elements moved round along dimensions; those that leave at the end come in at the start."""
     check_tensor("roll", input)
     if isinstance(shifts, (tuple, list)) and not shifts:
-        raise RuntimeError("roll: `shifts` required")
+        raise InputError("roll: `shifts` required")
     count = [len(v) if isinstance(v, (tuple, list)) else 1 for v in (shifts, () if dims is None else dims)]
     if count[0] != count[1] and (dims is not None or count[0] > 1):
-        raise RuntimeError(f"roll: shifts and dimensions must align. shifts: {count[0]}, dims: {count[1]}")
+        raise InputError(f"roll: shifts and dimensions must align. shifts: {count[0]}, dims: {count[1]}")
     return Roll.apply(
         input, tuple(shifts) if isinstance(shifts, list) else shifts, tuple(dims) if isinstance(dims, list) else dims
     )
@@ -639,14 +640,14 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     for x in tensors:
         check_tensor("meshgrid", x)
     if indexing not in ("ij", "xy"):
-        raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+        raise InputError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if not tensors:
-        raise RuntimeError("meshgrid expects a non-empty TensorList")
+        raise InputError("meshgrid expects a non-empty TensorList")
     for x in tensors:
         if x._data.ndim > 1:
-            raise RuntimeError(f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x.shape)}")
+            raise InputError(f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x.shape)}")
         if x.dtype is not tensors[0].dtype:
-            raise RuntimeError("meshgrid expects all tensors to have the same dtype")
+            raise KindError("meshgrid expects all tensors to have the same dtype")
     swap = indexing == "xy" and len(tensors) > 1
     order = [1, 0, *range(2, len(tensors))] if swap else list(range(len(tensors)))
     shape = [tensors[i]._data.size for i in order]

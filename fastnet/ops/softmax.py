@@ -12,6 +12,7 @@ from fastnet._device import namespace
 from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._runtime import implementation
 from fastnet.ops._numeric import axis_of, rounded, wide
 from fastnet.ops._operands import cast, check_tensor
@@ -55,7 +56,7 @@ def _prepared(name: str, input: Tensor, dim: int | None, dtype: Any) -> tuple[Te
     if dtype is not None:
         input = cast(input, _dtypes.as_dtype(dtype))
     if not input.dtype.is_floating_point:
-        raise TypeError(f"{name}: input has dtype {input.dtype.name}, expected a floating-point dtype (or give dtype=)")
+        raise KindError(f"{name}: input has dtype {input.dtype.name}, expected a floating-point dtype (or give dtype=)")
     if dim is None:
         warnings.warn(
             f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
@@ -240,18 +241,18 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight: Tensor | No
     check_tensor(name, input)
     check_tensor(name, target, "target")
     if not input.dtype.is_floating_point:
-        raise TypeError(f"{name}: input has dtype {input.dtype.name}, expected a floating-point dtype")
+        raise KindError(f"{name}: input has dtype {input.dtype.name}, expected a floating-point dtype")
     if input.ndim == 0:
-        raise ValueError(f"{name}: input has no dimensions, expected (C), (N, C) or (N, C, d1, ...)")
+        raise InputError(f"{name}: input has no dimensions, expected (C), (N, C) or (N, C, d1, ...)")
     if target.dtype.name not in ("int64", "int32", "uint8"):
-        raise TypeError(f"{name}: target has dtype {target.dtype.name}, expected int64, int32 or uint8 class indices")
+        raise KindError(f"{name}: target has dtype {target.dtype.name}, expected int64, int32 or uint8 class indices")
     expected = () if input.ndim == 1 else (input.shape[0], *input.shape[2:])
     if tuple(target.shape) != expected:
         if input.ndim == 2 and target.ndim == 1:
-            raise ValueError(
+            raise InputError(
                 f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
             )
-        raise ValueError(
+        raise InputError(
             f"{name}: target has shape {tuple(target.shape)}, expected {expected} for input {tuple(input.shape)}"
         )
     _check_weight(name, input, weight)
@@ -263,7 +264,7 @@ def _check_weight(name: str, input: Tensor, weight: Tensor | None) -> None:
     check_tensor(name, weight, "weight")
     classes = input.shape[1 if input.ndim > 1 else 0]
     if not weight.dtype.is_floating_point or tuple(weight.shape) != (classes,):
-        raise ValueError(
+        raise InputError(
             f"{name}: weight is {weight.dtype.name} of shape {tuple(weight.shape)}, expected floats ({classes},)"
         )
 
@@ -310,7 +311,7 @@ def cross_entropy(
         or not isinstance(label_smoothing, (int, float))
         or not 0.0 <= label_smoothing <= 1.0
     ):
-        raise ValueError(f"{name}: label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+        raise InputError(f"{name}: label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     check_tensor(name, input)
     check_tensor(name, target, "target")
     if target.dtype.is_floating_point:
@@ -325,11 +326,11 @@ def _with_probabilities(
     """Cross-entropy with a probability for every class, by composition: also the target has a gradient."""
     name = "cross_entropy"
     if tuple(target.shape) != tuple(input.shape) or input.ndim == 0:
-        raise ValueError(
+        raise InputError(
             f"{name}: probabilities have shape {tuple(target.shape)}, expected that of input, {tuple(input.shape)}"
         )
     if ignore_index >= 0:
-        raise ValueError(f"{name}: ignore_index is {ignore_index}, expected none with probabilities for target")
+        raise InputError(f"{name}: ignore_index is {ignore_index}, expected none with probabilities for target")
     _check_weight(name, input, weight)
     axis = 1 if input.ndim > 1 else 0
     classes = input.shape[axis]

@@ -11,6 +11,7 @@ from fastnet._checks import into
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, LinAlgError
 from fastnet.ops._numeric import axis_of
 from fastnet.ops._operands import check_tensor
 from fastnet.ops._results import result
@@ -97,7 +98,7 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
     """A named tuple: L (below the diagonal, whose ones are left out) and U in one matrix (..., M, N), and pivots
     (..., min(M, N)), int32: row i was exchanged with row pivots[i] - 1."""
     if not pivot:
-        raise RuntimeError("linalg.lu_factor: LU without pivoting is not implemented on the CPU")
+        raise InputError("linalg.lu_factor: LU without pivoting is not implemented on the CPU")
     return result("linalg_lu_factor", "LU pivots")(*LU.apply(_matrices("linalg.lu_factor", A)))
 
 
@@ -110,7 +111,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     info = xp.where(zero.any(axis=-1), xp.argmax(zero, axis=-1) + 1, 0) if zero.shape[-1] else xp.zeros(x.shape[:-2])
     info = xp.asarray(info, np.int32)
     if check_errors and bool((info != 0).any()):
-        raise RuntimeError(f"linalg.lu_factor: U({int(info.max())},{int(info.max())}) is exactly zero")
+        raise LinAlgError(f"linalg.lu_factor: U({int(info.max())},{int(info.max())}) is exactly zero")
     return result("linalg_lu_factor_ex", "LU pivots info")(lu, pivots, Tensor._wrap(info))
 
 
@@ -225,7 +226,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     make = result("linalg_inv_ex", "inverse info")
     try:
         return make(inv(A), _info(namespace(A._data), A._data.shape[:-2]))
-    except RuntimeError:
+    except LinAlgError:
         if check_errors:
             raise
     info = _one_by_one(_full(A, name)._data, _zero_pivot)
@@ -243,7 +244,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     if not bool((info != 0).any()):
         return make(solve(A, B, left=left), _info(xp, A._data.shape[:-2]))
     if check_errors:
-        raise RuntimeError(f"{name}: The solver failed because the input matrix is singular.")
+        raise LinAlgError(f"{name}: The solver failed because the input matrix is singular.")
     return make(solve(_patched(A, info), B, left=left), Tensor._wrap(info))
 
 
@@ -255,7 +256,7 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     make = result("linalg_cholesky_ex", "L info")
     try:
         return make(cholesky(A, upper=upper), _info(namespace(A._data), A._data.shape[:-2]))
-    except RuntimeError:
+    except LinAlgError:
         if check_errors:
             raise
     info = _one_by_one(_full(A, name)._data, _not_positive)
@@ -276,7 +277,7 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     check_tensor("cholesky_solve", B, "B")
     _check_square("cholesky_solve", L)
     if B._data.ndim < 2 or B.shape[-2] != L.shape[-1]:
-        raise RuntimeError(f"cholesky_solve: Incompatible shapes of B {list(B.shape)} and L {list(L.shape)}")
+        raise InputError(f"cholesky_solve: Incompatible shapes of B {list(B.shape)} and L {list(L.shape)}")
     low = _lower(L, upper)
     return solve(transpose(low, -2, -1), solve(low, B))
 
@@ -308,7 +309,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     rows, columns = input.shape[-2:]
     count = tau.shape[-1]
     if columns > rows or count > columns:
-        raise RuntimeError(f"{name}: input is {list(input.shape)}, tau {list(tau.shape)}: expected M >= N >= len(tau)")
+        raise InputError(f"{name}: input is {list(input.shape)}, tau {list(tau.shape)}: expected M >= N >= len(tau)")
     x = input._data
     eye = Tensor._wrap(namespace(x).eye(rows, columns, dtype=x.dtype))
     vectors = tril(input, -1) + eye
@@ -326,7 +327,7 @@ def ormqr(input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, tran
     input = _matrices(name, input)
     rows, count = input.shape[-2], tau.shape[-1]
     if other.shape[-2 if left else -1] != rows:
-        raise RuntimeError(f"{name}: other is {list(other.shape)}, expected {rows} in dimension {-2 if left else -1}")
+        raise InputError(f"{name}: other is {list(other.shape)}, expected {rows} in dimension {-2 if left else -1}")
     x = input._data
     vectors = tril(input, -1) + Tensor._wrap(namespace(x).eye(*x.shape[-2:], dtype=x.dtype))
     out = other
@@ -408,10 +409,10 @@ def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     """The inverse of A as a matrix of its first ``ind`` dimensions by the others."""
     check_tensor("linalg.tensorinv", A, "A")
     if ind <= 0:
-        raise RuntimeError("Expected a strictly positive integer for 'ind'")
+        raise InputError("Expected a strictly positive integer for 'ind'")
     first, rest = tuple(A.shape[:ind]), tuple(A.shape[ind:])
     if math.prod(first) != math.prod(rest):
-        raise RuntimeError(
+        raise InputError(
             f"Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), but got "
             f"{math.prod(rest)} != {math.prod(first)}"
         )
@@ -428,7 +429,7 @@ def tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
         A = movedim(A, moved, list(range(ndim - len(moved), ndim)))
     rest = tuple(A.shape[B._data.ndim :])
     if math.prod(rest) != math.prod(B.shape):
-        raise RuntimeError(
+        raise InputError(
             "Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == prod(self.shape[:other.ndim]), "
             f"but got {math.prod(rest)} != {math.prod(B.shape)}"
         )
@@ -444,7 +445,7 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     check_tensor("linalg.vander", x, "x")
     count = N if N is not None else x.shape[-1] if x._data.ndim else 1
     if count <= 1:
-        raise RuntimeError("linalg.vander: N must be greater than 1.")
+        raise InputError("linalg.vander: N must be greater than 1.")
     column = unsqueeze(x, -1)
     powers = cumprod(expand(column, *x.shape, count - 1), -1)
     return cat([ones_like(column if powers.dtype is x.dtype else powers[..., :1]), powers], -1)
@@ -460,9 +461,9 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
     check_tensor("renorm", input)
     if input._data.ndim < 2:
-        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input._data.ndim} dimensions")
+        raise InputError(f"renorm: input needs at least 2 dimensions, got {input._data.ndim} dimensions")
     if p <= 0 or maxnorm < 0:
-        raise RuntimeError(f"renorm: expected p > 0 and maxnorm >= 0, got {p} and {maxnorm}")
+        raise InputError(f"renorm: expected p > 0 and maxnorm >= 0, got {p} and {maxnorm}")
     axis = axis_of(dim, input._data.ndim, "renorm")
     others = tuple(i for i in range(input._data.ndim) if i != axis)
     size = vector_norm(input, p, others, keepdim=True)
@@ -483,18 +484,18 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
     dims = list(range(ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     axes = [axis_of(d, ndim, "gradient") for d in dims]
     if edge_order not in (1, 2):
-        raise RuntimeError(f"gradient: edge_order is {edge_order}, expected 1 or 2")
+        raise InputError(f"gradient: edge_order is {edge_order}, expected 1 or 2")
     spacing = 1 if spacing is None else spacing
     steps = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(axes)
     if len(steps) != len(axes):
-        raise RuntimeError(f"gradient: expected spacing to have a value for each of {len(axes)} dimensions")
+        raise InputError(f"gradient: expected spacing to have a value for each of {len(axes)} dimensions")
     return tuple(_derivative(input, axis, step, edge_order) for axis, step in zip(axes, steps, strict=True))
 
 
 def _derivative(x: Tensor, axis: int, step: Any, edge_order: int) -> Tensor:
     n = x.shape[axis]
     if n < edge_order + 1:
-        raise RuntimeError("gradient: each dimension size of self must be greater than edge_order")
+        raise InputError("gradient: each dimension size of self must be greater than edge_order")
     shape = [-1 if i == axis else 1 for i in range(x._data.ndim)]
     if isinstance(step, Tensor) and step._data.ndim:
         distances = np.diff(step.detach().cpu()._data.astype(np.float64))

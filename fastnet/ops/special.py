@@ -15,6 +15,7 @@ import numpy as np
 from fastnet import _dtypes
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops import _operands, arithmetic, comparisons, elementwise, in_place, selection
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import cast, check_tensor, operands, result_type
@@ -114,7 +115,7 @@ def positive(input: Tensor) -> Tensor:
     """The tensor itself, which may not be bool."""
     check_tensor("positive", input)
     if input.dtype is _dtypes.bool_:
-        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+        raise KindError("The `+` operator, on a bool tensor is not supported.")
     return input
 
 
@@ -151,9 +152,9 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of ``digamma``."""
     check_tensor("polygamma", input)
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"polygamma(): argument 'n' must be int, not {type(n).__name__}")
+        raise KindError(f"polygamma(): argument 'n' must be int, not {type(n).__name__}")
     if n < 0:
-        raise RuntimeError("polygamma(n, x) does not support negative n.")
+        raise InputError("polygamma(n, x) does not support negative n.")
     if n == 0:
         return digamma(input)
     return unary(
@@ -168,9 +169,9 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the multivariate gamma function of dimension p, from 1 to 10,000."""
     check_tensor("mvlgamma", input)
     if isinstance(p, bool) or not isinstance(p, (int, np.integer)):
-        raise TypeError(f"mvlgamma(): argument 'p' must be int, not {type(p).__name__}")
+        raise KindError(f"mvlgamma(): argument 'p' must be int, not {type(p).__name__}")
     if not 1 <= p <= 10_000:  # it takes p evaluations of lgamma
-        raise ValueError(f"mvlgamma: p is {p}, expected 1 to 10000")
+        raise InputError(f"mvlgamma: p is {p}, expected 1 to 10000")
     out: Any = p * (p - 1) / 4 * math.log(math.pi)
     for j in range(p):
         out = lgamma(input - j / 2) + out
@@ -260,7 +261,7 @@ def _same_floating(name: str, function: Any, doc: str) -> Callable:
         check_tensor(name, input)
         check_tensor(name, other, "other")
         if not result_type(input, other).is_floating_point:
-            raise RuntimeError(f"{name}: not implemented for integers, got {input.dtype} and {other.dtype}")
+            raise KindError(f"{name}: not implemented for integers, got {input.dtype} and {other.dtype}")
         a, b, dtype = operands(name, input, other)
         with np.errstate(all="ignore"):
             return function.apply(a, b, dtype)
@@ -315,7 +316,7 @@ def frexp(input: Tensor) -> Any:
 
     check_tensor("frexp", input)
     if not input.dtype.is_floating_point:
-        raise RuntimeError("torch.frexp() only supports floating-point dtypes".replace("torch", "fastnet"))
+        raise KindError("torch.frexp() only supports floating-point dtypes".replace("torch", "fastnet"))
     mantissa, exponent = np.frexp(wide(input._data))
     return result("frexp", "mantissa exponent")(
         Tensor._wrap(rounded(mantissa, input._data.dtype)), Tensor._wrap(exponent.astype(np.int32))
@@ -328,7 +329,7 @@ def nextafter(input: Tensor, other: Tensor) -> Tensor:
     check_tensor("nextafter", other, "other")
     a, b, dtype = operands("nextafter", input, other)
     if not dtype.kind == "f" or dtype.itemsize == 2:
-        raise RuntimeError(f"nextafter: not implemented for {dtype}")
+        raise KindError(f"nextafter: not implemented for {dtype}")
     return Tensor._wrap(np.nextafter(a._data, b._data))
 
 
@@ -337,7 +338,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     check_tensor("heaviside", input)
     check_tensor("heaviside", values, "values")
     if input.dtype is not values.dtype:
-        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
+        raise KindError("heaviside is not yet implemented for tensors with different dtypes.")
     a, b, dtype = operands("heaviside", input, values)
     x, v = wide(a._data), wide(b._data)
     xp = namespace(x)
@@ -355,7 +356,7 @@ def _integers(name: str, function: Callable, doc: str, *, scalars: bool = False)
             check_tensor(name, input)
             check_tensor(name, other, "other")
         if result_type(input, other).category != 1:
-            raise RuntimeError(f"{name}: expected integers, got {result_type(input, other)}")
+            raise InputError(f"{name}: expected integers, got {result_type(input, other)}")
         return plain(input, other)
 
     operation.__name__ = operation.__qualname__ = name
@@ -429,11 +430,11 @@ def angle(input: Tensor) -> Tensor:
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Which elements occur among ``test_elements``."""
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
-        raise TypeError("isin(): at least one of the arguments must be a Tensor")
+        raise KindError("isin(): at least one of the arguments must be a Tensor")
     xp = namespace(elements._data if isinstance(elements, Tensor) else test_elements._data)
     a, b = (x if isinstance(x, Tensor) else Tensor._wrap(xp.asarray(x)) for x in (elements, test_elements))
     if _dtypes.bool_ in (a.dtype, b.dtype):
-        raise RuntimeError("isin: not implemented for bool")
+        raise KindError("isin: not implemented for bool")
     return Tensor._wrap(
         xp.asarray(xp.isin(wide(a._data), wide(b._data).reshape(-1), invert=invert)).reshape(a._data.shape)
     )

@@ -14,6 +14,7 @@ from fastnet._array_code import accumulate
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops import arithmetic, comparisons, elementwise, reductions, selection
 from fastnet.ops._numeric import axis_of, wide
 from fastnet.ops._operands import cast, check_tensor
@@ -25,7 +26,7 @@ from fastnet.ops.shape import flatten, movedim, narrow, reshape, squeeze, unsque
 def _check_not_bool(name: str, input: Tensor) -> None:
     check_tensor(name, input)
     if input.dtype is _dtypes.bool_:
-        raise RuntimeError(f"{name}: not implemented for bool")
+        raise KindError(f"{name}: not implemented for bool")
 
 
 # ---- without NaN -----------------------------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     """The mean over ``dim`` of what is not NaN."""
     check_tensor("nanmean", input)
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"nanmean(): expected input to have floating point dtype but got {input.dtype}")
+        raise KindError(f"nanmean(): expected input to have floating point dtype but got {input.dtype}")
     count = reductions.sum(comparisons.logical_not(comparisons.isnan(input)), dim, keepdim)
     return arithmetic.div(nansum(input, dim, keepdim, dtype=dtype), count)
 
@@ -127,7 +128,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     _check_not_bool("kthvalue", input)
     axis = _along("kthvalue", input, dim)
     if not 1 <= k <= (input._data.shape[axis] if input._data.ndim else 1):
-        raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(axis))
+        raise InputError("kthvalue(): selected number k out of range for dimension " + str(axis))
     return _pick("kthvalue", input, axis, k - 1, keepdim)
 
 
@@ -158,26 +159,26 @@ def _quantile(name: str, skip_nan: bool) -> Callable:
     ) -> Tensor:
         check_tensor(name, input)
         if input.dtype.name not in ("float32", "float64"):
-            raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+            raise KindError(f"{name}() input tensor must be either float or double dtype")
         if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
-            raise RuntimeError(
+            raise InputError(
                 f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
                 f"{interpolation}"
             )
         if isinstance(q, Tensor):
             if q.dtype is not input.dtype:
-                raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
+                raise KindError(f"{name}() q tensor must be same dtype as the input tensor")
             if q._data.ndim > 1:
-                raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
+                raise InputError(f"{name}() q must be a scalar or 1D tensor")
             wanted, scalar = q._data, q._data.ndim == 0
         else:
             wanted, scalar = np.asarray(q, input._data.dtype), True
         xp = namespace(input._data)
         wanted = xp.asarray(wanted).reshape(-1)
         if not bool(((wanted >= 0) & (wanted <= 1)).all()):
-            raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
+            raise InputError(f"{name}() q values must be in the range [0, 1]")
         if input._data.size == 0:
-            raise RuntimeError(f"{name}() input tensor must be non-empty")
+            raise InputError(f"{name}() input tensor must be non-empty")
         n = input._data.ndim
         axis = axis_of(0 if dim is None else dim, n, name)
         moved = flatten(input) if dim is None or not n else movedim(input, axis, -1)  # (..., N)
@@ -257,9 +258,9 @@ def cov(
     """The covariance matrix of variables in rows, observed in columns."""
     check_tensor("cov", input)
     if input._data.ndim > 2:
-        raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.dim()}")
+        raise InputError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.dim()}")
     if input.dtype is _dtypes.bool_:
-        raise RuntimeError("cov(): bool dtype is not supported for input")
+        raise KindError("cov(): bool dtype is not supported for input")
     x = reshape(input, 1, -1) if input._data.ndim < 2 else input
     x = x if x.dtype.is_floating_point else cast(x, _dtypes.get_default_dtype())
     weights = None
@@ -267,17 +268,17 @@ def cov(
         if w is not None:
             check_tensor("cov", w, name)
             if w._data.ndim > 1:
-                raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got {w._data.ndim}")
+                raise InputError(f"cov(): expected {name} to have one or fewer dimensions but got {w._data.ndim}")
             if w._data.size != x._data.shape[1]:
-                raise RuntimeError(
+                raise InputError(
                     f"cov(): expected {name} to have the same numel as there are observations in the input but got "
                     f"{w._data.size} != {x._data.shape[1]}"
                 )
             if w.dtype.is_floating_point is (name == "fweights"):
                 kind = "integral" if name == "fweights" else "floating-point"
-                raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with {w.dtype} dtype")
+                raise KindError(f"cov(): expected {name} to have {kind} dtype but got {name} with {w.dtype} dtype")
             if w._data.size and float(w._data.min()) < 0:
-                raise RuntimeError(f"cov(): {name} cannot be negative")
+                raise InputError(f"cov(): {name} cannot be negative")
             weights = w if weights is None else weights * w
     if weights is None:
         total: Any = x._data.shape[1]
@@ -320,9 +321,9 @@ def _range(name: str, x: Any, low: float, high: float, around: float) -> tuple[f
     if low == high:
         low, high = low - around, high + around
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
+        raise InputError(f"{name}: range of [{low}, {high}] is not finite")
     if low > high:
-        raise RuntimeError(f"{name}: max must be larger than min")
+        raise InputError(f"{name}: max must be larger than min")
     return low, high
 
 
@@ -330,9 +331,9 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     """How many elements lie in each of ``bins`` equal parts of [min, max] (of all elements if both are 0)."""
     check_tensor("histc", input)
     if bins <= 0:
-        raise RuntimeError("bins must be > 0")
+        raise InputError("bins must be > 0")
     if input.dtype is _dtypes.bool_ or input._data.dtype.itemsize == 2:
-        raise RuntimeError(f"histc: not implemented for {input.dtype}")
+        raise KindError(f"histc: not implemented for {input.dtype}")
     x = input._data.reshape(-1)
     low, high = _range("histc", x, min, max, 1.0)
     inside = x[(x >= low) & (x <= high)]
@@ -346,7 +347,7 @@ def histogram(
     """A named tuple (hist, bin_edges): counts, or summed weights, in equal parts or between the edges given."""
     check_tensor("histogram", input)
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"histogram: not implemented for {input.dtype}")
+        raise KindError(f"histogram: not implemented for {input.dtype}")
     x = input._data.reshape(-1)
     xp = namespace(x)
     if isinstance(bins, Tensor):
@@ -370,17 +371,17 @@ def histogramdd(
     """
     check_tensor("histogramdd", input)
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"histogramdd: not implemented for {input.dtype}")
+        raise KindError(f"histogramdd: not implemented for {input.dtype}")
     if input.dim() < 2:
-        raise RuntimeError(f"histogramdd: input tensor should have at least 2 dimensions, but got {input.dim()}")
+        raise InputError(f"histogramdd: input tensor should have at least 2 dimensions, but got {input.dim()}")
     points = input._data.reshape(-1, input.shape[-1])
     dims = points.shape[1]
     xp = namespace(points)
     bins = [bins] * dims if isinstance(bins, (int, np.integer)) else list(bins)
     if len(bins) != dims:
-        raise RuntimeError(f"histogramdd: expected {dims} bins or sequences of edges, got {len(bins)}")
+        raise InputError(f"histogramdd: expected {dims} bins or sequences of edges, got {len(bins)}")
     if range is not None and len(range) != 2 * dims:
-        raise RuntimeError(f"histogramdd: for a {dims}-dimensional histogram range should have {2 * dims} elements")
+        raise InputError(f"histogramdd: for a {dims}-dimensional histogram range should have {2 * dims} elements")
     edges = []
     for d, b in enumerate(bins):
         if isinstance(b, Tensor):

@@ -9,6 +9,7 @@ from typing import Any
 from fastnet._device import namespace
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.reference.conv import ConvGeometry, check_pair, conv_geometry, strided
@@ -86,7 +87,7 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     if input.dim() == 3:
         return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
     if input.dim() != 4 or 0 in input.shape[1:]:
-        raise ValueError(
+        raise InputError(
             f"unfold: input has shape {tuple(input.shape)}, expected (N, C, H, W) or (C, H, W) with C, H and W above 0"
         )
     kernel = check_pair("unfold", "kernel_size", kernel_size, 1)
@@ -120,7 +121,7 @@ def fold(
     if input.dim() == 2:
         return fold(input.unsqueeze(0), output_size, kernel_size, dilation, padding, stride).squeeze(0)
     if input.dim() != 3 or 0 in input.shape[1:]:
-        raise ValueError(
+        raise InputError(
             f"fold: input has shape {tuple(input.shape)}, expected (N, C * R * S, L) or (C * R * S, L), none 0 but N"
         )
     kernel = check_pair("fold", "kernel_size", kernel_size, 1)
@@ -129,8 +130,8 @@ def fold(
     n, columns, windows = input.shape
     channels, left = divmod(columns, math.prod(kernel))
     if left:
-        raise ValueError(f"fold: input has {columns} rows, expected a multiple of the window's {math.prod(kernel)}")
+        raise InputError(f"fold: input has {columns} rows, expected a multiple of the window's {math.prod(kernel)}")
     g = conv_geometry("fold", n, 1, image, 1, kernel, stride, pads, dilation, 1)
     if windows != math.prod(g.out):
-        raise ValueError(f"fold: input has {windows} windows, expected {g.out[0]} * {g.out[1]} for these sizes")
+        raise InputError(f"fold: input has {windows} windows, expected {g.out[0]} * {g.out[1]} for these sizes")
     return Fold.apply(input, replace(g, channels=channels))

@@ -11,6 +11,7 @@ from fastnet._device import namespace
 from fastnet._faults import note
 from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
+from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import rounded, wide
 from fastnet.ops._operands import check_tensor
 from fastnet.ops.indexing import add_at
@@ -60,7 +61,7 @@ def _entries(name: str, argument: str, x: Any, dims: int) -> list[int]:
     values = list(x) if isinstance(x, (tuple, list)) else [x] * dims
     values = values * dims if len(values) == 1 else values
     if len(values) != dims:
-        raise ValueError(f"{name}: {argument} has {len(values)} entries, expected one or {dims}")
+        raise InputError(f"{name}: {argument} has {len(values)} entries, expected one or {dims}")
     return [int(n) for n in values]
 
 
@@ -70,18 +71,18 @@ def _unpooled_size(
     kernel, pads = _entries(name, "kernel_size", kernel_size, dims), _entries(name, "padding", padding, dims)
     strides = kernel if stride in (None, (), []) else _entries(name, "stride", stride, dims)
     if min(strides) < 1:
-        raise RuntimeError(f"{name}: strides should be greater than zero, but got stride {strides}")
+        raise InputError(f"{name}: strides should be greater than zero, but got stride {strides}")
     default = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(image, strides, pads, kernel, strict=True)]
     if output_size is None:
         return default
     wanted = [int(n) for n in output_size]
     wanted = wanted[2:] if len(wanted) == dims + 2 else wanted
     if len(wanted) != dims:
-        raise ValueError(f"{name}: output_size has {len(wanted)} entries, expected {dims} or {dims + 2}")
+        raise InputError(f"{name}: output_size has {len(wanted)} entries, expected {dims} or {dims + 2}")
     low = [d - s for d, s in zip(default, strides, strict=True)]
     high = [d + s for d, s in zip(default, strides, strict=True)]
     if not all(a < n < b for a, n, b in zip(low, wanted, high, strict=True)):
-        raise ValueError(f"{name}: output_size is {wanted}, expected between {low} and {high}, which are left out")
+        raise InputError(f"{name}: output_size is {wanted}, expected between {low} and {high}, which are left out")
     return wanted
 
 
@@ -91,22 +92,20 @@ def _unpool(
     check_tensor(name, input)
     check_tensor(name, indices, "indices")
     if input.dim() not in (dims + 1, dims + 2):
-        raise RuntimeError(f"{name}: input has {input.dim()} dimensions, expected {dims + 1} or {dims + 2}")
+        raise InputError(f"{name}: input has {input.dim()} dimensions, expected {dims + 1} or {dims + 2}")
     if indices.dtype.name != "int64":
-        raise RuntimeError(f"{name}: indices have dtype {indices.dtype}, expected int64")
+        raise KindError(f"{name}: indices have dtype {indices.dtype}, expected int64")
     if tuple(indices.shape) != tuple(input.shape):
-        raise RuntimeError(f"{name}: indices have shape {list(indices.shape)}, expected input's {list(input.shape)}")
+        raise InputError(f"{name}: indices have shape {list(indices.shape)}, expected input's {list(input.shape)}")
     size = _unpooled_size(name, input.shape[-dims:], kernel_size, stride, padding, output_size, dims)
     if min(size) < 0 or 0 in input.shape[input.dim() - dims - 1 :]:
-        raise RuntimeError(
-            f"{name}: input of shape {list(input.shape)} and a result of {size}: expected no empty sizes"
-        )
+        raise InputError(f"{name}: input of shape {list(input.shape)} and a result of {size}: expected no empty sizes")
     where, places = indices._data, math.prod(size)
     if not isinstance(where, np.ndarray):
         text = f"found an invalid max index, expected indices from 0 to {places - 1}"
         note(name, text, (where < 0) | (where >= places), RuntimeError)
     elif where.size and not (where.min() >= 0 and where.max() < places):
-        raise RuntimeError(f"{name}: found an invalid max index, expected indices from 0 to {places - 1}")
+        raise InputError(f"{name}: found an invalid max index, expected indices from 0 to {places - 1}")
     batch = input.shape[0] if input.dim() == dims + 2 else 1
     channels, inside = input.shape[-dims - 1], math.prod(input.shape[-dims:])
     out = Unpool.apply(input.reshape(batch, channels, inside), where.reshape(batch, channels, inside), places)
@@ -199,9 +198,9 @@ def _fractional(
 ) -> Any:
     check_tensor(name, input)
     if output_size is None and output_ratio is None:
-        raise ValueError(f"{name} requires specifying either an output_size or an output_ratio")
+        raise InputError(f"{name} requires specifying either an output_size or an output_ratio")
     if input.dim() not in (dims + 1, dims + 2):
-        raise RuntimeError(f"{name}: input has {input.dim()} dimensions, expected {dims + 1} or {dims + 2}")
+        raise InputError(f"{name}: input has {input.dim()} dimensions, expected {dims + 1} or {dims + 2}")
     image = input.shape[-dims:]
     if output_size is None:
         ratios = list(output_ratio) if isinstance(output_ratio, (tuple, list)) else [output_ratio] * dims
@@ -211,7 +210,7 @@ def _fractional(
     kernel = _entries(name, "kernel_size", kernel_size, dims)
     for n, k, p in zip(image, kernel, size, strict=True):
         if k < 1 or p < 1 or p + k - 1 > n:
-            raise RuntimeError(f"{name}: a window of {k} and {p} results do not fit a size of {n}")
+            raise InputError(f"{name}: a window of {k} and {p} results do not fit a size of {n}")
     x = input if input.dim() == dims + 2 else input.unsqueeze(0)
     n, c = x.shape[:2]
     if random_samples is None:
@@ -220,7 +219,7 @@ def _fractional(
         random_samples = rand(n, c, dims, dtype=x.dtype, device=x.device)
     check_tensor(name, random_samples, "_random_samples")
     if tuple(random_samples.shape) != (n, c, dims) or random_samples.dtype is not x.dtype:
-        raise RuntimeError(
+        raise KindError(
             f"{name}: _random_samples are {list(random_samples.shape)} of {random_samples.dtype}, expected "
             f"{[n, c, dims]} of {x.dtype}"
         )

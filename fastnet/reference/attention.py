@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnet._array_code import greatest
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.dropout import dropout_mask, scale_of
 from fastnet.reference.matmul import check_precision
@@ -35,26 +36,26 @@ def check_attention(
     check_array(name, "v", v, dtypes=(q.dtype.name,), ndim=4, like=q)
     batch, heads, queries, d = q.shape
     if k.shape[0] != batch or k.shape[3] != d:
-        raise ValueError(f"{name}: k has shape {tuple(k.shape)}, expected q's batch {batch} and head dimension {d}")
+        raise InputError(f"{name}: k has shape {tuple(k.shape)}, expected q's batch {batch} and head dimension {d}")
     if v.shape[:3] != k.shape[:3]:
-        raise ValueError(
+        raise InputError(
             f"{name}: v has shape {tuple(v.shape)}, expected k's batch, heads and length {tuple(k.shape[:3])}"
         )
     if d == 0:
-        raise ValueError(f"{name}: the head dimension of q is 0, expected at least 1")
+        raise InputError(f"{name}: the head dimension of q is 0, expected at least 1")
     if (k.shape[1] == 0 and heads) or (k.shape[1] and heads % k.shape[1]):
-        raise ValueError(f"{name}: k has {k.shape[1]} heads, expected a divisor of q's {heads}")
+        raise InputError(f"{name}: k has {k.shape[1]} heads, expected a divisor of q's {heads}")
     if causal not in CAUSAL:
-        raise ValueError(f"{name}: causal is {causal!r}, expected one of {', '.join(CAUSAL)}")
+        raise InputError(f"{name}: causal is {causal!r}, expected one of {', '.join(CAUSAL)}")
     if mask is not None:
         check_array(name, "mask", mask, dtypes=tuple({"bool", q.dtype.name, accumulator(q).name}), ndim=4, like=q)
         wanted = (batch, heads, queries, k.shape[2])
         if any(m not in (1, n) for m, n in zip(mask.shape, wanted, strict=True)):
-            raise ValueError(f"{name}: mask has shape {tuple(mask.shape)}, expected one that broadcasts to {wanted}")
+            raise InputError(f"{name}: mask has shape {tuple(mask.shape)}, expected one that broadcasts to {wanted}")
     if isinstance(dropout_p, bool) or not isinstance(dropout_p, (int, float, np.floating)):
-        raise TypeError(f"{name}: dropout_p is a {type(dropout_p).__name__}, expected a number")
+        raise KindError(f"{name}: dropout_p is a {type(dropout_p).__name__}, expected a number")
     if not 0 <= dropout_p <= 1:
-        raise ValueError(f"{name}: dropout_p is {dropout_p}, expected a number between 0 and 1")
+        raise InputError(f"{name}: dropout_p is {dropout_p}, expected a number between 0 and 1")
     if dropout_p > 0:
         check_array(name, "state", state, dtypes=("uint64",), ndim=1, like=q)
     return 1 / math.sqrt(d) if scale is None else float(scale)
@@ -66,16 +67,16 @@ def check_backward(name: str, grad: Any, q: Any, v: Any, out: Any, lse: Any) -> 
     for argument, x in (("grad", grad), ("out", out)):
         check_array(name, argument, x, dtypes=(q.dtype.name,), like=q)
         if x.shape != shape:
-            raise ValueError(f"{name}: {argument} has shape {tuple(x.shape)}, expected {shape}")
+            raise InputError(f"{name}: {argument} has shape {tuple(x.shape)}, expected {shape}")
     check_array(name, "lse", lse, dtypes=(accumulator(q).name,), like=q)
     if lse.shape != q.shape[:3]:
-        raise ValueError(f"{name}: lse has shape {tuple(lse.shape)}, expected {tuple(q.shape[:3])}")
+        raise InputError(f"{name}: lse has shape {tuple(lse.shape)}, expected {tuple(q.shape[:3])}")
 
 
 def check_mask_gradient(name: str, mask: Any, mask_gradient: bool) -> None:
     """Only what is added to scores has a gradient."""
     if mask_gradient and (mask is None or mask.dtype == bool):
-        raise ValueError(f"{name}: mask_gradient needs an additive mask, mask is {'None' if mask is None else 'bool'}")
+        raise InputError(f"{name}: mask_gradient needs an additive mask, mask is {'None' if mask is None else 'bool'}")
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,18 @@ def check_features(
     if not isinstance(window_size, (tuple, list)) or any(
         isinstance(w, bool) or not isinstance(w, (int, np.integer)) for w in window_size
     ):
-        raise TypeError(f"{name}: window_size is {window_size!r}, expected two ints (left, right)")
+        raise KindError(f"{name}: window_size is {window_size!r}, expected two ints (left, right)")
     if len(window_size) != 2:
-        raise ValueError(f"{name}: window_size is {tuple(window_size)}, expected two ints (left, right)")
+        raise InputError(f"{name}: window_size is {tuple(window_size)}, expected two ints (left, right)")
     left, right = (-1 if w < 0 else min(int(w), 2**40) for w in window_size)
     if isinstance(softcap, bool) or not isinstance(softcap, (int, float, np.floating)):
-        raise TypeError(f"{name}: softcap is a {type(softcap).__name__}, expected a number")
+        raise KindError(f"{name}: softcap is a {type(softcap).__name__}, expected a number")
     if not 0 <= softcap < math.inf:
-        raise ValueError(f"{name}: softcap is {softcap}, expected a finite number, 0 for none")
+        raise InputError(f"{name}: softcap is {softcap}, expected a finite number, 0 for none")
     if alibi_slopes is not None:
         check_array(name, "alibi_slopes", alibi_slopes, dtypes=("float32",), like=q)
         if alibi_slopes.shape not in ((heads,), (batch, heads)):
-            raise ValueError(
+            raise InputError(
                 f"{name}: alibi_slopes has shape {tuple(alibi_slopes.shape)}, expected ({heads},) or ({batch}, {heads})"
             )
         alibi_slopes = namespace(q).broadcast_to(alibi_slopes, (batch, heads))
@@ -132,16 +133,16 @@ def check_packed(
     for argument, x in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
         check_array(name, argument, x, dtypes=("int32",), ndim=1, like=q)
         if x.size < 1 or x.shape != cu_seqlens_q.shape:
-            raise ValueError(
+            raise InputError(
                 f"{name}: {argument} has shape {tuple(x.shape)}, expected one number more than there are sequences, "
                 "the same for queries and keys"
             )
     longest = []
     for argument, n, tokens in (("max_seqlen_q", max_seqlen_q, len(q)), ("max_seqlen_k", max_seqlen_k, len(k))):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-            raise TypeError(f"{name}: {argument} is a {type(n).__name__}, expected an int")
+            raise KindError(f"{name}: {argument} is a {type(n).__name__}, expected an int")
         if n < 0:
-            raise ValueError(f"{name}: {argument} is {n}, expected a length")
+            raise InputError(f"{name}: {argument} is {n}, expected a length")
         longest.append(min(int(n), tokens))
     return longest[0], longest[1]
 
@@ -412,27 +413,27 @@ NO_ROOM = "a sequence has no room for its new tokens, or a negative length"
 def check_cache(name: str, q: Any, k_cache: Any, v_cache: Any, cache_seqlens: Any, k: Any, v: Any) -> None:
     """ValueError or TypeError for what ``attention`` does not check of a cache and what is put into it."""
     if q.shape[1] < 1 or q.shape[2] < 1:
-        raise ValueError(f"{name}: q has shape {tuple(q.shape)}, expected at least one head and one query")
+        raise InputError(f"{name}: q has shape {tuple(q.shape)}, expected at least one head and one query")
     check_array(name, "cache_seqlens", cache_seqlens, dtypes=("int32",), ndim=1, like=q)
     if cache_seqlens.shape[0] != q.shape[0]:
-        raise ValueError(
+        raise InputError(
             f"{name}: cache_seqlens has {cache_seqlens.shape[0]} elements, expected one for each of the {q.shape[0]} "
             "sequences"
         )
     for argument, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if isinstance(cache, np.ndarray) and not cache.flags.writeable:
-            raise ValueError(f"{name}: {argument} is read-only, expected an array to write to")
+            raise InputError(f"{name}: {argument} is read-only, expected an array to write to")
     if all(x is None for x in (k, v)):
         return
     for argument, x, cache in (("k", k, k_cache), ("v", v, v_cache)):
         check_array(name, argument, x, dtypes=(q.dtype.name,), ndim=4, like=q)
         if (*x.shape[:2], x.shape[3]) != (*cache.shape[:2], cache.shape[3]) or x.shape[2] != k.shape[2]:
-            raise ValueError(
+            raise InputError(
                 f"{name}: {argument} has shape {tuple(x.shape)}, expected {tuple(cache.shape)} with the new tokens, as "
                 "many of values as of keys, in the place of all"
             )
         if any(namespace(q).may_share_memory(x, c) for c in (k_cache, v_cache)):
-            raise ValueError(f"{name}: {argument} shares memory with the cache, expected an array of its own")
+            raise InputError(f"{name}: {argument} shares memory with the cache, expected an array of its own")
 
 
 def attention_with_kvcache(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.conv import channels_last
 from fastnet.reference.random import philox
@@ -45,9 +46,9 @@ def _whole(name: str, value: Any, least: int) -> tuple[int, int]:
         or len(pair) != 2
         or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pair)
     ):
-        raise TypeError(f"augment: {name} is {value!r}, expected an int or two")
+        raise KindError(f"augment: {name} is {value!r}, expected an int or two")
     if min(pair) < least:
-        raise ValueError(f"augment: {name} is {value!r}, expected at least {least}")
+        raise InputError(f"augment: {name} is {value!r}, expected at least {least}")
     return int(pair[0]), int(pair[1])
 
 
@@ -59,10 +60,10 @@ def _range(name: str, value: Any, least: float) -> tuple[float, float] | None:
         or len(value) != 2
         or not all(isinstance(n, (int, float, np.number)) and not isinstance(n, bool) for n in value)
     ):
-        raise TypeError(f"augment: {name} is {value!r}, expected two numbers or None")
+        raise KindError(f"augment: {name} is {value!r}, expected two numbers or None")
     low, high = float(value[0]), float(value[1])
     if not (least <= low <= high <= 1e6):
-        raise ValueError(f"augment: {name} is {value!r}, expected low <= high within {least:g} and 1e6")
+        raise InputError(f"augment: {name} is {value!r}, expected low <= high within {least:g} and 1e6")
     return low, high
 
 
@@ -73,27 +74,27 @@ def check_augment(
     check_array("augment", "x", x, dtypes=("uint8",), ndim=4)
     channels, height, width = x.shape[1:]
     if min(channels, height, width) < 1:
-        raise ValueError(f"augment: x has shape {tuple(x.shape)}, expected images (N, C, H, W) that are not empty")
+        raise InputError(f"augment: x has shape {tuple(x.shape)}, expected images (N, C, H, W) that are not empty")
     wanted = _whole("size", (height, width) if size is None else size, 1)
     pads = _whole("padding", padding, 0)
     padded = height + 2 * pads[0], width + 2 * pads[1]
     if max(padded) > LARGEST:
-        raise ValueError(f"augment: padded images are {padded[0]} x {padded[1]}, expected at most {LARGEST} a side")
+        raise InputError(f"augment: padded images are {padded[0]} x {padded[1]}, expected at most {LARGEST} a side")
     if wanted[0] > padded[0] or wanted[1] > padded[1]:
-        raise ValueError(
+        raise InputError(
             f"augment: size is {wanted}, expected at most the padded image's {padded[0]} x {padded[1]} "
             f"({height} x {width} and padding={padding})"
         )
     if isinstance(flip, bool) or not isinstance(flip, (int, float, np.number)):
-        raise TypeError(f"augment: flip is a {type(flip).__name__}, expected a probability")
+        raise KindError(f"augment: flip is a {type(flip).__name__}, expected a probability")
     if not 0 <= flip <= 1:
-        raise ValueError(f"augment: flip is {flip}, expected a probability between 0 and 1")
+        raise InputError(f"augment: flip is {flip}, expected a probability between 0 and 1")
     if contrast is not None and channels not in (1, 3):
-        raise ValueError(f"augment: contrast needs grey or RGB images, x has {channels} channels, expected 1 or 3")
+        raise InputError(f"augment: contrast needs grey or RGB images, x has {channels} channels, expected 1 or 3")
     if scale_shift is not None:
         check_array("augment", "scale_shift", scale_shift, dtypes=("float32",), ndim=2, like=x)
         if scale_shift.shape != (2, channels):
-            raise ValueError(
+            raise InputError(
                 f"augment: scale_shift has shape {tuple(scale_shift.shape)}, expected (2, {channels}): a scale and a "
                 "shift a channel"
             )

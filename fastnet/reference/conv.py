@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.pointwise import ACTIVATIONS, activate, rounded, wide
 
@@ -52,10 +53,10 @@ class ConvGeometry:
 
 def _number(function: str, argument: str, x: Any, least: int) -> int:
     if isinstance(x, (bool, np.bool_)) or not hasattr(x, "__index__"):
-        raise TypeError(f"{function}: {argument} is a {type(x).__name__}, expected an int")
+        raise KindError(f"{function}: {argument} is a {type(x).__name__}, expected an int")
     n = x.__index__()
     if not least <= n <= LIMIT:
-        raise ValueError(f"{function}: {argument} is {n}, expected {least} to {LIMIT}")
+        raise InputError(f"{function}: {argument} is {n}, expected {least} to {LIMIT}")
     return n
 
 
@@ -63,7 +64,7 @@ def check_pair(function: str, argument: str, x: Any, least: int) -> Pair:
     """An int, or one or two of them, as two."""
     if isinstance(x, (tuple, list)):
         if len(x) not in (1, 2):
-            raise ValueError(f"{function}: {argument} has {len(x)} entries, expected one or two")
+            raise InputError(f"{function}: {argument} has {len(x)} entries, expected one or two")
         first, second = (x[0], x[0]) if len(x) == 1 else x
         return _number(function, argument, first, least), _number(function, argument, second, least)
     n = _number(function, argument, x, least)
@@ -76,9 +77,9 @@ def _padding(function: str, padding: Any, kernel: Pair, stride: Pair, dilation: 
         if padding == "valid":
             return (0, 0), (0, 0)
         if padding != "same":
-            raise ValueError(f"{function}: padding is {padding!r}, expected 'valid', 'same' or numbers")
+            raise InputError(f"{function}: padding is {padding!r}, expected 'valid', 'same' or numbers")
         if stride != (1, 1):
-            raise ValueError(
+            raise InputError(
                 f"{function}: padding='same' is not supported for strided convolutions, got stride {stride}"
             )
         both = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
@@ -106,17 +107,17 @@ def conv_geometry(
     dilation = check_pair(function, "dilation", dilation, 1)
     groups = _number(function, "groups", groups, 1)
     if min(kernel) < 1:
-        raise ValueError(f"{function}: weight has a window of {kernel[0]} x {kernel[1]}, expected at least 1 x 1")
+        raise InputError(f"{function}: weight has a window of {kernel[0]} x {kernel[1]}, expected at least 1 x 1")
     pads = _padding(function, padding, kernel, stride, dilation)
     if channels % groups:
-        raise ValueError(f"{function}: {channels} channels of the image do not divide into groups={groups}")
+        raise InputError(f"{function}: {channels} channels of the image do not divide into groups={groups}")
     if filters % groups:
-        raise ValueError(f"{function}: {filters} filters of weight do not divide into groups={groups}")
+        raise InputError(f"{function}: {filters} filters of weight do not divide into groups={groups}")
     out = []
     for size, k, s, (before, after), d in zip(image, kernel, stride, pads, dilation, strict=True):
         padded, extent = size + before + after, d * (k - 1) + 1
         if padded < extent:
-            raise ValueError(
+            raise InputError(
                 f"{function}: the window covers {extent} pixels (size {k}, dilation {d}), more than the padded image's "
                 f"{padded} ({size} + {before} + {after})"
             )
@@ -139,7 +140,7 @@ def _check_images(function: str, x: Any, argument: str, weight: Any, name: str) 
     check_array(function, argument, x, ndim=4)
     check_array(function, name, weight, ndim=4, like=x)
     if weight.dtype != x.dtype:
-        raise TypeError(
+        raise KindError(
             f"{function}: {argument} and {name} must have the same dtype, got {x.dtype.name} and {weight.dtype.name}"
         )
 
@@ -152,13 +153,13 @@ def _check_epilogue(
             continue
         check_array(function, argument, a, ndim=len(wanted), like=x)
         if a.dtype != x.dtype:
-            raise TypeError(f"{function}: {argument} has dtype {a.dtype.name}, expected {x.dtype.name}")
+            raise KindError(f"{function}: {argument} has dtype {a.dtype.name}, expected {x.dtype.name}")
         if tuple(a.shape) != wanted:
-            raise ValueError(f"{function}: {argument} has shape {tuple(a.shape)}, expected {wanted}")
+            raise InputError(f"{function}: {argument} has shape {tuple(a.shape)}, expected {wanted}")
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{function}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        raise InputError(f"{function}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
     if parameter is not None and (isinstance(parameter, bool) or not isinstance(parameter, (int, float, np.number))):
-        raise TypeError(f"{function}: parameter is a {type(parameter).__name__}, expected a number or None")
+        raise KindError(f"{function}: parameter is a {type(parameter).__name__}, expected a number or None")
 
 
 def _of_these_windows(function: str, grad: Any, g: ConvGeometry) -> ConvGeometry:
@@ -166,7 +167,7 @@ def _of_these_windows(function: str, grad: Any, g: ConvGeometry) -> ConvGeometry
     padding is at least the stride), and those that are missing count as zero."""
     fits = tuple(grad.shape[:2]) == (g.batch, g.filters) and grad.shape[2] <= g.out[0] and grad.shape[3] <= g.out[1]
     if not fits:
-        raise ValueError(
+        raise InputError(
             f"{function}: grad has shape {tuple(grad.shape)}, expected {(g.batch, g.filters, *g.out)} for images of "
             f"{g.image[0]} x {g.image[1]} and windows of {g.kernel[0]} x {g.kernel[1]}"
         )
@@ -200,7 +201,7 @@ def check_conv2d(
         groups,
     )
     if weight.shape[1] * g.groups != g.channels:
-        raise ValueError(
+        raise InputError(
             f"conv2d: weight has {weight.shape[1]} input channels per group, x has {g.channels} "
             f"({g.channels} / groups={g.groups} = {g.channels // g.groups} expected)"
         )
@@ -211,7 +212,7 @@ def check_conv2d(
 def check_moments(keep_moments: bool, activation: str, residual: Any, keep_preactivation: bool) -> None:
     """Moments are kept of a convolution alone, which batch normalisation follows."""
     if keep_moments and (activation != "none" or residual is not None or keep_preactivation):
-        raise ValueError(
+        raise InputError(
             f"conv2d: moments are kept without activation, residual and preactivation, got activation={activation!r}, "
             f"residual={'None' if residual is None else 'an array'}, keep_preactivation={keep_preactivation}"
         )

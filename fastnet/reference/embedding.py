@@ -10,6 +10,7 @@ import numpy as np
 from fastnet._array_code import where
 from fastnet._device import namespace
 from fastnet._faults import check_faults, fault_flag
+from fastnet.errors import InputError
 from fastnet.kernels._arrays import check_array
 
 BAD_INDEX = "index out of range in self: an index is outside [0, rows)"
@@ -25,15 +26,15 @@ def check_backward(function: str, grad: Any, index: Any, rows: Any, padding_idx:
     check_array(function, "grad", grad, ndim=2)
     check_index(function, grad, index)
     if index.shape[0] != grad.shape[0]:
-        raise ValueError(
+        raise InputError(
             f"{function}: index has {index.shape[0]} elements, expected one for each of grad's {grad.shape[0]} rows"
         )
     rows = operator.index(rows)
     if rows < 0:
-        raise ValueError(f"{function}: rows is {rows}, expected a number that is not negative")
+        raise InputError(f"{function}: rows is {rows}, expected a number that is not negative")
     padding = -1 if padding_idx is None else operator.index(padding_idx)
     if padding_idx is not None and not 0 <= padding < max(rows, 1):
-        raise ValueError(f"{function}: padding_idx is {padding_idx}, expected one of {rows} rows")
+        raise InputError(f"{function}: padding_idx is {padding_idx}, expected one of {rows} rows")
     return rows, padding
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import FLOATING, check_array, name_of
 from fastnet.reference.pointwise import ACTIVATIONS, bias_activation
 from fastnet.reference.reduction import column_sum
@@ -98,15 +99,15 @@ def check_matmul(
     check_array("matmul", "b", b, dtypes=DTYPES, like=a)
     dtype = a.dtype
     if b.dtype != dtype:
-        raise TypeError(f"matmul: a and b must have the same dtype, got {dtype.name} and {b.dtype.name}")
+        raise KindError(f"matmul: a and b must have the same dtype, got {dtype.name} and {b.dtype.name}")
     if not a.ndim or not b.ndim:
-        raise ValueError(
+        raise InputError(
             f"matmul: a and b need at least one dimension, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
     rows, columns = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:
-        raise ValueError(
+        raise InputError(
             f"matmul: a has {a.shape[-1]} columns and b has {inner} rows, expected the same; "
             f"got shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
@@ -115,7 +116,7 @@ def check_matmul(
         try:
             batch = np.broadcast_shapes(batch_a, batch_b)
         except ValueError:
-            raise ValueError(
+            raise InputError(
                 f"matmul: leading dimensions do not broadcast, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
             ) from None
     else:
@@ -123,46 +124,46 @@ def check_matmul(
     if bias is not None:
         check_array("matmul", "bias", bias, dtypes=DTYPES, ndim=1, like=a)
         if bias.dtype != dtype:
-            raise TypeError(f"matmul: bias has dtype {bias.dtype.name}, expected a's {dtype.name}")
+            raise KindError(f"matmul: bias has dtype {bias.dtype.name}, expected a's {dtype.name}")
         width = columns[0] if columns else 1
         if bias.shape[0] != width:
-            raise ValueError(f"matmul: bias has {bias.shape[0]} elements, expected {width}, the columns of b")
+            raise InputError(f"matmul: bias has {bias.shape[0]} elements, expected {width}, the columns of b")
     if activation not in ACTIVATIONS:
-        raise ValueError(f"matmul: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        raise InputError(f"matmul: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
     if activation != "none" and name_of(dtype) not in FLOATING:
-        raise TypeError(f"matmul: activation {activation!r} needs floating-point arrays, got {dtype.name}")
+        raise KindError(f"matmul: activation {activation!r} needs floating-point arrays, got {dtype.name}")
     if parameter is not None and (isinstance(parameter, bool) or not isinstance(parameter, (int, float, np.number))):
-        raise TypeError(f"matmul: parameter is a {type(parameter).__name__}, expected a number or None")
+        raise KindError(f"matmul: parameter is a {type(parameter).__name__}, expected a number or None")
     out = dtype if out_dtype is None else np.dtype(out_dtype)
     if out != dtype and not (out == np.float32 and name_of(dtype) in ("float16", "bfloat16")):
         takes = "float32 or that" if dtype.name in ("float16", "bfloat16") else "that"
-        raise TypeError(f"matmul: out_dtype is {out.name} for arrays of {dtype.name}, expected {takes}")
+        raise KindError(f"matmul: out_dtype is {out.name} for arrays of {dtype.name}, expected {takes}")
     shape = (*batch, *rows, *columns)
     for argument, x in (("c", c), ("residual", residual)):
         if x is None:
             continue
         check_array("matmul", argument, x, dtypes=DTYPES, like=a)
         if x.dtype not in (dtype, out):
-            raise TypeError(
+            raise KindError(
                 f"matmul: {argument} has dtype {x.dtype.name}, expected {dtype.name} or out_dtype's {out.name}"
             )
         if x.ndim > len(shape) or any(n not in (1, s) for n, s in zip(x.shape[::-1], shape[::-1], strict=False)):
-            raise ValueError(f"matmul: {argument} has shape {tuple(x.shape)}, expected one that broadcasts to {shape}")
+            raise InputError(f"matmul: {argument} has shape {tuple(x.shape)}, expected one that broadcasts to {shape}")
     for argument, x in (("alpha", alpha), ("beta", beta)):
         if isinstance(x, bool) or not isinstance(x, (int, float, np.integer, np.floating)):
-            raise TypeError(f"matmul: {argument} is a {type(x).__name__}, expected a number")
+            raise KindError(f"matmul: {argument} is a {type(x).__name__}, expected a number")
         if isinstance(x, int) and abs(x) > 2**1023:
-            raise ValueError(f"matmul: {argument} has {x.bit_length()} bits, expected a number that fits a float")
+            raise InputError(f"matmul: {argument} has {x.bit_length()} bits, expected a number that fits a float")
         if name_of(dtype) not in FLOATING and not (abs(x) <= 2**53 and x == int(x)):
-            raise ValueError(
+            raise InputError(
                 f"matmul: {argument} is {x}, expected a whole number up to 2^53 for arrays of {dtype.name}"
             )
     if row_sums and (a.ndim != 2 or b.ndim != 2):
-        raise ValueError(
+        raise InputError(
             f"matmul: row_sums needs two matrices, got arrays of shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
     if row_sums and dtype.name not in FLOATING:
-        raise TypeError(f"matmul: row_sums needs floating-point arrays, got {dtype.name}")
+        raise KindError(f"matmul: row_sums needs floating-point arrays, got {dtype.name}")
     if precision is not None:
         check_precision("matmul", precision)
     return shape, out
@@ -171,7 +172,7 @@ def check_matmul(
 def check_precision(function: str, precision: Any) -> None:
     """ValueError unless ``precision`` names one of PyTorch's precisions of float32 products."""
     if precision not in PRECISIONS:
-        raise ValueError(f"{function}: precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+        raise InputError(f"{function}: precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
 def _for_blas(x: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.dropout import dropout, dropout_backward
 from fastnet.reference.pointwise import rounded, wide
@@ -36,21 +37,21 @@ def check_norm(
     (C,) or None."""
     check_array(name, "x", x, ndim=ndim)
     if x.ndim < 2:
-        raise ValueError(f"{name}: x has shape {tuple(x.shape)}, expected at least (N, C)")
+        raise InputError(f"{name}: x has shape {tuple(x.shape)}, expected at least (N, C)")
     channels = x.shape[1]
     if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1 or channels % groups:
-        raise ValueError(f"{name}: groups is {groups!r}, expected a divisor of the {channels} channels of x")
+        raise InputError(f"{name}: groups is {groups!r}, expected a divisor of the {channels} channels of x")
     if eps is not None and not math.isfinite(eps):
-        raise ValueError(f"{name}: eps is {eps!r}, expected a finite number")
+        raise InputError(f"{name}: eps is {eps!r}, expected a finite number")
     for argument, p in parameters.items():
         if p is None:
             continue
         check_array(name, argument, p, dtypes=tuple({x.dtype.name, accumulator(x).name}), ndim=1, like=x)
         if p.shape != (channels,):
-            raise ValueError(f"{name}: {argument} has shape {tuple(p.shape)}, expected ({channels},), one a channel")
+            raise InputError(f"{name}: {argument} has shape {tuple(p.shape)}, expected ({channels},), one a channel")
     given = [p.dtype for p in parameters.values() if p is not None]
     if len(set(given)) > 1:
-        raise TypeError(f"{name}: {' and '.join(parameters)} have different dtypes, {given[0]} and {given[1]}")
+        raise KindError(f"{name}: {' and '.join(parameters)} have different dtypes, {given[0]} and {given[1]}")
 
 
 def check_like(name: str, argument: str, x: Any, like: Any, optional: bool = False) -> None:
@@ -59,7 +60,7 @@ def check_like(name: str, argument: str, x: Any, like: Any, optional: bool = Fal
         return
     check_array(name, argument, x, dtypes=(like.dtype.name,), like=like)
     if x.shape != like.shape:
-        raise ValueError(f"{name}: {argument} has shape {tuple(x.shape)}, expected that of x, {tuple(like.shape)}")
+        raise InputError(f"{name}: {argument} has shape {tuple(x.shape)}, expected that of x, {tuple(like.shape)}")
 
 
 def check_statistics(name: str, x: Any, shape: tuple[int, ...], statistics: dict[str, Any]) -> None:
@@ -67,7 +68,7 @@ def check_statistics(name: str, x: Any, shape: tuple[int, ...], statistics: dict
     for argument, s in statistics.items():
         check_array(name, argument, s, dtypes=(accumulator(x).name,), like=x)
         if s.shape != shape:
-            raise ValueError(f"{name}: {argument} has shape {tuple(s.shape)}, expected {shape}")
+            raise InputError(f"{name}: {argument} has shape {tuple(s.shape)}, expected {shape}")
 
 
 def check_add_norm(name: str, x: Any, residual: Any, weight: Any, bias: Any, centred: Any, eps: float | None) -> None:
@@ -75,14 +76,14 @@ def check_add_norm(name: str, x: Any, residual: Any, weight: Any, bias: Any, cen
     check_norm(name, x, 1, eps, {"weight": weight, "bias": bias}, ndim=2)
     check_like(name, "residual", residual, x, optional=eps is None)
     if not isinstance(centred, bool):
-        raise TypeError(f"{name}: centred is a {type(centred).__name__}, expected a bool")
+        raise KindError(f"{name}: centred is a {type(centred).__name__}, expected a bool")
     if bias is not None and not centred:
-        raise ValueError(f"{name}: bias is given, expected None for an RMS norm (centred=False)")
+        raise InputError(f"{name}: bias is given, expected None for an RMS norm (centred=False)")
 
 
 def check_activation(name: str, activation: str) -> None:
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{name}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        raise InputError(f"{name}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
 # ---- sums ----------------------------------------------------------------------------------------------------------
@@ -337,9 +338,9 @@ def check_moments(name: str, x: Any, moments: Any) -> None:
         return
     check_array(name, "moments", moments, ndim=3, like=x)
     if moments.shape[1:] != (3, x.shape[1]) or (x.size and not len(moments)):
-        raise ValueError(f"{name}: moments has shape {tuple(moments.shape)}, expected (parts, 3, {x.shape[1]})")
+        raise InputError(f"{name}: moments has shape {tuple(moments.shape)}, expected (parts, 3, {x.shape[1]})")
     if moments.dtype != accumulator(x):
-        raise TypeError(f"{name}: moments has dtype {moments.dtype}, expected {accumulator(x)}")
+        raise KindError(f"{name}: moments has dtype {moments.dtype}, expected {accumulator(x)}")
 
 
 def check_running(name: str, x: Any, running_mean: Any, running_var: Any, needed: bool = False) -> None:
@@ -349,7 +350,7 @@ def check_running(name: str, x: Any, running_mean: Any, running_var: Any, needed
             continue
         check_array(name, argument, r, ndim=1, like=x)
         if r.shape != (x.shape[1],):
-            raise ValueError(f"{name}: {argument} has shape {tuple(r.shape)}, expected ({x.shape[1]},), one a channel")
+            raise InputError(f"{name}: {argument} has shape {tuple(r.shape)}, expected ({x.shape[1]},), one a channel")
 
 
 def _update(running: Any, value: Any, momentum: float) -> None:

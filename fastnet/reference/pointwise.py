@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError
 from fastnet.kernels._arrays import check_array
 
 SHORT = ("float16", "bfloat16")
@@ -160,11 +161,11 @@ def check_gated(function: str, gate: Any, **others: Any) -> None:
     """Arrays of one shape and dtype, with rows; TypeError or ValueError for others."""
     check_array(function, "gate", gate)
     if not gate.ndim:
-        raise ValueError(f"{function}: gate has no dimensions, expected at least one")
+        raise InputError(f"{function}: gate has no dimensions, expected at least one")
     for argument, x in others.items():
         check_array(function, argument, x, dtypes=(gate.dtype.name,), like=gate)
         if x.shape != gate.shape:
-            raise ValueError(f"{function}: {argument} has shape {tuple(x.shape)}, expected gate's {tuple(gate.shape)}")
+            raise InputError(f"{function}: {argument} has shape {tuple(x.shape)}, expected gate's {tuple(gate.shape)}")
 
 
 def gated_activation(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.conv import Pair, channels_last, check_pair
 from fastnet.reference.pointwise import rounded, wide
@@ -69,7 +70,7 @@ class Windows:
 
 def flag(function: str, argument: str, x: Any) -> bool:
     if not isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{function}: {argument} is a {type(x).__name__}, expected a bool")
+        raise KindError(f"{function}: {argument} is a {type(x).__name__}, expected a bool")
     return bool(x)
 
 
@@ -85,15 +86,15 @@ def pool_windows(
 ) -> Windows:
     """The windows for these arguments; ValueError or TypeError, naming ``function``, where there are none."""
     if min(image) < 1:
-        raise ValueError(f"{function}: images have {image[0]} x {image[1]} pixels, expected at least 1 x 1")
+        raise InputError(f"{function}: images have {image[0]} x {image[1]} pixels, expected at least 1 x 1")
     if max(image) * min(image) > 2**31 - 1:
-        raise ValueError(f"{function}: images have {image[0]} x {image[1]} pixels, expected fewer than 2^31")
+        raise InputError(f"{function}: images have {image[0]} x {image[1]} pixels, expected fewer than 2^31")
     if output_size is not None:
         if kernel_size is not None:
-            raise ValueError(f"{function}: kernel_size and output_size are both given, expected one")
+            raise InputError(f"{function}: kernel_size and output_size are both given, expected one")
         out = check_pair(function, "output_size", output_size, 0)
         if any(n * p > 2**31 - 1 for n, p in zip(image, out, strict=True)):
-            raise ValueError(
+            raise InputError(
                 f"{function}: output_size is {out}, expected at most 2^31 / {image[0]} and 2^31 / {image[1]}"
             )
         return Windows((image[0], image[1]), (1, 1), (1, 1), (0, 0), (1, 1), out, True)
@@ -105,12 +106,12 @@ def pool_windows(
     for n, k, s, p, d in zip(image, kernel, strides, pads, dilations, strict=True):
         reach = d * (k - 1) + 1
         if p > k // 2:
-            raise ValueError(f"{function}: padding is {p}, expected at most half of the window's {k} places")
+            raise InputError(f"{function}: padding is {p}, expected at most half of the window's {k} places")
         size = (n + 2 * p - reach + (s - 1 if ceil else 0)) // s + 1
         if ceil and (size - 1) * s >= n + p:  # the last window must begin in the image or in the padding before it
             size -= 1
         if size < 1:
-            raise ValueError(f"{function}: the window covers {reach} pixels, more than the padded image's {n + 2 * p}")
+            raise InputError(f"{function}: the window covers {reach} pixels, more than the padded image's {n + 2 * p}")
         sizes.append(size)
     return Windows((image[0], image[1]), kernel, strides, pads, dilations, (sizes[0], sizes[1]), False)
 
@@ -125,7 +126,7 @@ def check_pool(function: str, x: Any, **options: Any) -> Windows:
 
 def _check_pixels(function: str, batch: int, windows: Windows) -> None:
     if batch * max(math.prod(windows.image), math.prod(windows.out)) >= 2**32:
-        raise ValueError(
+        raise InputError(
             f"{function}: {batch} images of {windows.image}, results of {windows.out}: expected fewer than 2^32 pixels"
         )
 
@@ -135,7 +136,7 @@ def check_pool_backward(function: str, grad: Any, image_size: Any, **options: An
     check_array(function, "grad", grad, ndim=4)
     windows = pool_windows(function, check_pair(function, "image_size", image_size, 1), **options)
     if tuple(grad.shape[2:]) != windows.out:
-        raise ValueError(
+        raise InputError(
             f"{function}: grad has shape {tuple(grad.shape)}, expected {(*grad.shape[:2], *windows.out)} for images of "
             f"{windows.image[0]} x {windows.image[1]}"
         )
@@ -147,7 +148,7 @@ def check_max_pool2d_backward(grad: Any, windows: Windows, x: Any, indices: Any)
     """One of x and indices, of the shape that belongs to grad."""
     function = "max_pool2d_backward"
     if (x is None) == (indices is None):
-        raise ValueError(f"{function}: expected one of x and indices, got {'neither' if x is None else 'both'}")
+        raise InputError(f"{function}: expected one of x and indices, got {'neither' if x is None else 'both'}")
     if x is not None:
         check_array(function, "x", x, dtypes=(grad.dtype.name,), ndim=4, like=grad)
         argument, got, wanted = "x", x, (*grad.shape[:2], *windows.image)
@@ -155,7 +156,7 @@ def check_max_pool2d_backward(grad: Any, windows: Windows, x: Any, indices: Any)
         check_array(function, "indices", indices, dtypes=("int32",), ndim=4, like=grad)
         argument, got, wanted = "indices", indices, tuple(grad.shape)
     if tuple(got.shape) != wanted:
-        raise ValueError(f"{function}: {argument} has shape {tuple(got.shape)}, expected {wanted}")
+        raise InputError(f"{function}: {argument} has shape {tuple(got.shape)}, expected {wanted}")
 
 
 def check_divisor(function: str, count_include_pad: Any, divisor_override: Any) -> int:
@@ -164,10 +165,10 @@ def check_divisor(function: str, count_include_pad: Any, divisor_override: Any) 
     if divisor_override is None:
         return 0
     if isinstance(divisor_override, bool) or not hasattr(divisor_override, "__index__"):
-        raise TypeError(f"{function}: divisor_override is a {type(divisor_override).__name__}, expected an int or None")
+        raise KindError(f"{function}: divisor_override is a {type(divisor_override).__name__}, expected an int or None")
     divisor = divisor_override.__index__()
     if not 0 < abs(divisor) < 2**31:
-        raise ValueError(f"{function}: divisor_override is {divisor}, expected a number other than 0 below 2^31")
+        raise InputError(f"{function}: divisor_override is {divisor}, expected a number other than 0 below 2^31")
     return divisor
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnet.errors import KindError
 from fastnet.kernels._arrays import FLOATING, check_array, name_of
 
 
@@ -29,5 +30,5 @@ def check_column_sum(x: Any, out_dtype: Any) -> np.dtype:
     check_array("column_sum", "x", x, ndim=2)
     dtype = x.dtype if out_dtype is None else np.dtype(out_dtype)
     if name_of(dtype) not in FLOATING:
-        raise TypeError(f"column_sum: out_dtype is {dtype.name}, expected {' or '.join(FLOATING)}")
+        raise KindError(f"column_sum: out_dtype is {dtype.name}, expected {' or '.join(FLOATING)}")
     return dtype

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError
 from fastnet.kernels._arrays import check_array
 
 
@@ -28,12 +29,12 @@ def check_step(name: str, first: str, like: Any, others: dict[str, tuple[Any, in
     check_array(name, first, like, ndim=2)
     batch, width = like.shape
     if width % gates:
-        raise ValueError(f"{name}: {first} has {width} columns, expected a multiple of {gates}, its gates")
+        raise InputError(f"{name}: {first} has {width} columns, expected a multiple of {gates}, its gates")
     hidden = width // gates
     for argument, (x, count, wide) in others.items():
         check_array(name, argument, x, dtypes=(accumulator(like).name if wide else like.dtype.name,), ndim=2, like=like)
         if x.shape != (batch, count * hidden):
-            raise ValueError(f"{name}: {argument} has shape {tuple(x.shape)}, expected {(batch, count * hidden)}")
+            raise InputError(f"{name}: {argument} has shape {tuple(x.shape)}, expected {(batch, count * hidden)}")
 
 
 def check_lstm_cell(gates: Any, c: Any) -> None:
@@ -56,7 +57,7 @@ def check_gru_cell_backward(of_h: Any, saved: Any, h: Any) -> None:
 def check_rnn_cell_backward(of_h: Any, h: Any, activation: str) -> None:
     check_step("rnn_cell_backward", "of_h", of_h, {"h": (h, 1, False)})
     if activation not in ("tanh", "relu"):
-        raise ValueError(f"rnn_cell_backward: activation is {activation!r}, expected tanh or relu")
+        raise InputError(f"rnn_cell_backward: activation is {activation!r}, expected tanh or relu")
 
 
 # ---- the definitions -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnet._device import namespace
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 from fastnet.reference.rnn import accumulator, sigmoid
 
@@ -24,16 +25,16 @@ from fastnet.reference.rnn import accumulator, sigmoid
 def check_batch_sizes(name: str, batch_sizes: Any, batch: int) -> int:
     """The number of rows in all; TypeError or ValueError unless batch_sizes are those of ``batch`` packed sequences."""
     if not isinstance(batch_sizes, (list, tuple)):
-        raise TypeError(f"{name}: batch_sizes is a {type(batch_sizes).__name__}, expected a list of integers")
+        raise KindError(f"{name}: batch_sizes is a {type(batch_sizes).__name__}, expected a list of integers")
     for n in batch_sizes:
         if type(n) is not int:
-            raise TypeError(f"{name}: batch_sizes holds a {type(n).__name__}, expected integers")
+            raise KindError(f"{name}: batch_sizes holds a {type(n).__name__}, expected integers")
     if not batch_sizes:
-        raise ValueError(f"{name}: batch_sizes is empty, expected a number for each step")
+        raise InputError(f"{name}: batch_sizes is empty, expected a number for each step")
     if batch_sizes[0] != batch:
-        raise ValueError(f"{name}: batch_sizes begins with {batch_sizes[0]}, expected {batch}, the sequences of h0")
+        raise InputError(f"{name}: batch_sizes begins with {batch_sizes[0]}, expected {batch}, the sequences of h0")
     if batch_sizes[-1] < min(batch, 1) or any(b > a for a, b in pairwise(batch_sizes)):
-        raise ValueError(f"{name}: batch_sizes must be positive and never grow, got {list(batch_sizes)[:20]}")
+        raise InputError(f"{name}: batch_sizes must be positive and never grow, got {list(batch_sizes)[:20]}")
     return sum(batch_sizes)
 
 
@@ -41,7 +42,7 @@ def check_states(name: str, argument: str, states: Any) -> tuple[int, int, int]:
     """(directions, batch, hidden) of an array of states."""
     check_array(name, argument, states, ndim=3)
     if states.shape[0] not in (1, 2):
-        raise ValueError(f"{name}: {argument} has {states.shape[0]} directions, expected 1 or 2")
+        raise InputError(f"{name}: {argument} has {states.shape[0]} directions, expected 1 or 2")
     return tuple(states.shape)
 
 
@@ -50,7 +51,7 @@ def check_like(name: str, argument: str, x: Any, shape: tuple[int, ...], like: A
     dtype = accumulator(like) if wide else like.dtype
     check_array(name, argument, x, dtypes=(dtype.name,), ndim=len(shape), like=like)
     if tuple(x.shape) != shape:
-        raise ValueError(f"{name}: {argument} has shape {tuple(x.shape)}, expected {shape}")
+        raise InputError(f"{name}: {argument} has shape {tuple(x.shape)}, expected {shape}")
 
 
 def check_list(
@@ -58,9 +59,9 @@ def check_list(
 ) -> None:
     """One such array for each direction."""
     if not isinstance(arrays, (list, tuple)):
-        raise TypeError(f"{name}: {argument} is a {type(arrays).__name__}, expected a list of an array a direction")
+        raise KindError(f"{name}: {argument} is a {type(arrays).__name__}, expected a list of an array a direction")
     if len(arrays) != count:
-        raise ValueError(f"{name}: {argument} has {len(arrays)} arrays, expected {count}, one a direction")
+        raise InputError(f"{name}: {argument} has {len(arrays)} arrays, expected {count}, one a direction")
     for i, x in enumerate(arrays):
         check_like(name, f"{argument}[{i}]", x, shape, like, **how)
 
@@ -87,7 +88,7 @@ def _check_backward(
 
 def check_activation(name: str, activation: Any) -> None:
     if activation not in ("tanh", "relu"):
-        raise ValueError(f"{name}: activation is {activation!r}, expected tanh or relu")
+        raise InputError(f"{name}: activation is {activation!r}, expected tanh or relu")
 
 
 def check_rnn(x: Any, h0: Any, weight: Any, bias: Any, batch_sizes: Any, activation: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from fastnet._array_code import where
 from fastnet._device import namespace
 from fastnet._faults import check_faults, fault_flag
+from fastnet.errors import InputError, KindError
 from fastnet.kernels._arrays import check_array
 
 BAD_PLACE = "a position is outside the table of cosines and sines"
@@ -21,21 +22,21 @@ def check_rotary(function: str, x: Any, cos: Any, sin: Any, positions: Any, offs
     for argument, table in (("cos", cos), ("sin", sin)):
         check_array(function, argument, table, dtypes=(wanted,), ndim=2, like=x)
     if sin.shape != cos.shape:
-        raise ValueError(f"{function}: sin has shape {tuple(sin.shape)}, expected cos's {tuple(cos.shape)}")
+        raise InputError(f"{function}: sin has shape {tuple(sin.shape)}, expected cos's {tuple(cos.shape)}")
     if 2 * cos.shape[1] > x.shape[3]:
-        raise ValueError(
+        raise InputError(
             f"{function}: cos has shape {tuple(cos.shape)}, which turns {2 * cos.shape[1]} elements of a row, x has "
             f"{x.shape[3]}"
         )
     if isinstance(offset, bool) or not isinstance(offset, (int, np.integer)):
-        raise TypeError(f"{function}: offset is a {type(offset).__name__}, expected an int")
+        raise KindError(f"{function}: offset is a {type(offset).__name__}, expected an int")
     if not 0 <= offset < 2**62:
-        raise ValueError(f"{function}: offset is {offset}, expected a number of positions")
+        raise InputError(f"{function}: offset is {offset}, expected a number of positions")
     if positions is not None:
         check_array(function, "positions", positions, dtypes=("int64", "int32"), ndim=2, like=x)
         batch, length = x.shape[0], x.shape[2]
         if positions.shape[0] not in (1, batch) or positions.shape[1] not in (1, length):
-            raise ValueError(
+            raise InputError(
                 f"{function}: positions has shape {tuple(positions.shape)}, expected one that broadcasts to "
                 f"{(batch, length)}"
             )

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastnet import _dtypes
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops.creation import tensor
 
 __all__ = [
@@ -35,14 +36,14 @@ __all__ = [
 def _made(name: str, M: int, values: Any, dtype: Any, layout: Any, device: Any, requires_grad: bool) -> Tensor:
     """The window of ``values(M)``: nothing where M is 0."""
     if isinstance(M, bool) or not hasattr(M, "__index__"):
-        raise TypeError(f"{name}: M is a {type(M).__name__}, expected an int")
+        raise KindError(f"{name}: M is a {type(M).__name__}, expected an int")
     if M < 0:
-        raise ValueError(f"{name} requires non-negative window length, got M={M}")
+        raise InputError(f"{name} requires non-negative window length, got M={M}")
     if layout not in (None, "strided"):
-        raise ValueError(f"{name} is implemented for strided tensors only, got: {layout}")
+        raise InputError(f"{name} is implemented for strided tensors only, got: {layout}")
     dtype = _dtypes.get_default_dtype() if dtype is None else _dtypes.as_dtype(dtype)
     if dtype not in (_dtypes.float32, _dtypes.float64):
-        raise ValueError(f"{name} expects float32 or float64 dtypes, got: {dtype}")
+        raise InputError(f"{name} expects float32 or float64 dtypes, got: {dtype}")
     points = np.asarray(values(int(M)) if M else [], np.float64)
     return tensor(points.tolist(), dtype=dtype, device=device, requires_grad=requires_grad)
 
@@ -89,10 +90,10 @@ def general_cosine(
     tensor([0., 1., 0.])
     """
     if not isinstance(a, Iterable):
-        raise TypeError("general_cosine: coefficients must be a list/tuple")
+        raise KindError("general_cosine: coefficients must be a list/tuple")
     weights = list(a)
     if not weights:
-        raise ValueError("general_cosine: coefficients cannot be empty")
+        raise InputError("general_cosine: coefficients cannot be empty")
 
     def values(n: int) -> Any:
         if n == 1:
@@ -166,9 +167,9 @@ def exponential(
 ) -> Tensor:
     """exp(-|n - center| / tau); ``center``, for windows that are not symmetric, is the middle unless it is given."""
     if tau <= 0:
-        raise ValueError(f"exponential: Tau must be positive, got: {tau} instead.")
+        raise InputError(f"exponential: Tau must be positive, got: {tau} instead.")
     if sym and center is not None:
-        raise ValueError("exponential: Center must be None for symmetric windows")
+        raise InputError("exponential: Center must be None for symmetric windows")
 
     def values(n: int) -> Any:
         return np.exp(-np.abs(np.arange(n) - (_centre(n, sym) if center is None else center)) / tau)
@@ -188,7 +189,7 @@ def gaussian(
 ) -> Tensor:
     """A bell of standard deviation ``std`` points."""
     if std <= 0:
-        raise ValueError(f"gaussian: Standard deviation must be positive, got: {std} instead.")
+        raise InputError(f"gaussian: Standard deviation must be positive, got: {std} instead.")
 
     def values(n: int) -> Any:
         return np.exp(-0.5 * ((np.arange(n) - _centre(n, sym)) / std) ** 2)
@@ -208,7 +209,7 @@ def kaiser(
 ) -> Tensor:
     """I0(beta sqrt(1 - t^2)) / I0(beta), t from -1 to 1 (Kaiser 1974)."""
     if beta < 0:
-        raise ValueError(f"kaiser: beta must be non-negative, got: {beta} instead.")
+        raise InputError(f"kaiser: beta must be non-negative, got: {beta} instead.")
 
     def values(n: int) -> Any:
         if n == 1:

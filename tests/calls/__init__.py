@@ -3,8 +3,7 @@ inputs). A module of this package holds the rows of one part of the surface:
 
 - ``DIFFERENTIABLE``: values and gradients must agree, in several dtypes.
 - ``PLAIN``: values and dtypes must agree.
-- ``REFUSED``: both must raise. API.md turns PyTorch's RuntimeError for shapes, dtypes and devices into ValueError or
-  TypeError.
+- ``REFUSED``: both must raise; ours is a ValueError or TypeError, and caught by what catches PyTorch's.
 
 ``I`` is where inputs come from: the same NumPy arrays as tensors of either library.
 """

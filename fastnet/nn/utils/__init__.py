@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastnet._tensor import Tensor
+from fastnet.errors import KindError
 from fastnet.nn.utils import rnn as rnn
 from fastnet.nn.utils.clip_grad import (
     clip_grad_norm,
@@ -24,7 +25,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Write a vector's parts into the parameters."""
     if not isinstance(vec, Tensor):
-        raise TypeError(f"expected fastnet.Tensor, but got: {type(vec).__name__}")
+        raise KindError(f"expected fastnet.Tensor, but got: {type(vec).__name__}")
     start = 0
     for p in parameters:
         p.data = vec[start : start + p.numel()].reshape(p.shape).data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnet.errors import InputError
 from fastnet.nn.module import Module
 
 
@@ -19,7 +20,7 @@ def remove(module: Module, kind: Any, name: str, what: str) -> Module:
         hook, _ = module._forward_pre_hooks.pop(key)
         hook.remove(module)
         return module
-    raise ValueError(f"{what} of '{name}' not found in {module}")
+    raise InputError(f"{what} of '{name}' not found in {module}")
 
 
 def _keys(module: Module, kind: type, name: str) -> list[int]:

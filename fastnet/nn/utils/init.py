@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, TypeVar
 
+from fastnet.errors import InputError, KindError
+
 M = TypeVar("M")
 
 
@@ -21,7 +23,7 @@ def skip_init(module_cls: type[M], *args: Any, **kwargs: Any) -> M:
     from fastnet.nn.module import Module
 
     if not issubclass(module_cls, Module):
-        raise RuntimeError(f"Expected a Module; got {module_cls}")
+        raise InputError(f"Expected a Module; got {module_cls}")
     if "device" not in inspect.signature(module_cls).parameters:
-        raise RuntimeError("Module must support a 'device' arg to skip initialization")
+        raise KindError("Module must support a 'device' arg to skip initialization")
     return module_cls(*args, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.module import Module
 from fastnet.nn.utils.parametrize import register_parametrization
@@ -31,7 +32,7 @@ class _SpectralNorm(Module):
         if dim >= ndim or dim < -ndim:
             raise IndexError(f"Dimension out of range (expected to be in range of [-{ndim}, {ndim - 1}] but got {dim})")
         if n_power_iterations <= 0:
-            raise ValueError(
+            raise InputError(
                 f"Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}"
             )
         self.dim, self.eps = dim if dim >= 0 else dim + ndim, eps
@@ -81,7 +82,7 @@ def spectral_norm(
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
-        raise ValueError(f"Module '{module}' has no parameter or buffer with name '{name}'")
+        raise InputError(f"Module '{module}' has no parameter or buffer with name '{name}'")
     if dim is None:
         dim = default_output_dim(module)
     register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, dim, eps))
@@ -121,7 +122,7 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
         dim: the dimension along which magnitudes differ; None: one for all.
     """
     if getattr(module, name, None) is None:
-        raise ValueError(f"Module '{module}' has no parameter or buffer with name '{name}'")
+        raise InputError(f"Module '{module}' has no parameter or buffer with name '{name}'")
     register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
     return module
 

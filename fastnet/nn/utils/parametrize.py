@@ -12,6 +12,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.errors import InputError
 from fastnet.nn.containers import ModuleDict, ModuleList
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter
@@ -126,7 +127,7 @@ def register_parametrization(
     original = module._parameters.get(tensor_name)
     original = module._buffers.get(tensor_name) if original is None else original
     if original is None:
-        raise ValueError(
+        raise InputError(
             f"Module '{type(module).__name__}' does not have a parameter, a buffer, or a parametrized element with "
             f"name '{tensor_name}'"
         )
@@ -135,7 +136,7 @@ def register_parametrization(
     with no_grad():
         result = parametrizations()
     if not unsafe and (not isinstance(result, Tensor) or tuple(result.shape) != shape or result.dtype is not dtype):
-        raise ValueError(
+        raise InputError(
             f"Registering a parametrization may not change the shape or dtype of the tensor: {tensor_name} has shape "
             f"{shape} and dtype {dtype.name}; unsafe=True allows it"
         )
@@ -152,7 +153,7 @@ def register_parametrization(
 def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
     """Make ``module.<tensor_name>`` a parameter again: its present value, or the original if it is one tensor."""
     if not is_parametrized(module, tensor_name):
-        raise ValueError(f"Module {type(module).__name__} does not have a parametrization on {tensor_name}")
+        raise InputError(f"Module {type(module).__name__} does not have a parametrization on {tensor_name}")
     parametrizations = module.parametrizations[tensor_name]
     trained = any(isinstance(p, Parameter) for p in parametrizations._parameters.values())
     if leave_parametrized:
@@ -161,7 +162,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     elif parametrizations.is_tensor:
         value = parametrizations.original
     else:
-        raise ValueError("Cannot leave unparametrized (`leave_parametrized=False`) a tensor of several originals")
+        raise InputError("Cannot leave unparametrized (`leave_parametrized=False`) a tensor of several originals")
     if parametrizations.is_tensor and isinstance(parametrizations.original, Parameter):
         original = parametrizations.original  # optimizers hold this very parameter
         original.data = value.detach()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.ops.creation import as_tensor, full, tensor
 from fastnet.ops.indexing import index_select
 from fastnet.ops.shape import cat, stack
@@ -54,7 +55,7 @@ class PackedSequence(_Packed):
         if batch_sizes is None:  # PackedSequence((data, batch_sizes))
             data, batch_sizes = data  # type: ignore[misc]
         if batch_sizes is not None and batch_sizes.device.type != "cpu":
-            raise ValueError(
+            raise InputError(
                 "batch_sizes should always be on CPU. Instances of PackedSequence should never be created manually."
             )
         if unsorted_indices is None:
@@ -110,13 +111,13 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
 def _lengths(lengths: Any) -> np.ndarray:
     if isinstance(lengths, Tensor):
         if lengths.device.type != "cpu":
-            raise RuntimeError(
+            raise KindError(
                 f"'lengths' argument should be a 1D CPU int64 tensor, but got {lengths.dim()}D {lengths.device} tensor"
             )
         lengths = lengths.tolist()
     out = np.asarray(lengths)
     if out.ndim != 1 or (out.size and out.dtype.kind not in "iu"):
-        raise RuntimeError(f"'lengths' argument should be a 1D CPU int64 tensor, but got {out.ndim}D {out.dtype}")
+        raise KindError(f"'lengths' argument should be a 1D CPU int64 tensor, but got {out.ndim}D {out.dtype}")
     return out.astype(np.int64)
 
 
@@ -147,17 +148,15 @@ def pack_padded_sequence(
         input = input.transpose(0, 1)
     batch = input.shape[1]
     if size.size != batch:
-        raise RuntimeError(
-            f"Expected `len(lengths)` to be equal to batch_size, but got {size.size} (batch_size={batch})"
-        )
+        raise InputError(f"Expected `len(lengths)` to be equal to batch_size, but got {size.size} (batch_size={batch})")
     if (size <= 0).any():
-        raise RuntimeError(
+        raise InputError(
             "Length of all samples has to be greater than 0, but found an element in 'lengths' that is <= 0"
         )
     order = None
     if enforce_sorted:
         if (np.diff(size) > 0).any():
-            raise RuntimeError(
+            raise InputError(
                 "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
                 "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement."
             )
@@ -167,7 +166,7 @@ def pack_padded_sequence(
         order = as_tensor(indices).to(input.device)
         input = index_select(input, 1, order)
     if size.size and size[0] > input.shape[0]:
-        raise RuntimeError(f"Expected lengths of at most {input.shape[0]}, the steps of input, but got {size[0]}")
+        raise InputError(f"Expected lengths of at most {input.shape[0]}, the steps of input, but got {size[0]}")
     sizes, step, sequence = _rows_of(size)
     flat = input.reshape(input.shape[0] * batch, *input.shape[2:])
     rows = as_tensor(step * batch + sequence).to(input.device)
@@ -188,7 +187,7 @@ def pad_packed_sequence(
     sizes = sequence.batch_sizes.numpy()
     longest, batch = len(sizes), int(sizes[0]) if len(sizes) else 0
     if total_length is not None and total_length < longest:
-        raise ValueError(
+        raise InputError(
             f"Expected total_length to be at least the length of the longest sequence in input, but got "
             f"total_length={total_length} and max sequence length being {longest}"
         )
@@ -224,16 +223,14 @@ def pad_sequence(
             [1., 0.]])
     """
     if padding_side not in ("left", "right"):
-        raise RuntimeError(f"padding_side should be either 'left' or 'right' but got {padding_side}")
+        raise InputError(f"padding_side should be either 'left' or 'right' but got {padding_side}")
     if isinstance(sequences, Tensor):
         sequences = list(sequences.unbind(0))
     if not isinstance(sequences, Iterable):
-        raise RuntimeError(
-            f"pad_sequence: Expected iterable for input sequences, but got arg of type: {type(sequences)}"
-        )
+        raise InputError(f"pad_sequence: Expected iterable for input sequences, but got arg of type: {type(sequences)}")
     items = list(sequences)
     if not items:
-        raise RuntimeError("pad_sequence: received an empty list of sequences")
+        raise InputError("pad_sequence: received an empty list of sequences")
     steps = max(x.shape[0] for x in items)
     padded = []
     for x in items:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastnet._tensor import Tensor
 from fastnet.autograd import no_grad
+from fastnet.errors import InputError
 from fastnet.nn import functional as F
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter
@@ -24,7 +25,7 @@ class SpectralNorm:
 
     def __init__(self, name: str = "weight", n_power_iterations: int = 1, dim: int = 0, eps: float = 1e-12):
         if n_power_iterations <= 0:
-            raise ValueError(
+            raise InputError(
                 f"Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}"
             )
         self.name, self.n_power_iterations, self.dim, self.eps = name, n_power_iterations, dim, eps
@@ -78,7 +79,7 @@ def spectral_norm(
     hook = SpectralNorm(name, n_power_iterations, default_output_dim(module) if dim is None else dim, eps)
     weight = module._parameters.get(name)
     if weight is None:
-        raise ValueError(f"`SpectralNorm` cannot be applied as parameter `{name}` is None")
+        raise InputError(f"`SpectralNorm` cannot be applied as parameter `{name}` is None")
     del module._parameters[name]
     module.register_parameter(f"{name}_orig", weight)
     setattr(module, name, weight.detach())

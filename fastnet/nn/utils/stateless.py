@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError, KindError
 from fastnet.nn.module import Module
 
 __all__ = ["functional_call"]
@@ -31,7 +32,7 @@ def _with_tied_names(module: Module, given: dict[str, Tensor]) -> dict[str, Tens
     for tied in names.values():
         present = [n for n in tied if n in given]
         if len({id(given[n]) for n in present}) > 1:
-            raise ValueError(
+            raise InputError(
                 f"functional_call got multiple values for keys {sorted(tied)}, which are tied. "
                 "Consider using tie_weights=False"
             )
@@ -61,7 +62,7 @@ def _reparametrize(module: Module, given: dict[str, Tensor], tie_weights: bool, 
     tensors = _with_tied_names(module, given) if tie_weights else given
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"functional_call: {name} is a {type(tensor).__name__}, expected a Tensor")
+            raise KindError(f"functional_call: {name} is a {type(tensor).__name__}, expected a Tensor")
     if strict:
         own = _all_tensors(module)
         unexpected, missing = [n for n in tensors if n not in own], [n for n in own if n not in tensors]

@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 from fastnet._tensor import Tensor
+from fastnet.errors import InputError
 from fastnet.nn.module import Module
 from fastnet.nn.parameter import Parameter, UninitializedParameter
 from fastnet.nn.utils._pre_hooks import refuse_second, remove
@@ -64,7 +65,7 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
     refuse_second(module, WeightNorm, name, "weight_norm")
     weight = getattr(module, name)
     if isinstance(weight, UninitializedParameter):
-        raise ValueError("weight_norm: run a forward of a lazy layer before weight norm is applied")
+        raise InputError("weight_norm: run a forward of a lazy layer before weight norm is applied")
     hook = WeightNorm(name, dim)
     del module._parameters[name]
     module.register_parameter(f"{name}_g", Parameter(norm_except(weight, hook.dim).detach()))
