@@ -357,7 +357,7 @@ def binary_cross_entropy(
     input, target = _same_shape(name, input, target)
     outside = (input._data < 0) | (input._data > 1)
     if not isinstance(input._data, np.ndarray):
-        note(name, "all elements of input should be between 0 and 1", outside, ValueError)
+        note(name, "all elements of input should be between 0 and 1", outside, InputError)
     elif bool(outside.any()):
         raise InputError(f"{name}: all elements of input should be between 0 and 1")
     return PointwiseLoss.apply(input, target, _factor(name, "weight", weight, input), None, name, reduction)

@@ -260,7 +260,7 @@ def multilabel_margin_loss(
     listed = xp.cumsum(t == -1, axis=1) == 0
     bad = listed & ((t < 0) | (t >= count))
     if not isinstance(t, np.ndarray):
-        note(name, f"target is out of range, expected classes less than {count}", bad, RuntimeError)
+        note(name, f"target is out of range, expected classes less than {count}", bad, InputError)
     elif bad.any():
         raise InputError(f"{name}: argument #2 'target' is out of range: {t[bad][0]}, expected less than {count}")
     listed = listed & ~bad
@@ -341,7 +341,7 @@ def gaussian_nll_loss(
         var = Tensor._wrap(namespace(input._data).full(tuple(input.shape), var, input._data.dtype))
     check_tensor(name, var, "var")
     if not isinstance(var._data, np.ndarray):
-        note(name, "var has negative entry/entries", var._data < 0, ValueError)
+        note(name, "var has negative entry/entries", var._data < 0, InputError)
     elif bool((var._data < 0).any()):
         raise InputError("var has negative entry/entries")
     shape, of_var = tuple(input.shape), tuple(var.shape)

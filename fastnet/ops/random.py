@@ -168,7 +168,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 def _bernoulli(p: Any, generator: Generator | None) -> Any:
     outside = ~((p >= 0) & (p <= 1))
     if not isinstance(p, np.ndarray):
-        note("bernoulli", "Expected p_in >= 0 && p_in <= 1 to be true", outside, RuntimeError)
+        note("bernoulli", "Expected p_in >= 0 && p_in <= 1 to be true", outside, InputError)
     elif bool(outside.any()):
         raise InputError("Expected p_in >= 0 && p_in <= 1 to be true")
     u = _draw("uniform", tuple(p.shape), generator, Device.of_array(p))

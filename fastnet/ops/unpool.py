@@ -103,7 +103,7 @@ def _unpool(
     where, places = indices._data, math.prod(size)
     if not isinstance(where, np.ndarray):
         text = f"found an invalid max index, expected indices from 0 to {places - 1}"
-        note(name, text, (where < 0) | (where >= places), RuntimeError)
+        note(name, text, (where < 0) | (where >= places), InputError)
     elif where.size and not (where.min() >= 0 and where.max() < places):
         raise InputError(f"{name}: found an invalid max index, expected indices from 0 to {places - 1}")
     batch = input.shape[0] if input.dim() == dims + 2 else 1
