@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastnet import _dtypes
 from fastnet._checks import checked
 from fastnet._device import device as Device
@@ -172,7 +174,7 @@ def _operator(function: Any, reflected: bool = False) -> Any:
     def method(self: Tensor, other: Any) -> Any:
         if not isinstance(other, (Tensor, int, float, bool)) and not hasattr(other, "__float__"):
             return NotImplemented
-        if not isinstance(other, Tensor) and getattr(other, "shape", ()) != ():
+        if not isinstance(other, (Tensor, np.generic)) and hasattr(other, "shape"):  # an array
             other = creation.as_tensor(other)
         return function(other, self) if reflected else function(self, other)
 

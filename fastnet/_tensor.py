@@ -371,7 +371,7 @@ class Tensor:
         Args:
             gradient: of this tensor; needed unless it has one element.
             retain_graph: keep what backward needs, so that it can run again.
-            create_graph: unsupported (backward of backward).
+            create_graph: record backward itself, so that gradients can be differentiated again.
             inputs: accumulate into these tensors only.
 
         Raises:

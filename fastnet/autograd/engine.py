@@ -226,9 +226,17 @@ def _as_list(x: Any) -> list:
     return list(x) if isinstance(x, (list, tuple)) else [x]
 
 
-def _refuse_double(create_graph: bool) -> None:
-    if create_graph:
-        raise RuntimeError("create_graph=True: backward of backward is not supported by fastnet")
+def _run_recorded(
+    roots: list, given: list, retain_graph: bool | None, inputs: list | None, accumulate: bool
+) -> list[Any]:
+    """``run_backward`` for ``create_graph=True``: gradients are tensors with histories."""
+    from fastnet.autograd import recorded
+
+    seeds = []
+    for t, g in zip(roots, given, strict=True):
+        array = _root_gradient(t, g)
+        seeds.append((t, g if isinstance(g, _Tensor) and g._data is array else _Tensor._wrap(array)))
+    return recorded.run(seeds, retain_graph is not False, inputs, accumulate)
 
 
 def backward(
@@ -239,11 +247,13 @@ def backward(
     inputs: Any = None,
 ) -> None:
     """Add the gradients of ``tensors`` to the ``grad`` of the leaves they depend on, as ``torch.autograd.backward``."""
-    _refuse_double(create_graph)
     roots = _as_list(tensors)
     given = [None] * len(roots) if grad_tensors is None else _as_list(grad_tensors)
     if len(given) != len(roots):
         raise InputError(f"got {len(roots)} tensors and {len(given)} gradients")
+    if create_graph:
+        _run_recorded(roots, given, retain_graph, None if inputs is None else _as_list(inputs), True)
+        return
     run_backward(
         [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)],
         bool(retain_graph),
@@ -273,15 +283,17 @@ def grad(
         raise InputError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: False.")
     if is_grads_batched:
         return _batched(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
-    _refuse_double(create_graph)
     roots, wanted = _as_list(outputs), _as_list(inputs)
     given = [None] * len(roots) if grad_outputs is None else _as_list(grad_outputs)
     for t in wanted:
         if not t.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found = run_backward(
-        [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)], bool(retain_graph), wanted, False
-    )
+    if create_graph:
+        found = _run_recorded(roots, given, retain_graph, wanted, False)
+    else:
+        seeds = [(t, _root_gradient(t, g)) for t, g in zip(roots, given, strict=True)]
+        arrays = run_backward(seeds, bool(retain_graph), wanted, False)
+        found = [None if f is None else _Tensor._wrap(f) for f in arrays]
     for f in found:
         if f is None and not allow_unused and not materialize_grads:
             raise RuntimeError(
@@ -291,9 +303,9 @@ def grad(
     if materialize_grads:
         from fastnet._device import namespace
 
-        zeros = [namespace(t._data).zeros_like(t._data) for t in wanted]
+        zeros = [_Tensor._wrap(namespace(t._data).zeros_like(t._data)) for t in wanted]
         found = [z if f is None else f for f, z in zip(found, zeros, strict=True)]
-    return tuple(None if f is None else _Tensor._wrap(f) for f in found)
+    return tuple(found)
 
 
 def _batched(outputs: Any, inputs: Any, grad_outputs: Any, retain_graph: bool | None, *options: Any) -> tuple:

@@ -34,6 +34,9 @@ class Context:
         self._non_differentiable: tuple = ()
         self._dirty: tuple = ()
         self._after: dict | None = None
+        self._origins: list[tuple[str, int] | None] = []  # of what is saved: which argument or result it is
+        self._statics: tuple = ()  # the arguments that are no tensors, and those of integers
+        self._reconnect = False  # saved results are asked for with their history
 
     # What the engine uses; set by Function.apply when the operation is recorded.
     _edges: tuple[tuple[Any, int] | None, ...]
@@ -83,6 +86,11 @@ class Context:
     def saved_tensors(self) -> tuple:
         """The tensors kept by ``save_for_backward``."""
         self._check_versions()
+        if self._reconnect and any(o is not None for o in self._origins):
+            return tuple(
+                t if o is None else _with_history(t, self, o[1])
+                for t, o in zip(self._saved, self._origins, strict=True)
+            )
         return self._saved
 
     def mark_non_differentiable(self, *tensors: Any) -> None:
@@ -111,6 +119,13 @@ class Context:
                     "operation: a "
                     f"value saved by {self._function.__name__} is at version {counter[0]}; expected version {version}"
                 )
+
+
+def _with_history(result: Any, ctx: Context, index: int) -> Any:
+    """What a Function's forward returned and kept, as the result that came of it."""
+    out = _Tensor._wrap(result._data)
+    out._node, out._output_index, out._requires_grad = ctx, index, True
+    return out
 
 
 class _Unrecorded:
@@ -223,6 +238,8 @@ class Function:
                 out = fresh
             results.append(out)
         if recorded:
+            given = list(outputs) if isinstance(outputs, tuple) else [outputs]
+            ctx._origins = [next((("out", i) for i, o in enumerate(given) if o is s), None) for s in ctx._saved]
             _record(
                 ctx, args, [r if isinstance(r, _Tensor) else None for r in results], cls._skip(ctx, outputs, single)
             )
@@ -285,7 +302,7 @@ class ArrayFunction(Function):
             result = _Tensor._wrap(outputs)
             if recorded:
                 if ctx._saved:
-                    cls._watch(ctx, args, arrays, (result,))
+                    cls._watch(ctx, args, arrays, (result,), (outputs,))
                 _record(ctx, args, [result], [False])
             if cls.view:
                 note_view(result, args[0], cls, arrays)
@@ -293,22 +310,28 @@ class ArrayFunction(Function):
         results = [_Tensor._wrap(o) for o in outputs]
         if recorded:
             if ctx._saved:
-                cls._watch(ctx, args, arrays, results)
+                cls._watch(ctx, args, arrays, results, outputs)
             _record(ctx, args, results, [not r.dtype.is_floating_point for r in results])
         return tuple(results)
 
     @staticmethod
-    def _watch(ctx: Context, args: Sequence, arrays: Sequence, results: Sequence) -> None:
-        """Note the versions of saved arrays that are inputs or outputs."""
+    def _watch(ctx: Context, args: Sequence, arrays: Sequence, results: Sequence, outputs: Sequence) -> None:
+        """Note which saved arrays are inputs or outputs, and the versions of these."""
         for saved in ctx._saved:
-            for a, array in zip(args, arrays, strict=True):
-                if array is saved and isinstance(a, _Tensor):
-                    ctx._versions.append((a._version_counter, a._version_counter[0]))
+            origin: tuple[str, int] | None = None
+            for i, (a, array) in enumerate(zip(args, arrays, strict=True)):
+                if array is saved:
+                    origin = "constant", i
+                    if isinstance(a, _Tensor):
+                        ctx._versions.append((a._version_counter, a._version_counter[0]))
+                        origin = "in", i
                     break
             else:
-                for r in results:
-                    if r._data is saved:
+                for i, r in enumerate(results):
+                    if outputs[i] is saved:  # which may be a number of NumPy's, where the result is an array
                         ctx._versions.append((r._version_counter, r._version_counter[0]))
+                        origin = "out", i
+            ctx._origins.append(origin)
 
     @classmethod
     def _run_backward(cls, ctx: Context, grads: list) -> tuple:
@@ -319,6 +342,9 @@ class ArrayFunction(Function):
 def _record(ctx: Context, args: Sequence, results: Sequence, skip: Sequence[bool]) -> None:
     needs = ctx.needs_input_grad
     ctx._edges = tuple([edge_of(a) if needs[i] else None for i, a in enumerate(args)])
+    ctx._statics = tuple(
+        [a if not isinstance(a, _Tensor) else a._data if a._data.dtype.kind in "iub" else None for a in args]
+    )
     ctx._number = next(_numbers)
     ctx._outputs = []
     for i, r in enumerate(results):
@@ -351,14 +377,32 @@ def _finish_dirty(ctx: Context, outputs: Sequence, results: list) -> None:
 
 
 def once_differentiable(function: Callable) -> Callable:
-    """For ``backward`` of a Function that cannot be differentiated itself; in fastnet none can."""
+    """For ``backward`` of a Function that cannot be differentiated itself: differentiating its gradients raises."""
 
     @wraps(function)
     def wrapped(ctx: Any, *grads: Any) -> Any:
         with grad_mode.no_grad():
-            return function(ctx, *grads)
+            found = function(ctx, *grads)
+        if not grad_mode._enabled or not any(isinstance(g, _Tensor) and g.requires_grad for g in grads):
+            return found
+        several = found if isinstance(found, tuple) else (found,)
+        anchor = next(g for g in grads if isinstance(g, _Tensor) and g.requires_grad)
+        barred = tuple(_OnceOnly.apply(f, anchor) if isinstance(f, _Tensor) else f for f in several)
+        return barred if isinstance(found, tuple) else barred[0]
 
     return wrapped
+
+
+class _OnceOnly(Function):
+    """A gradient, and the error of differentiating it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, anchor: Any) -> Any:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
 
 
 FunctionCtx = Context

@@ -159,6 +159,8 @@ def implementation(array: Any) -> ModuleType:
     """``fastnet.kernels`` or ``fastnet.reference``: what runs operations on this array now."""
     from fastnet import kernels, reference
 
+    if not isinstance(array, np.ndarray) and hasattr(array, "recorded_module"):  # a backward that is recorded
+        return reference
     mode = _choice.cpu if isinstance(array, np.ndarray) else _choice.cuda
     module = reference if mode == "reference" else kernels
     return module if wrap_implementation is None else wrap_implementation(module)

@@ -50,6 +50,10 @@ def result_type(a: Any, b: Any) -> _dtypes.dtype:
 def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any, Any, np.dtype]:
     """Both operands in their common dtype: tensors cast, numbers left to be converted by the array library."""
     ta, tb = isinstance(a, Tensor), isinstance(b, Tensor)
+    if not ta:
+        a = number(a)
+    if not tb:
+        b = number(b)
     if ta and tb:
         da = a._data.dtype
         if da == b._data.dtype and not floating:
@@ -72,6 +76,11 @@ def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any,
     if common.category == 1:  # a Python number beyond the integer type wraps, as in PyTorch
         a, b = (x if isinstance(x, Tensor) else wrapped(x, common) for x in (a, b))
     return a, b, common.numpy
+
+
+def number(x: Any) -> Any:
+    """A scalar of NumPy's as Python's number: its dtype would count where NumPy computes with it."""
+    return x.item() if isinstance(x, np.generic) else x
 
 
 def wrapped(x: Any, dtype: _dtypes.dtype) -> Any:

@@ -19,7 +19,7 @@ from fastnet._tensor import Tensor
 from fastnet.autograd import ArrayFunction
 from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import is_short, rounded, unbroadcast, wide
-from fastnet.ops._operands import cast, check_both, compute, operands, priority, result_type, shape_of, wrapped
+from fastnet.ops._operands import cast, check_both, compute, number, operands, priority, result_type, shape_of, wrapped
 from fastnet.ops.comparisons import lt, plain_binary
 from fastnet.ops.elementwise import abs as absolute
 from fastnet.ops.selection import where
@@ -69,13 +69,17 @@ class Binary(ArrayFunction):
     value: Callable
     left: Callable
     right: Callable
-    saves_result: bool  # keep it only where a derivative needs it: what is kept must not change in place
+    # Of a, b and r, the result, those that each derivative needs: what is kept must not change in place.
+    left_saves: str
+    right_saves: str
 
     @classmethod
     def _forward(cls, ctx: Any, a: Any, b: Any, dtype: Any) -> Any:
         result = compute(cls.value, dtype, a, b)
         ctx.shapes = shape_of(a), shape_of(b)
-        ctx.save(a, b, result if cls.saves_result else None)
+        need = ctx.needs_input_grad
+        kept = (cls.left_saves if need[0] else "") + (cls.right_saves if need[1] else "")
+        ctx.save(a if "a" in kept else None, b if "b" in kept else None, result if "r" in kept else None)
         return result
 
     @classmethod
@@ -91,7 +95,9 @@ class Binary(ArrayFunction):
         return (*out, None)
 
 
-def binary(name: str, value: Callable, left: Callable, right: Callable, saves_result: bool = False) -> type[Binary]:
+def binary(
+    name: str, value: Callable, left: Callable, right: Callable, left_saves: str = "ab", right_saves: str = "ab"
+) -> type[Binary]:
     cls: Any = type(
         name,
         (Binary,),
@@ -99,7 +105,8 @@ def binary(name: str, value: Callable, left: Callable, right: Callable, saves_re
             "value": staticmethod(value),
             "left": staticmethod(left),
             "right": staticmethod(right),
-            "saves_result": saves_result,
+            "left_saves": left_saves,
+            "right_saves": right_saves,
         },
     )
     cls.forward = staticmethod(cls._forward)
@@ -133,13 +140,13 @@ def _half_ties(g: Any, chosen: Any, tied: Any) -> Any:
     return xp.where(chosen, g, xp.where(tied, g / 2, 0)).astype(g.dtype)
 
 
-Multiply = binary("Mul", np.multiply, lambda g, a, b, r: g * b, lambda g, a, b, r: g * a)
-Divide = binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * r / b, saves_result=True)
-DivideFloor = binary("Div", np.floor_divide, lambda g, a, b, r: 0 * g, lambda g, a, b, r: 0 * g)
+Multiply = binary("Mul", np.multiply, lambda g, a, b, r: g * b, lambda g, a, b, r: g * a, "b", "a")
+Divide = binary("Div", np.true_divide, lambda g, a, b, r: g / b, lambda g, a, b, r: -g * (a / b) / b, "b")
+DivideFloor = binary("Div", np.floor_divide, lambda g, a, b, r: 0 * g, lambda g, a, b, r: 0 * g, "", "")
 DivideTrunc = binary(
-    "Div", lambda a, b: np.trunc(np.true_divide(a, b)), lambda g, a, b, r: 0 * g, lambda g, a, b, r: 0 * g
+    "Div", lambda a, b: np.trunc(np.true_divide(a, b)), lambda g, a, b, r: 0 * g, lambda g, a, b, r: 0 * g, "", ""
 )
-Power = binary("Pow", _power, _pow_base, _pow_exponent, saves_result=True)
+Power = binary("Pow", _power, _pow_base, _pow_exponent, "ab", "abr")
 Maximum = binary(
     "Maximum",
     np.maximum,
@@ -152,8 +159,10 @@ Minimum = binary(
     lambda g, a, b, r: _half_ties(g, a < b, a == b),
     lambda g, a, b, r: _half_ties(g, b < a, a == b),
 )
-Remainder = binary("Remainder", np.remainder, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.floor_divide(a, b))
-Fmod = binary("Fmod", np.fmod, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.trunc(a / b))
+Remainder = binary(
+    "Remainder", np.remainder, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.floor_divide(a, b), left_saves=""
+)
+Fmod = binary("Fmod", np.fmod, lambda g, a, b, r: g, lambda g, a, b, r: -g * np.trunc(a / b), left_saves="")
 Atan2 = binary(
     "Atan2", np.arctan2, lambda g, a, b, r: g * b / (a * a + b * b), lambda g, a, b, r: -g * a / (a * a + b * b)
 )
@@ -172,6 +181,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 
 def _times(b: Any, alpha: Any, dtype: np.dtype) -> Any:
     """alpha times an operand, in the dtype that both are in already."""
+    alpha = number(alpha)
     if isinstance(alpha, bool) and dtype != np.bool_:
         raise KindError("Boolean alpha only supported for Boolean results.")
     if isinstance(alpha, float) and dtype.kind in "iub":

@@ -69,7 +69,7 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
         except ValueError as error:
             raise InputError(f"expected sequences of equal length at every dimension: {error}") from None
         if array.dtype.kind == "f" and dtype is None:
-            dtype = _dtypes.get_default_dtype()
+            dtype = _dtype_of_first(data) or _dtypes.get_default_dtype()
         if array.size == 0 and dtype is None and array.dtype.kind != "b":
             dtype = _dtypes.get_default_dtype()
         if array.dtype.kind in "OUS":
@@ -97,6 +97,13 @@ def _from_values(data: Any, dtype: _dtypes.dtype | None) -> Any:
         raise KindError(_WARNED_COMPLEX)
     with np.errstate(invalid="ignore", over="ignore"):
         return array.astype(dtype.numpy, copy=False)
+
+
+def _dtype_of_first(data: Any) -> _dtypes.dtype | None:
+    """The dtype of a nested sequence that begins with one of NumPy's floats."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return _dtypes.FROM_NUMPY.get(data.dtype) if isinstance(data, (np.floating, np.ndarray)) else None
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -15,7 +15,7 @@ from fastnet.autograd import ArrayFunction
 from fastnet.autograd.views import rebase, recorded_in_place
 from fastnet.errors import InputError, KindError
 from fastnet.ops._numeric import axis_of, is_short, rounded, wide
-from fastnet.ops._operands import cast, check_tensor
+from fastnet.ops._operands import cast, check_tensor, number
 from fastnet.ops._results import result
 from fastnet.ops.in_place import old_value, writeable
 
@@ -448,7 +448,7 @@ def scatter(
         if not isinstance(factor, Tensor):
             factor = full_like(index, factor, dtype=input.dtype)
         return scatter_reduce(input, dim, index, factor, "prod")
-    return _scatter("scatter", input, dim, index, src if value is None else value, reduce == "add")
+    return _scatter("scatter", input, dim, index, number(src if value is None else value), reduce == "add")
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:

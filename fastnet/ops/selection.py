@@ -20,6 +20,7 @@ from fastnet.ops._operands import (
     check_same_device,
     check_tensor,
     compute,
+    number,
     operands,
     priority,
     shape_of,
@@ -89,6 +90,7 @@ class ClampBetween(ArrayFunction):
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Each element limited to [min, max]; either may be None, a number or, if both given are, a tensor."""
     check_tensor("clamp", input)
+    min, max = number(min), number(max)
     limits = [x for x in (min, max) if x is not None]
     if not limits:
         raise InputError("clamp: At least one of 'min' or 'max' must not be None")
@@ -150,6 +152,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
             f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}"
         )
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        input, other = number(input), number(other)
         common = _dtypes.result_type_of([priority(input), priority(other)])
         a, b, dtype = input, other, common.numpy
     else:
@@ -174,6 +177,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
                 "dimension(s)."
             )
         value = cast(value, input.dtype)
+    value = number(value)
     check_broadcast("masked_fill", input._data.shape, mask._data.shape)
     return MaskedFill.apply(mask, value, input, input._data.dtype)
 

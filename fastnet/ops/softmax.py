@@ -159,6 +159,7 @@ class CrossEntropy(ArrayFunction):
             rows, classes_of, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, with_gradient=needed
         )
         ctx.shape, ctx.reduction, ctx.mass = x.shape, reduction, None
+        ctx.how = target, weight, ignore_index, smoothing
         ctx.save(gradient)
         if reduction == "none":
             return rounded(losses, x.dtype).reshape(target.shape)

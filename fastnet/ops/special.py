@@ -180,7 +180,14 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
 
 # ---- two operands --------------------------------------------------------------------------------------------------
 
-_Hypot = binary("Hypot", np.hypot, lambda g, a, b, r: g * (a / r), lambda g, a, b, r: g * (b / r), saves_result=True)
+_Hypot = binary(
+    "Hypot",
+    np.hypot,
+    lambda g, a, b, r: g * (a / r),
+    lambda g, a, b, r: g * (b / r),
+    left_saves="abr",
+    right_saves="abr",
+)
 
 
 def _copysign_gradient(g: Any, a: Any, b: Any, r: Any) -> Any:
@@ -194,14 +201,16 @@ _LogAddExp = binary(
     np.logaddexp,
     lambda g, a, b, r: g * np.exp(a - r),
     lambda g, a, b, r: g * np.exp(b - r),
-    saves_result=True,
+    left_saves="abr",
+    right_saves="abr",
 )
 _LogAddExp2 = binary(
     "Logaddexp2",
     np.logaddexp2,
     lambda g, a, b, r: g * np.exp2(a - r),
     lambda g, a, b, r: g * np.exp2(b - r),
-    saves_result=True,
+    left_saves="abr",
+    right_saves="abr",
 )
 
 
