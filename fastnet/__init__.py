@@ -294,6 +294,7 @@ _FROM = {
     "get_autocast_gpu_dtype": "amp",
     "is_autocast_cpu_enabled": "amp",
     "is_autocast_enabled": "amp",
+    "vmap": "func",
 }
 
 
