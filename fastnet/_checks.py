@@ -87,16 +87,29 @@ def checked(function: Callable) -> Callable:
                 _take_storage(name, names, kwargs)
         try:
             result = function(*args, **kwargs)
-        except (AttributeError, AssertionError) as error:
-            raise _explained(function, args, kwargs, error) from error
         except np.linalg.LinAlgError as error:
             raise (error if isinstance(error, LinAlgError) else LinAlgError(f"{name}: {error}")) from None
+        except (AttributeError, AssertionError, TypeError, ValueError) as error:
+            where = _devices(args, kwargs)
+            if where and "device" not in str(error):  # the array library has other words for it
+                text = f"{name}: expected all tensors to be on the same device, got {where}"
+                raise InputError(text) from error
+            if isinstance(error, (AttributeError, AssertionError)):
+                raise _explained(function, args, kwargs, error) from error
+            raise
         if out is None:
             return result
         out = into(out, result, function.__name__)
         return out.requires_grad_() if of_gradients else out
 
     return call
+
+
+def _devices(args: tuple, kwargs: dict) -> str:
+    """The devices of tensors among arguments, where there are several."""
+    flat = [t for x in (*args, *kwargs.values()) for t in (x if isinstance(x, (list, tuple)) else [x])]
+    found = sorted({str(t.device) for t in flat if isinstance(t, Tensor)})
+    return " and ".join(found) if len(found) > 1 else ""
 
 
 def _take_storage(name: str, names: tuple, kwargs: dict) -> None:

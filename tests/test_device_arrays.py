@@ -63,15 +63,14 @@ def run_differentiable(case, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("case", DIFFERENTIABLE)
-def test_values_and_gradients(mode, case, dtype):
-    try:
-        want = run_differentiable(case, dtype)
-    except RuntimeError as refusal:  # of 16-bit floats
-        assert dtype == "bfloat16"
-        with pytest.raises(RuntimeError) as caught:
+def test_values_and_gradients(mode, case, dtype, full):
+    if (mode, dtype) == ("reference", "bfloat16") and not full and sum(case.encode()) % 4:
+        return  # a quarter by default: most of its code is that of native mode
+    if dtype == "bfloat16" and case.startswith("ormqr"):  # which takes none
+        with pytest.raises(RuntimeError, match="Low precision"):
             on_gpu(lambda: run_differentiable(case, dtype))
-        assert str(caught.value) == str(refusal)
         return
+    want = run_differentiable(case, dtype)
     got = on_gpu(lambda: run_differentiable(case, dtype))
     for t in got:
         assert t is None or t.is_cuda

@@ -81,7 +81,7 @@ def trained(library, kind, schedule):
             made.step(*[total] * (schedule == "ReduceLROnPlateau"))
         losses.append(total)
         rates.append([float(g["lr"]) for g in optimizer.param_groups])
-    return np.array(losses), np.array(rates), [w.detach().numpy() for w in weights]
+    return np.array(losses), np.array(rates), [w.detach().cpu().numpy() for w in weights]
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

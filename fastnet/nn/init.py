@@ -68,7 +68,7 @@ def trunc_normal_(
         )
     with no_grad():
         low, high = (0.5 * (1 + math.erf((x - mean) / std / math.sqrt(2))) for x in (a, b))
-        u = random.rand(*tensor.shape, generator=generator, dtype=tensor.dtype).double().numpy()
+        u = random.rand(*tensor.shape, generator=generator, dtype=tensor.dtype, device="cpu").double().numpy()
         values = np.clip(mean + std * ndtri(low + (high - low) * np.clip(u, 2.0**-25, None)), a, b)
         tensor.copy_(Tensor._wrap(values))
     return tensor
@@ -175,7 +175,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     rows, cols = tensor.shape[0], tensor.numel() // tensor.shape[0]
     from fastnet._dtypes import float64
 
-    flat = random.randn(rows, cols, generator=generator, dtype=float64).numpy()
+    flat = random.randn(rows, cols, generator=generator, dtype=float64, device="cpu").numpy()
     q, r = np.linalg.qr(flat.T if rows < cols else flat)
     q = q * np.sign(np.diag(r))
     with no_grad():

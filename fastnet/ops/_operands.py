@@ -55,6 +55,8 @@ def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any,
     if not tb:
         b = number(b)
     if ta and tb:
+        if isinstance(a._data, np.ndarray) is not isinstance(b._data, np.ndarray):
+            a, b = beside(a, b)
         da = a._data.dtype
         if da == b._data.dtype and not floating:
             check_same_device(name, a, b)
@@ -81,6 +83,15 @@ def operands(name: str, a: Any, b: Any, *, floating: bool = False) -> tuple[Any,
 def number(x: Any) -> Any:
     """A scalar of NumPy's as Python's number: its dtype would count where NumPy computes with it."""
     return x.item() if isinstance(x, np.generic) else x
+
+
+def beside(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, one of the CPU without dimensions moved to the other's GPU, as PyTorch takes it for a number."""
+    if not a.is_cuda and not a._data.ndim:
+        a = a.to(b.device)
+    elif not b.is_cuda and not b._data.ndim:
+        b = b.to(a.device)
+    return a, b
 
 
 def wrapped(x: Any, dtype: _dtypes.dtype) -> Any:

@@ -292,10 +292,13 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 # ---- along one axis ------------------------------------------------------------------------------------------------
 
 
-def _check_along(name: str, index: Tensor, size: int) -> None:
+def _check_along(name: str, index: Tensor, size: int, input: Tensor) -> None:
     check_tensor(name, index, "index")
     if index.dtype not in (_dtypes.int64, _dtypes.int32, _dtypes.uint8):
         raise KindError(f"{name}(): Expected dtype int64 for index, got {index.dtype}")
+    if index.is_cuda is not input.is_cuda:
+        devices = f"{input.device} and {index.device}"
+        raise InputError(f"{name}: expected all tensors to be on the same device, got {devices}")
     if index._data.size and not isinstance(index._data, np.ndarray):
         bad = (index._data < 0) | (index._data >= size)
         note(name, f"an index is out of bounds for dimension with size {size}", bad)
@@ -354,7 +357,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
 
         return reshape(narrow(flatten(input), 0, 0, 0), index._data.shape)
     _check_shapes("gather", input._data, a, index._data)
-    _check_along("gather", index, input._data.shape[a])
+    _check_along("gather", index, input._data.shape[a], input)
     return Gather.apply(input, a, index._data.astype(np.int64))
 
 
@@ -421,7 +424,7 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, add: b
     if not isinstance(src, Tensor) and not input.dtype.is_floating_point:
         src = int(src)
     _check_shapes(name, input._data, a, index._data)
-    _check_along(name, index, input._data.shape[a])
+    _check_along(name, index, input._data.shape[a], input)
     if isinstance(src, Tensor):
         if src.dtype is not input.dtype:
             raise KindError(
@@ -460,7 +463,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The indices of a dimension that a vector names."""
     check_tensor("index_select", input)
     a = axis_of(dim, input._data.ndim, "index_select")
-    _check_along("index_select", index, input._data.shape[a] if input._data.ndim else 1)
+    _check_along("index_select", index, input._data.shape[a] if input._data.ndim else 1, input)
     if index._data.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if not input._data.ndim:
@@ -537,11 +540,11 @@ def unique(
     axis = None if dim is None else axis_of(dim, input._data.ndim, "unique")
     x = input._data
     values, inverse, counts = xp.unique(
-        wide(x),
+        x.view(np.uint8) if x.dtype == np.bool_ else wide(x),  # CuPy compares rows by differences
         return_inverse=True,
         return_counts=True,
         axis=axis,
-        **({"equal_nan": False} if xp is np and axis is None else {}),
+        **({"equal_nan": False} if axis is None else {}),
     )
     inverse = inverse.reshape(x.shape) if dim is None else inverse.reshape(-1)
     return _with(values.astype(x.dtype), inverse if return_inverse else None, counts if return_counts else None)

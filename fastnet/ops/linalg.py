@@ -345,7 +345,10 @@ class Solve(ArrayFunction):
 
     @staticmethod
     def forward(ctx: Any, a: Any, b: Any) -> Any:
-        out = namespace(a).linalg.solve(a, b)
+        xp, ctx.shape = namespace(a), a.shape
+        if xp is not np:  # CuPy's broadcasts no batches
+            a = xp.broadcast_to(a, (*b.shape[:-2], *a.shape[-2:]))
+        out = xp.linalg.solve(a, b)
         ctx.save(a, out)
         return out
 
@@ -355,7 +358,7 @@ class Solve(ArrayFunction):
 
         a, x = ctx.saved
         of_b = namespace(a).linalg.solve(_t(a), grad)
-        return unbroadcast(-of_b @ _t(x), a.shape), of_b
+        return unbroadcast(-of_b @ _t(x), ctx.shape), of_b
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:

@@ -156,7 +156,7 @@ def scatter_reduce(
     if not index._data.size:
         return input.clone()
     _check_shapes("scatter_reduce", input._data, a, index._data)
-    _check_along("scatter_reduce", index, input._data.shape[a])
+    _check_along("scatter_reduce", index, input._data.shape[a], input)
     if any(i > s for i, s in zip(index._data.shape, src._data.shape, strict=True)):
         raise InputError(
             f"scatter_reduce(): Expected index {list(index._data.shape)} to be no larger than src "
@@ -175,7 +175,7 @@ def _checked_index(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[i
     a = axis_of(dim, input._data.ndim, name)
     if index._data.ndim > 1:
         raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index._data.ndim}")
-    _check_along(name, index, input._data.shape[a] if input._data.ndim else 1)
+    _check_along(name, index, input._data.shape[a] if input._data.ndim else 1, input)
     return a, (*[slice(None)] * a, reshape(index, -1))
 
 

@@ -507,9 +507,11 @@ class ndarray(metaclass=_Type):
         runtime.enqueue(lambda: of_device(lambda: np.put(self._host, at._host, cast(source._host, self.dtype), mode)))
 
     def repeat(self, repeats: Any, axis: Any = None) -> ndarray:
+        if isinstance(repeats, np.ndarray):
+            raise TypeError("'repeats' does not accept numpy.ndarray")
         if isinstance(repeats, ndarray):
-            raise ValueError("cupy.ndaray cannot be specified as `repeats` argument.")
-        return made(lambda: self._host.repeat(repeats, axis))
+            runtime.wait("ndarray.repeat")
+        return made(lambda: self._host.repeat(repeats._host if isinstance(repeats, ndarray) else repeats, axis))
 
     def nonzero(self) -> tuple[ndarray, ...]:
         if self.ndim == 0:

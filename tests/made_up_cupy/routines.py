@@ -107,6 +107,12 @@ def by_numpy(name: str, signature: inspect.Signature, host: Callable) -> Callabl
         given = arrays_in([*args, *kwargs.values()])
         if name in ARRAYS_FIRST and not isinstance(args[0], ndarray):
             raise TypeError(f"Unsupported type {type(args[0])} (the first argument of cupy.{name})")
+        if name in ("unique", "isin", "in1d", "union1d", "setdiff1d") and BFLOAT16 in [a.dtype for a in given]:
+            raise NotImplementedError(f"Sorting arrays with dtype '{BFLOAT16}' is not supported")
+        if name == "unique" and kwargs.get("axis") is not None and given[0].dtype == bool:
+            raise TypeError("cupy boolean subtract is not supported")  # by which it compares rows
+        if name == "linalg.solve" and [a.shape[:-1] for a in given] != [given[0].shape[:-1]] * 2 and given[-1].ndim > 1:
+            raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
         if name.startswith("linalg."):
             for a in given:
                 if a.dtype.char in "eE":
@@ -185,7 +191,9 @@ def array(
     order = order or "K"
     if isinstance(obj, ndarray):
         wanted = obj.dtype if dtype is None else check_dtype(dtype)
-        if not copy and wanted == obj.dtype and (order == "K" or obj._host.flags[f"{order}_CONTIGUOUS"]):
+        if obj._memory.device_id != runtime.Device().id:
+            out = obj.astype(wanted, order)
+        elif not copy and wanted == obj.dtype and (order == "K" or obj._host.flags[f"{order}_CONTIGUOUS"]):
             out = obj
         elif copy is False:
             raise ValueError("Unable to avoid copy while creating an array as requested.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +22,8 @@ class CUDARuntimeError(RuntimeError):
 
 # ---- waiting ---------------------------------------------------------------------------------------------------------
 
-waits: list[str] = []  # what has waited for the device, in order
+HERE = os.path.dirname(__file__)
+waits: list[str] = []  # what has waited for the device, in order, and the line that asked
 
 
 def wait(call: str) -> None:
@@ -29,7 +32,10 @@ def wait(call: str) -> None:
         raise CUDARuntimeError(
             f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing ({call})"
         )
-    waits.append(call)
+    frame = sys._getframe(1)
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == HERE:
+        frame = frame.f_back
+    waits.append(f"{call} in {os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}")
 
 
 def copy_to_device(call: str) -> None:
