@@ -1,5 +1,5 @@
-"""Convolutions of channels-last images: forward, with bias and ReLU in the same launch, and the gradients of both
-operands."""
+"""Convolutions of channels-last images: forward, with the moments of results that a batch norm takes (beside PyTorch's
+in a pass of their own), with bias and ReLU in the same launch, and the gradients of both operands."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ def _directions(layer: shapes.Convolution, dtype: str, wanted: tuple[str, ...]) 
     def forward(x: Any, w: Any, *, by: Any = kernels) -> Any:
         return by.conv2d(x, w, **how)
 
+    def with_moments(x: Any, w: Any, *, by: Any = kernels) -> Any:
+        return by.conv2d(x, w, keep_moments=True, **how)[0]
+
     def fused(x: Any, w: Any, b: Any, *, by: Any = kernels) -> Any:
         return by.conv2d(x, w, bias=b, activation="relu", **how)
 
@@ -57,6 +60,11 @@ def _directions(layer: shapes.Convolution, dtype: str, wanted: tuple[str, ...]) 
 
     def forward_in_torch(x: Any, w: Any) -> Any:
         return torch.nn.functional.conv2d(x, w, **how)
+
+    def with_moments_in_torch(x: Any, w: Any) -> Any:
+        out = forward_in_torch(x, w)
+        torch.var_mean(out, (0, 2, 3))
+        return out
 
     def fused_in_torch(x: Any, w: Any, b: Any) -> Any:
         return torch.relu(torch.nn.functional.conv2d(x, w, b, **how))
@@ -71,6 +79,7 @@ def _directions(layer: shapes.Convolution, dtype: str, wanted: tuple[str, ...]) 
     weights, places = layer.filters * layer.channels * k * k, k * k
     for name, function, terms, given, run, theirs in (
         ("conv2d", "conv2d", places * layer.channels, ("x", "weight"), forward, forward_in_torch),
+        ("conv2d_moments", "conv2d", places * layer.channels, ("x", "weight"), with_moments, with_moments_in_torch),
         ("conv2d_bias_relu", "conv2d", places * layer.channels, ("x", "weight", "bias"), fused, fused_in_torch),
         (
             "conv2d_input_grad",

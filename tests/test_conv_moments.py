@@ -11,7 +11,7 @@ from fastnet import kernels, nn, reference
 from fastnet.nn import functional as F
 
 DTYPES = [np.float32, np.float64, np.float16, bfloat16]
-# Every family that keeps moments: tiles of each type; rows of a part where they are not the tile's.
+# Every family: tiles of each type.
 TILES = {
     "general": {d: [(32, 32), (64, 64)] for d in DTYPES},
     "sm80": {
@@ -20,6 +20,8 @@ TILES = {
         bfloat16: [(128, 128), (128, 64), (64, 64)],
     },
     "sm90": {d: [(128, 256), (128, 128), (128, 64), (64, 64)] for d in (np.float16, bfloat16)},
+    "depthwise": {d: [(4, 32), (16, 8), (128, 1)] for d in DTYPES},
+    "few_channels": {d: [(4, 8), (3, 5), (1, 1), (8, 32)] for d in DTYPES},
 }
 CASES = [(family, dtype) for family, tiles in TILES.items() for dtype in tiles]
 IDS = [f"{family}-{name(dtype)}" for family, dtype in CASES]
@@ -38,16 +40,46 @@ def run(x, weight, how, **options):
         return kernels.conv2d(x, weight, keep_moments=True, **options)
 
 
-def check_parts(y, moments, rows, what):
+def draw_for(family, rng):
+    """A problem that the family takes."""
+    problem = draw(rng)
+    if family == "depthwise":
+        problem.channels = problem.groups = int(rng.choice([2, 3, 8, 17, 64]))
+        problem.filters = problem.channels * int(rng.choice([1, 1, 2]))
+    if family == "few_channels":
+        problem.groups, problem.channels = 1, int(rng.integers(1, 5))
+        problem.filters = int(rng.choice([1, 3, 8, 20, 64, 72]))
+    return problem
+
+
+def parts_of(y, family, tile):
+    """The pixels of every part, in order."""
+    pixels = y.astype(np.float64).transpose(0, 2, 3, 1)
+    if family == "few_channels":
+        n, rows, columns, _ = pixels.shape
+        return [
+            pixels[i, r : r + tile[0], c : c + tile[1]].reshape(-1, y.shape[1])
+            for i in range(n)
+            for r in range(0, rows, tile[0])
+            for c in range(0, columns, tile[1])
+        ]
+    rows = {"sm90": 64, "depthwise": 16 * tile[0]}.get(family, tile[0])
+    pixels = pixels.reshape(-1, y.shape[1])
+    parts = [pixels[i : i + rows] for i in range(0, len(pixels), rows)]
+    whole = max(tile[0] // rows, 1) if family == "sm90" else 1  # a tile's last part may be empty
+    return parts + [pixels[:0]] * (-len(parts) % whole)
+
+
+def check_parts(y, moments, family, tile, what):
     """Each part's moments against float64's of its pixels. A sum of n numbers here has at most 64 roundings on its way
-    from any of them: 16 runs of four with 3 each, five combinations of 3. So a mean is off by at most 64 eps of the
-    largest, and deviations from it by as much."""
+    from any of them: 16 runs of four with 3 each, five combinations of 3; depthwise eight pairs, few_channels eight or
+    sixteen at once, then at most eight combinations. So a mean is off by at most 64 eps of the largest, and deviations
+    from it by as much."""
     eps = epsilon(sums_dtype(y.dtype))
-    pixels = y.astype(np.float64).transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
+    parts = parts_of(y, family, tile)
     assert moments.dtype == sums_dtype(y.dtype)
-    assert moments.shape[1:] == (3, y.shape[1])
-    for i, part in enumerate(moments.astype(np.float64)):
-        seen = pixels[i * rows : (i + 1) * rows]
+    assert moments.shape == (len(parts), 3, y.shape[1]), what
+    for i, (part, seen) in enumerate(zip(moments.astype(np.float64), parts, strict=True)):
         assert (part[0] == len(seen)).all(), what
         if not len(seen):
             assert not part.any(), what
@@ -58,7 +90,6 @@ def check_parts(y, moments, rows, what):
         squares = (deviations**2).sum(0)
         limit = 64 * eps * squares + (2 * deviations * off + off**2).sum(0)
         assert_close(part[2], squares, limit, f"{what} squares of part {i}")
-    assert len(moments) * rows >= len(pixels), what
 
 
 @pytest.mark.parametrize(("family", "dtype"), CASES, ids=IDS)
@@ -67,7 +98,7 @@ def test_random_problems(family, dtype, full):
     rng = np.random.default_rng(1)
     tiles = TILES[family][dtype]
     for i in range(300 if full else 10):
-        problem, tile = draw(rng), tiles[i % len(tiles)]
+        problem, tile = draw_for(family, rng), tiles[i % len(tiles)]
         _, (x, weight), *_ = products(problem, rng, dtype)["forward"]
         bias = rng.standard_normal(problem.filters).astype(dtype) if i % 3 else None
         how = {"max_blocks": 2} if i % 4 == 0 else {}
@@ -77,7 +108,7 @@ def test_random_problems(family, dtype, full):
             with kernels.use("emulated", device="H200"):
                 assert (y == kernels.conv2d(x, weight, **options)).all()
             what = f"{problem} {tile} {s}"
-            check_parts(y, moments, 64 if family == "sm90" else tile[0], what)
+            check_parts(y, moments, family, tile, what)
 
 
 @pytest.mark.parametrize(("family", "dtype"), CASES, ids=IDS)
@@ -85,12 +116,14 @@ def test_every_schedule_gives_the_same_bits(family, dtype):
     """Blocks that take several tiles, of every size; columns and rows beyond the edge."""
     rng = np.random.default_rng(2)
     for tile in TILES[family][dtype]:
-        problem = Problem(2, 8, (9, 11), tile[1] + 8, (2, 2), (1, 1), (1, 1), (1, 1), 1)
+        groups = 40 if family == "depthwise" else 1
+        channels, filters = {"depthwise": (40, 40), "few_channels": (3, 72)}.get(family, (8, tile[1] + 8))
+        problem = Problem(2, channels, (9, 11), filters, (2, 2), (1, 1), (1, 1), (1, 1), groups)
         _, (x, weight), *_ = products(problem, rng, dtype)["forward"]
         results = set()
         for s in SCHEDULES:
             y, moments = run(x, weight, s, **problem.options, config=config(family, tile, max_blocks=2))
-            check_parts(y, moments, 64 if family == "sm90" else tile[0], f"{tile} {s}")
+            check_parts(y, moments, family, tile, f"{tile} {s}")
             results.add(moments.tobytes())
         assert len(results) == 1
 
@@ -101,8 +134,11 @@ def test_variance_beside_a_large_mean(family, dtype):
     moments round is left."""
     rng = np.random.default_rng(3)
     level = {2: 2.0**9, 4: 2.0**18, 8: 2.0**40}[np.dtype(dtype).itemsize]
-    x = level + rng.integers(0, 2, (2, 1, 20, 10)).astype(dtype)
-    y, moments = run(x, np.ones((70, 1, 1, 1), dtype), {}, config=config(family, TILES[family][dtype][0]))
+    channels = 70 if family == "depthwise" else 1
+    x = level + np.repeat(rng.integers(0, 2, (2, 1, 20, 10)), channels, 1).astype(dtype)
+    y, moments = run(
+        x, np.ones((70, 1, 1, 1), dtype), {}, groups=channels, config=config(family, TILES[family][dtype][0])
+    )
     assert (y == x).all()
     with kernels.use("emulated"):
         _, mean, rstd = kernels.batch_norm(y, eps=0, moments=moments)
@@ -166,7 +202,7 @@ def extension_config(splits, columns):
     return extension().NormConfig(splits=splits, columns=columns)
 
 
-@pytest.mark.parametrize("family", TILES)
+@pytest.mark.parametrize("family", [f for f in TILES if f != "few_channels"])
 def test_nan_and_infinity_stay_in_their_channels(family):
     """Each group's filters see one channel, two of which hold a NaN and an infinity."""
     x = np.random.default_rng(6).standard_normal((1, 70, 9, 9)).astype(np.float16)
@@ -185,7 +221,18 @@ def test_nan_and_infinity_stay_in_their_channels(family):
     assert np.isnan(rstd[[3, 66]]).all()
 
 
-def test_bad_arguments_and_families_without():
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=name)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_stay_in_their_tiles(value, dtype):
+    x = np.random.default_rng(6).standard_normal((1, 1, 9, 9)).astype(dtype)
+    x[0, 0, 4, 4] = value
+    y, moments = run(x, np.ones((5, 1, 1, 1), dtype), {}, config=config("few_channels", (3, 4)))
+    finite = [np.isfinite(p).all() for p in parts_of(y, "few_channels", (3, 4))]
+    assert finite.count(False) == 1
+    assert (np.isfinite(moments).all((1, 2)) == finite).all()
+
+
+def test_bad_arguments():
     x, weight = np.ones((2, 8, 4, 4), np.float32), np.ones((8, 8, 1, 1), np.float32)
     residual = np.ones((2, 8, 4, 4), np.float32)
     for module in (kernels, reference):
@@ -207,7 +254,7 @@ def test_bad_arguments_and_families_without():
                 np.ones(first, np.float32), np.ones(filters, np.float32), groups=groups, keep_moments=True
             )
             assert y.shape == (2, 8, 6, 6)
-            assert moments is None
+            assert moments[:, 0].sum(0).tolist() == [72] * 8
     for implementation in ("emulated", "reference"):
         with kernels.use(implementation):
             run_of = kernels if implementation == "emulated" else reference
@@ -368,3 +415,24 @@ def test_models_keep_moments(monkeypatch):
     with kernels.use("reference"):
         model(fastnet.ones(2, 3, 8, 8))
     assert given == [True] * len([m for m in model.modules() if isinstance(m, nn.BatchNorm2d)])
+
+
+def test_first_and_depthwise_layers_go_together_with_their_norms(monkeypatch):
+    """As MobileNet begins: every norm of a fused sequence is given moments, and finds what it would itself."""
+    fastnet.manual_seed(2)
+    x = fastnet.randn(2, 3, 10, 10)
+    layers = [
+        *(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+    ]
+    model, given = nn.Sequential(*layers), []
+    original = kernels.batch_norm
+    monkeypatch.setattr(
+        kernels, "batch_norm", lambda *a, moments=None, **k: given.append(moments) or original(*a, moments=moments, **k)
+    )
+    with kernels.use("emulated"):
+        want = model(x)
+        assert given == [None] * 2
+        got = fastnet.fuse(model)(x)
+    assert [m is not None for m in given[2:]] == [True] * 2
+    assert_close(got.detach().numpy(), want.detach().numpy(), 1e-5)

@@ -73,6 +73,20 @@ def test_attention_has_no_bank_conflicts():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_depthwise_convolutions_move_what_they_must(dtype):
+    """No bank conflicts; a weight's gradient leaves in whole sectors, though it is summed place by place."""
+    golden = json.loads(GOLDEN.read_text())
+    for name in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d: moments"):
+        function, *moments = name.split(":")
+        counts = golden[f"{function}: depthwise{''.join(moments)} {dtype}"]
+        assert counts["shared read"]["conflicts"] == counts["shared write"]["conflicts"] == 0, name
+        assert counts["shared write"]["ratio"] == 1, name
+        assert counts["global read"]["ratio"] < 1.1, name
+        if not moments:
+            assert counts["global write"]["ratio"] == 1, name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("window", ["3x3", "5x5", "7x7"])
 def test_first_layers_gather_without_bank_conflicts(window, dtype):
     """Windows and their gradients are gathered from the patch without conflicts where a tile's rows are a multiple of

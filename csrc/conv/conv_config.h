@@ -70,7 +70,11 @@ constexpr ConvSm90Tile kConvSm90Tiles[] = {
     {64, 128, false, true}, {64, 64, true, true},
 };
 
-constexpr int kConvDepthwiseThreads = 128;  // of a block; some along channels, at most a warp, the others along pixels
+// Of the depthwise family: threads of a block, some along channels, at most a warp, the others along pixels; neighbours
+// that a thread computes at once, a weight being read once for them, and times that it does so with the same weights in
+// shared memory; places of the window whose gradients a thread sums at once; bytes in which sums of more places may meet.
+constexpr int kConvDepthwiseThreads = 128, kConvDepthwisePixels = 2, kConvDepthwiseRepeats = 8;
+constexpr int kConvDepthwisePlaces = 9, kConvDepthwiseStagedBytes = 16384;
 
 // The few_channels family: channels, terms of a sum (places times channels), results of a block's tile.
 constexpr int kConvFewChannels = 4, kConvFewChannelsTerms = 256, kConvFewChannelsPixels = 256;
@@ -152,21 +156,28 @@ inline bool conv_depthwise_serves(const ConvProblem& p) {
     return p.shape.groups > 1 && p.shape.channels == p.shape.groups;
 }
 
-// Shared memory of a block with so many threads along channels: weights or, for their gradient, sums.
+// Shared memory of a block with so many threads along channels: weights and each thread's moments of results; or, for the
+// weights' gradient, sums of each thread and of places.
 inline int64_t conv_depthwise_shared_bytes(const ConvProblem& p, int lanes) {
-    const int64_t item = p.dtype == DType::float64 ? 8 : 4;
-    const int64_t channels = int64_t(lanes) * 16 / conv_item_bytes(p.dtype);
-    if (p.direction == ConvDirection::weight_grad) return kConvDepthwiseThreads / lanes * channels * item;
+    const int64_t item = p.dtype == DType::float64 ? 8 : 4, vector = 16 / conv_item_bytes(p.dtype);
+    const int64_t channels = lanes * vector;
+    if (p.direction == ConvDirection::weight_grad)
+        return kConvDepthwiseThreads / lanes * channels * item + kConvDepthwiseStagedBytes;
     const int64_t each = p.direction == ConvDirection::forward ? 1 : p.shape.filters / p.shape.groups;
-    return int64_t(p.shape.rows.window) * p.shape.columns.window * each * channels * item;
+    const int64_t moments = p.direction == ConvDirection::forward ? kConvDepthwiseThreads * (2 * vector + 1) : 0;
+    return (int64_t(p.shape.rows.window) * p.shape.columns.window * each * channels + moments) * item;
 }
 
-// Parts in which a forward pass leaves its results' moments: a block's rows or, of the sm90 family, a consumer's. None
-// where the family has no moments: the depthwise and few_channels families.
+// Parts in which a forward pass leaves its results' moments: of the few_channels family tiles of an image, of others runs
+// of pixels: a block's rows or, of the sm90 family, a consumer's.
 inline int64_t conv_moment_parts(const ConvConfig& c, const ConvShape& s) {
-    const int64_t tiles = (s.batch * s.rows.out * s.columns.out + c.rows - 1) / c.rows;
-    if (c.family == ConvFamily::sm90) return tiles * (c.rows / 64);
-    return c.family == ConvFamily::general || c.family == ConvFamily::sm80 ? tiles : 0;
+    if (c.family == ConvFamily::few_channels)
+        return s.batch * ((s.rows.out + c.rows - 1) / c.rows) * ((s.columns.out + c.columns - 1) / c.columns);
+    const int64_t pixels = c.family == ConvFamily::sm90        ? 64
+                           : c.family == ConvFamily::depthwise ? c.rows * kConvDepthwisePixels * kConvDepthwiseRepeats
+                                                               : c.rows;
+    const int64_t tile = std::max(pixels, int64_t(c.rows));  // whose last parts may be empty
+    return (s.batch * s.rows.out * s.columns.out + tile - 1) / tile * (tile / pixels);
 }
 
 // What is wrong with a config for this problem on this device, or nothing.

@@ -5,6 +5,7 @@
 // from global memory and, where windows overlap, from the L1.
 #include "../device/activation.cuh"
 #include "../device/block_product.cuh"
+#include "../device/moments.cuh"
 #include "../device/vector.cuh"
 #include "conv_gather.cuh"
 #include <algorithm>
@@ -12,11 +13,14 @@
 
 namespace {
 
-constexpr int kThreads = kConvDepthwiseThreads;
-constexpr int kPixels = 2;       // neighbours that a thread computes at once: a weight is read once for them
-constexpr int kRepeats = 8;      // times that it does so with the same weights in shared memory
-constexpr int kPlaces = 9;       // of the window whose gradients a thread sums at once
+constexpr int kThreads = kConvDepthwiseThreads, kPixels = kConvDepthwisePixels, kRepeats = kConvDepthwiseRepeats;
+constexpr int kPlaces = kConvDepthwisePlaces;
 constexpr int kFoldPixels = 16;  // after which running sums are added to totals
+
+// Neighbouring sums of a lane that are one access of shared memory. Those of all lanes lie together, so that a quarter of
+// a warp reads 32 banks: piece p of a lane's kVec at (p, lane).
+template <class Sum, int kVec>
+constexpr int kPiece = std::min(kVec, 16 / int(sizeof(Sum)));
 
 template <class T, int kVec, class Sum>
 __device__ __forceinline__ void load_sums(Sum (&to)[kVec], const T* from) {
@@ -39,11 +43,14 @@ __global__ void __launch_bounds__(kThreads, 3)
 conv_depthwise_gather_kernel(GatherArguments all, int each_in, int each_out, int lanes) {
     using Sum = accumulator_t<T>;
     GPU_SHARED(shared);
-    Sum* const weights = reinterpret_cast<Sum*>(shared);  // (places, each_in, channels of the block)
+    Sum* const weights = reinterpret_cast<Sum*>(shared);  // (places, each_in, channels of the block by pieces)
+    constexpr int kRun = kPiece<Sum, kVec>;
     const int lane = int(threadIdx.x) % lanes, row = int(threadIdx.x) / lanes, threads_down = kThreads / lanes;
     const int channels_here = lanes * kVec, rows_here = threads_down * kPixels * kRepeats;
     const int places = all.rows.window * all.columns.window;
     const int64_t source_channels = all.each_out / each_out * each_in;
+    Sum* const seen_before =
+        weights + places * each_in * channels_here;  // moments of each thread, not held in registers
     const T* const source = static_cast<const T*>(all.source);
     const GatherTiles tiles = gather_tiles(all, rows_here, channels_here);
     for (int64_t t = blockIdx.x; t < tiles.count; t += gridDim.x) {
@@ -51,7 +58,8 @@ conv_depthwise_gather_kernel(GatherArguments all, int each_in, int each_out, int
         const GatherPhase &down = tile.down, &across = tile.across;
         if (tile.row0 >= tile.rows) continue;
         for (int i = int(threadIdx.x); i < places * each_in * channels_here; i += kThreads) {
-            const int64_t channel = tile.column0 + i % channels_here;
+            const int at = i % channels_here, piece = at / (lanes * kRun), in_piece = at % (lanes * kRun);
+            const int64_t channel = tile.column0 + in_piece / kRun * kVec + piece * kRun + in_piece % kRun;
             const T* const weight = static_cast<const T*>(all.weight) + channel * places * each_in;
             weights[i] = channel < all.each_out ? convert<Sum>(weight[i / channels_here]) : Sum(0);
         }
@@ -79,12 +87,16 @@ conv_depthwise_gather_kernel(GatherArguments all, int each_in, int each_out, int
                 for (int s = 0; s < across.places; ++s) {
                     const int place = (down.first_place + r * down.place_step) * all.columns.window +
                                       across.first_place + s * across.place_step;
-                    const Sum* const weight = weights + place * each_in * channels_here + lane * kVec;
+                    const Sum* const weight = weights + place * each_in * channels_here + lane * kRun;
 #pragma unroll 1
                     for (int j = 0; j < each_in; ++j) {
                         Sum w[kVec];
 #pragma unroll
-                        for (int v = 0; v < kVec; ++v) w[v] = weight[j * channels_here + v];
+                        for (int v = 0; v < kVec; v += kRun) {
+                            const Vector<Sum, kRun> run = load_vector<kRun>(weight + j * channels_here + v * lanes);
+#pragma unroll
+                            for (int k = 0; k < kRun; ++k) w[v + k] = run[k];
+                        }
 #pragma unroll
                         for (int i = 0; i < kPixels; ++i) {
                             const int64_t y = h0[i] + r * down.tap_step, x = w0[i] + s * across.tap_step;
@@ -123,18 +135,41 @@ conv_depthwise_gather_kernel(GatherArguments all, int each_in, int each_out, int
                 }
                 store_sums<T, kVec>(static_cast<T*>(all.out) + to, totals[i]);
             }
+            if (all.moments) {
+                bool real[kPixels];
+#pragma unroll
+                for (int i = 0; i < kPixels; ++i) {
+                    real[i] = first + i < tile.rows;
+#pragma unroll
+                    for (int v = 0; v < kVec; ++v) totals[i][v] = convert<Sum>(convert<T>(totals[i][v]));
+                }
+                VectorMoments<Sum, kVec> moments;
+                if (repeat) moments.take(seen_before + threadIdx.x, kThreads);
+                moments.include(totals, real);
+                moments.put(seen_before + threadIdx.x, kThreads);
+            }
         }
-        __syncthreads();  // the next tile's weights overwrite these
+        VectorMoments<Sum, kVec> moments;
+        if (all.moments && channel < all.each_out) moments.take(seen_before + threadIdx.x, kThreads);
+        __syncthreads();  // others' moments, and the next tile's weights, overwrite these
+        if (all.moments) {
+            moments.template merge<kThreads>(seen_before, lanes);
+            const int valid = int(min(all.each_out - channel, int64_t(kVec)));
+            if (row == 0)
+                moments.leave(gather_moments<Sum>(all, tile, tile.row0 / rows_here) + channel, all.each_out, valid);
+        }
     }
 }
 
 // Sums over a part of the pixels go to `to` (splits, filters, R, S): out itself, or the workspace of sums.
 template <class T, int kVec, class To>
 __global__ void __launch_bounds__(kThreads, 1)
-conv_depthwise_weight_grad_kernel(WeightGradArguments a, To* to, int splits, int lanes) {
+conv_depthwise_weight_grad_kernel(WeightGradArguments a, To* to, int splits, int lanes, int staged_places) {
     using Sum = accumulator_t<T>;
     GPU_SHARED(shared);
     Sum* const parts = reinterpret_cast<Sum*>(shared);  // (threads along pixels, filters of the block)
+    Sum* const staged = parts + kThreads * kVec;        // (filters of the block, an odd number of places)
+    const int pitch = staged_places | 1;
     const ConvShape& shape = a.shape;
     const ConvAxis down = shape.rows, across = shape.columns;
     const int lane = int(threadIdx.x) % lanes, row = int(threadIdx.x) / lanes, threads_down = kThreads / lanes;
@@ -183,16 +218,27 @@ conv_depthwise_weight_grad_kernel(WeightGradArguments a, To* to, int splits, int
 #pragma unroll
             for (int i = 0; i < kPlaces; ++i) {
                 if (place0 + i >= places) break;
+                Vector<Sum, kVec> mine;
 #pragma unroll
-                for (int v = 0; v < kVec; ++v) parts[row * filters_here + lane * kVec + v] = totals[i][v] + sums[i][v];
+                for (int v = 0; v < kVec; ++v) mine[v] = totals[i][v] + sums[i][v];
+                store_vector(parts + row * filters_here + lane * kVec, mine);
                 __syncthreads();
-                for (int f = int(threadIdx.x); f < filters_here && filter0 + f < shape.filters; f += kThreads) {
+                for (int f = int(threadIdx.x); f < filters_here; f += kThreads) {
                     Sum total = 0, rest = 0;
                     for (int from = 0; from < threads_down; ++from)
                         rest += parts[from * filters_here + f], fold_into(total, rest);
-                    to[(split * shape.filters + filter0 + f) * places + place0 + i] = convert<To>(total + rest);
+                    staged[f * pitch + (place0 + i) % staged_places] = total + rest;
                 }
                 __syncthreads();  // the next place's sums overwrite these
+            }
+            // A filter's places leave together, all of them where they fit: the next to be staged are behind a barrier.
+            const int first = place0 / staged_places * staged_places, last_place = min(place0 + kPlaces, places);
+            if (last_place < min(first + staged_places, places)) continue;
+            const int here = last_place - first, filters = int(min(shape.filters - filter0, int64_t(filters_here)));
+            for (int i = int(threadIdx.x); i < filters * here; i += kThreads) {
+                const int f = i / here, place = i - f * here;
+                to[(split * shape.filters + filter0 + f) * places + first + place] =
+                    convert<To>(staged[f * pitch + place]);
             }
         }
         if (split += gridDim.y; split >= splits) split = blockIdx.y, chunk += gridDim.x;
@@ -220,7 +266,9 @@ void conv_depthwise_gather(const GatherArguments& x, DType dtype, const ConvConf
         const auto launch = [&](auto vector) {
             constexpr int kVec = decltype(vector)::value;
             const int64_t tiles = gather_tiles(all, kThreads / lanes * kPixels * kRepeats, lanes * kVec).count;
-            const int64_t bytes = int64_t(places) * x.each_in * lanes * kVec * int(sizeof(accumulator_t<T>));
+            const int64_t moments = x.moments ? kThreads * VectorMoments<accumulator_t<T>, kVec>::kFields : 0;
+            const int64_t bytes =
+                (int64_t(places) * x.each_in * lanes * kVec + moments) * int(sizeof(accumulator_t<T>));
             gpu::launch<conv_depthwise_gather_kernel<T, kVec>>(dim3(blocks_of(tiles, config)), dim3(kThreads),
                                                                unsigned(bytes), stream, all, int(x.each_in),
                                                                int(x.each_out), lanes);
@@ -248,9 +296,13 @@ void conv_depthwise_weight_grad(const WeightGradArguments& x, DType dtype, const
             const int64_t chunks = (x.shape.filters + lanes * kVec - 1) / (lanes * kVec);
             const int down = std::min(config.splits, config.max_blocks);
             const int64_t across = std::clamp<int64_t>(chunks, 1, std::max(1, config.max_blocks / down));
+            const int64_t places = int64_t(x.shape.rows.window) * x.shape.columns.window;
+            const auto staged_bytes = [&](int64_t p) { return lanes * kVec * (p | 1) * int64_t(sizeof(Sum)); };
+            const int staged = staged_bytes(places) <= kConvDepthwiseStagedBytes ? int(places) : kPlaces;
             gpu::launch<conv_depthwise_weight_grad_kernel<T, kVec, To>>(
-                dim3(unsigned(across), unsigned(down)), dim3(kThreads), unsigned(kThreads * kVec * sizeof(Sum)), stream,
-                x, to, config.splits, lanes);
+                dim3(unsigned(across), unsigned(down)), dim3(kThreads),
+                unsigned(kThreads * kVec * int64_t(sizeof(Sum)) + staged_bytes(staged)), stream, x, to, config.splits,
+                lanes, staged);
         };
         const bool vector = x.shape.filters == x.shape.channels && x.shape.channels % kGradVector<T> == 0 &&
                             aligned_for<kGradVector<T>>(static_cast<const T*>(x.grad)) &&

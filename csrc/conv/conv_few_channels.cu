@@ -2,6 +2,7 @@
 // rate to keep up with half of it, 3xTF32's, and infinities need no second turn.
 #include "../device/activation.cuh"
 #include "../device/block_product.cuh"
+#include "../device/moments.cuh"
 #include "conv_few_channels.cuh"
 
 namespace {
@@ -41,9 +42,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 conv_few_channels_forward_kernel(ConvShape s, Plan plan, GatherArguments x, int tiles, int width, int lanes, int fold,
                                  bool runs) {
     constexpr int kResults = kEach<T>, kPitch = kFilters + kFewChannelsPad;
-    GPU_SHARED(shared);  // (2, stage), weights (terms, 64 filters and a pad), offsets of places
+    GPU_SHARED(shared);  // (2, stage), weights (terms, 64 filters and a pad), offsets of places, moments
     T* const weights = reinterpret_cast<T*>(shared + 2 * plan.stage_bytes);
     int* const places = reinterpret_cast<int*>(shared + 2 * plan.stage_bytes + plan.weight_bytes);
+    T* const merged = reinterpret_cast<T*>(places + plan.padded);
     const int column = int(threadIdx.x) % lanes * kQuad, row = int(threadIdx.x) / lanes, down = kThreads / lanes;
     for (int k = int(threadIdx.x); k < plan.terms; k += kThreads) places[k] = place_offset(s, plan, k);
 
@@ -65,6 +67,7 @@ conv_few_channels_forward_kernel(ConvShape s, Plan plan, GatherArguments x, int 
             const T* const patch = reinterpret_cast<const T*>(stage);
             const int* const table = pixel_table(stage, plan);
             const TilePlace at = tile_place(s, plan, int(t % tiles));
+            VectorMoments<T, kQuad> moments;
 #pragma unroll 1
             for (int first = row; first < plan.pixels; first += down * kResults) {
                 int pixel[kResults];  // where windows begin; those that are not real are any
@@ -93,10 +96,12 @@ conv_few_channels_forward_kernel(ConvShape s, Plan plan, GatherArguments x, int 
                         for (int f = 0; f < kQuad; ++f) fold_into(totals[i][f], sums[i][f]);
                 }
                 const int valid = min(filters - column, kQuad);
+                bool real[kResults];
 #pragma unroll
                 for (int i = 0; i < kResults; ++i) {
                     const int64_t result =
                         first + i * down < plan.pixels ? result_pixel(s, plan, at, first + i * down) : -1;
+                    real[i] = result >= 0;
                     if (result < 0 || valid <= 0) continue;
                     const int64_t to = result * s.filters + filter0 + column;
                     Quad<T> before, after;
@@ -107,7 +112,7 @@ conv_few_channels_forward_kernel(ConvShape s, Plan plan, GatherArguments x, int 
                             if (x.bias) value += static_cast<const T*>(x.bias)[filter0 + column + f];
                             if (x.residual) value += static_cast<const T*>(x.residual)[to + f];
                         }
-                        before.v[f] = value;
+                        before.v[f] = sums[i][f] = value;
                         after.v[f] = x.activation.kind == Activation::none ? value : activate_once(x.activation, value);
                     }
                     const auto store = [&](void* array, const Quad<T>& quad) {
@@ -123,6 +128,13 @@ conv_few_channels_forward_kernel(ConvShape s, Plan plan, GatherArguments x, int 
                     if (x.preactivation) store(x.preactivation, before);
                     store(x.out, after);
                 }
+                if (x.moments) moments.include(sums, real);
+            }
+            if (x.moments) {
+                moments.template merge<kThreads>(merged, lanes);
+                if (row == 0)
+                    moments.leave(tile_moments<T>(x.moments, s, int(t % tiles), filter0) + column, s.filters,
+                                  filters - column);
             }
         });
 }

@@ -157,6 +157,12 @@ leave_sums(To* to, const Sum* sums, const ConvShape& s, const Plan& plan, const 
     }
 }
 
+// Where the moments of a chunk of filters go: a part is a tile.
+template <class Sum>
+__device__ __forceinline__ Sum* tile_moments(void* moments, const ConvShape& s, int tile, int64_t filter0) {
+    return static_cast<Sum*>(moments) + int64_t(tile) * 3 * s.filters + filter0;
+}
+
 inline int tile_count(const ConvShape& s, const Plan& plan) {
     return int(s.batch) * ((s.rows.out + plan.rows - 1) / plan.rows) *
            ((s.columns.out + plan.columns - 1) / plan.columns);

@@ -2,6 +2,7 @@
 // element, which are as many reads as ldmatrix would have needed stores before it; the other operand lies as ldmatrix
 // reads it.
 #include "../device/mma_fragments.cuh"
+#include "../device/moments.cuh"
 #include "conv_few_channels.cuh"
 
 namespace {
@@ -16,17 +17,62 @@ __device__ __forceinline__ uint32_t gather_pair(const T* patch, bool first, int 
     return (first ? uint32_t(bits[a]) : 0u) | (second ? uint32_t(bits[b]) : 0u) << 16;
 }
 
+// The moments of 16 staged rows as they are rounded, those whose place in the table says that they are real, added to the
+// warp's, (3, warps, 64), unless these are the `first`. A lane has two columns.
+template <class T>
+__device__ __forceinline__ void see_staged(float* seen, const float* staged, const int* table, const T* bias,
+                                           int64_t filter0, int filters, bool first, int lane) {
+    constexpr int kField = kWarps * kFilters;
+#pragma unroll 1
+    for (int column = lane; column < kFilters; column += 32) {
+        const float shift = bias && column < filters ? convert<float>(bias[filter0 + column]) : 0;
+        const auto value = [&](int row) {
+            return convert<float>(convert<T>(staged[staged_index<kFilters>(row, column)] + shift));
+        };
+        float sum = 0, count = 0, squares[1] = {};
+#pragma unroll 4
+        for (int row = 0; row < 16; ++row)
+            if (table[row] >= 0) sum += value(row), count += 1;
+        const float mean[1] = {count > 0 ? sum / count : 0};
+#pragma unroll 4
+        for (int row = 0; row < 16; ++row)
+            if (table[row] >= 0) squares[0] += (value(row) - mean[0]) * (value(row) - mean[0]);
+        VectorMoments<float, 1> all;
+        if (!first) all = {seen[column], {seen[kField + column]}, {seen[2 * kField + column]}};
+        all.combine(count, mean, squares);
+        seen[column] = all.count, seen[kField + column] = all.mean[0], seen[2 * kField + column] = all.squares[0];
+    }
+}
+
+// The moments of a tile from those of its `warps` warps, in order.
+__device__ __forceinline__ void
+leave_moments(float* to, const float* seen, int64_t all_filters, int filters, int warps) {
+    constexpr int kField = kWarps * kFilters;
+    const int column = int(threadIdx.x);
+    if (column >= filters) return;
+    VectorMoments<float, 1> all;
+#pragma unroll 1
+    for (int at = column; at < min(warps, kWarps) * kFilters; at += kFilters) {
+        const float mean[1] = {seen[kField + at]}, squares[1] = {seen[2 * kField + at]};
+        all.combine(seen[at], mean, squares);
+    }
+    all.leave(to + column, all_filters, 1);
+}
+
 // Rows are results, columns filters, k is (r, s, c): a warp has 32 results at a time and all of the block's filters, whose
 // weights stay in shared memory while it takes tile after tile.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
 conv_few_channels_forward_16_bit_kernel(ConvShape s, Plan plan, const T* images, const T* weight,
-                                        MatmulArguments finish, MatmulRuns runs, int tiles, int width) {
-    GPU_SHARED(shared);  // (2, stage), weights (steps, 64 filters, 32 of k), offsets of places, (warps, 16, 64) results
+                                        MatmulArguments finish, MatmulRuns runs, float* moments, int tiles, int width) {
+    // (2, stage), weights (steps, 64 filters, 32 of k), offsets of places, (warps, 16, 64) results, (3, warps, 64) moments
+    GPU_SHARED(shared);
     unsigned char* const weights = shared + 2 * plan.stage_bytes;
     int* const places = reinterpret_cast<int*>(weights + plan.weight_bytes);
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, g = lane / 4, q = lane % 4;
-    float* const staged = reinterpret_cast<float*>(places + plan.padded) + warp * 16 * kFilters;
+    float* const all_staged = reinterpret_cast<float*>(places + plan.padded);
+    float* const staged = all_staged + warp * 16 * kFilters;
+    float* const seen = all_staged + kWarps * 16 * kFilters;
     const int row_terms = s.columns.window * int(s.channels);
     const auto term_of = [&](int k) { return few_channels_term(k, s.rows.window, row_terms); };
     for (int k = int(threadIdx.x); k < plan.padded; k += kThreads) {
@@ -128,7 +174,15 @@ conv_few_channels_forward_16_bit_kernel(ConvShape s, Plan plan, const T* images,
                             finish_row(item / kFilters, item % kFilters, value);
                         }
                     }
+                    if (moments)
+                        see_staged<T>(seen + warp * kFilters, staged, table + row0, static_cast<const T*>(finish.bias),
+                                      filter0, filters, first + i * 16 == warp * kDown * 16, lane);
                 }
+            }
+            if (moments) {
+                __syncthreads();
+                leave_moments(tile_moments<float>(moments, s, int(t % tiles), filter0), seen, s.filters, filters,
+                              (plan.pixels + kDown * 16 - 1) / (kDown * 16));
             }
         });
 }
@@ -231,7 +285,7 @@ void forward(const GatherArguments& x, DType dtype, const ConvConfig& config, cu
     gpu::launch<conv_few_channels_forward_16_bit_kernel<T>>(
         dim3(block_count(chunks * tiles, config)), dim3(kThreads), unsigned(plan.shared_bytes), stream, s, plan,
         static_cast<const T*>(x.source), static_cast<const T*>(x.weight), finish, matmul_runs<T, kRun<T>>(finish),
-        tiles, copy_width(s.columns.image * s.channels, int(sizeof(T)), {x.source}));
+        static_cast<float*>(x.moments), tiles, copy_width(s.columns.image * s.channels, int(sizeof(T)), {x.source}));
 }
 
 template <class T>

@@ -89,3 +89,82 @@ struct ColumnMoments {
         to[column] = moments.count, to[channels + column] = moments.mean, to[2 * channels + column] = moments.squares;
     }
 };
+
+// Moments of kN columns, of which a thread sees the same rows.
+template <class A, int kN>
+struct VectorMoments {
+    static constexpr int kFields = 2 * kN + 1;
+
+    A count = 0, mean[kN] = {}, squares[kN] = {};
+
+    __device__ __forceinline__ void combine(A more, const A (&other_mean)[kN], const A (&other_squares)[kN]) {
+        const A all = count + more;
+        if (all == 0) return;
+        const A share = more / all;
+#pragma unroll
+        for (int v = 0; v < kN; ++v) {
+            const A delta = other_mean[v] - mean[v];
+            mean[v] += delta * share, squares[v] += other_squares[v] + delta * delta * (count * share);
+        }
+        count = all;
+    }
+
+    // Those rows of x that are real.
+    template <int kRows>
+    __device__ __forceinline__ void include(const A (&x)[kRows][kN], const bool (&real)[kRows]) {
+        A more = 0, sums[kN] = {}, deviations[kN] = {};
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) more += A(real[i]);
+        const A scale = more > 0 ? 1 / more : A(0);
+#pragma unroll
+        for (int v = 0; v < kN; ++v) {
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) sums[v] += real[i] ? x[i][v] : A(0);
+            sums[v] *= scale;
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) {
+                const A deviation = real[i] ? x[i][v] - sums[v] : A(0);
+                deviations[v] += deviation * deviation;
+            }
+        }
+        combine(more, sums, deviations);
+    }
+
+    // To and from shared memory, kFields places a stride apart.
+    __device__ __forceinline__ void put(A* at, int stride) const {
+        at[0] = count;
+#pragma unroll
+        for (int v = 0; v < kN; ++v) at[(1 + v) * stride] = mean[v], at[(1 + kN + v) * stride] = squares[v];
+    }
+    __device__ __forceinline__ void take(const A* at, int stride) {
+        count = at[0];
+#pragma unroll
+        for (int v = 0; v < kN; ++v) mean[v] = at[(1 + v) * stride], squares[v] = at[(1 + kN + v) * stride];
+    }
+
+    // Those of all threads of a block, a power of two, that lie a multiple of `lanes` apart, in the first `lanes` threads:
+    // the lower half takes in the upper, again and again. shared: (kFields, kThreads / 2), behind a barrier; ends with one.
+    template <int kThreads>
+    __device__ __forceinline__ void merge(A* shared, int lanes) {
+        const int thread = int(threadIdx.x);
+#pragma unroll 1
+        for (int half = kThreads / 2; half >= lanes; half /= 2) {
+            A* const at = shared + thread % half;
+            if (thread >= half && thread < 2 * half) put(at, kThreads / 2);
+            __syncthreads();
+            if (thread < half) {
+                VectorMoments other;
+                other.take(at, kThreads / 2);
+                combine(other.count, other.mean, other.squares);
+            }
+            __syncthreads();
+        }
+    }
+
+    // To columns of `to` (3, channels) of a part, the first `valid` of the kN.
+    __device__ __forceinline__ void leave(A* to, int64_t channels, int valid) const {
+#pragma unroll
+        for (int v = 0; v < kN; ++v)
+            if (v < valid) to[v] = count, to[channels + v] = mean[v], to[2 * channels + v] = squares[v];
+    }
+};

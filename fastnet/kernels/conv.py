@@ -122,8 +122,7 @@ def conv2d(
     Returns:
         (N, K, P, Q) beside x, channels-last in memory; with ``keep_preactivation`` a pair of such arrays. With
         ``keep_moments`` a pair of it and (parts, 3, K) of the sums' dtype, the count, mean and sum of squared
-        deviations of parts of the pixels; None where the kernel that serves the problem takes none (depthwise,
-        few_channels).
+        deviations of parts of the pixels; None where there are no pixels.
 
     Raises:
         TypeError, ValueError: arguments of another dtype, shape or device, or numbers out of range.

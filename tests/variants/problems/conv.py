@@ -76,7 +76,8 @@ def small_conv2d(rng: np.random.Generator, dtype: Any) -> Iterator[Call]:
     of_all = [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype), *few_channels(rng, dtype)]
     for x, weight, grad, options in of_all:
         yield (channels_last(x), weight), {**options, "residual": grad}
-    for x, weight, _, options in of_every_config(rng, dtype, max_blocks=2):
+    of_all = [*of_every_config(rng, dtype, max_blocks=2), *depthwise(rng, dtype), *few_channels(rng, dtype)]
+    for x, weight, _, options in of_all:
         yield (channels_last(x), weight), {**options, "bias": weight[:, 0, 0, 0], "keep_moments": True}
 
 
@@ -142,7 +143,7 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     moments = {f"conv2d: {f}": product("conv2d", f) for f in ("general moments", "sm80 moments", "sm90 moments")}
 
     def first_layer(
-        function: str, channels: int, window: int, stride: int, size: int = 32
+        function: str, channels: int, window: int, stride: int, size: int = 32, **more: Any
     ) -> Callable[[np.random.Generator, Any], Call]:
         def call(rng: np.random.Generator, dtype: Any) -> Call:
             x, weight, grad = (
@@ -153,17 +154,17 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
                     (2, 64, size // stride, size // stride),
                 )
             )
-            options = {"padding": window // 2, "stride": stride}
+            options = {"padding": window // 2, "stride": stride, **more}
             if function == "conv2d":
                 return (channels_last(x), channels_last(weight)), options
             return (channels_last(grad), channels_last(x), window), options
 
         return call
 
-    def depthwise_layer(function: str) -> Callable[[np.random.Generator, Any], Call]:
+    def depthwise_layer(function: str, **more: Any) -> Callable[[np.random.Generator, Any], Call]:
         def call(rng: np.random.Generator, dtype: Any) -> Call:
             x, weight = normal(rng, (2, 64, 16, 16), dtype), normal(rng, (64, 1, 3, 3), dtype)
-            options = {"padding": 1, "groups": 64}
+            options = {"padding": 1, "groups": 64, **more}
             if function == "conv2d":
                 return (channels_last(x), weight), options
             last = (weight, 16) if function == "conv2d_input_grad" else (channels_last(x), 3)
@@ -185,6 +186,8 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
         **split,
         **moments,
         **{f"{f}: depthwise": depthwise_layer(f) for f in functions},
+        "conv2d: depthwise moments": depthwise_layer("conv2d", keep_moments=True),
+        "conv2d: first layer 3x3 moments": first_layer("conv2d", 1, 3, 1, keep_moments=True),
         **firsts,
     }
 
