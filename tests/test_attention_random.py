@@ -62,8 +62,6 @@ def draw_problem(index, family, full):
     how |= ALONE[index] if index < len(ALONE) else combination(rng)
     if family != "general" and how["form"] == "cache":  # a kernel of its own
         how["form"] = "packed"
-    if family == "sm90":  # packed sequences are sm80's
-        how["form"] = "dense"
     if index % 6 < 3 and full:
         lengths = LENGTHS[index % 6]
     else:

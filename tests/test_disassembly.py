@@ -14,7 +14,6 @@ LIMIT_MB = 60
 
 # Bytes for a thread in brackets; the same source has no spill for the other architectures and dtypes.
 SPILT = {
-    ("attention_dkv_kernel", "sm_120"),  # (48 to 72)
     ("augment_kernel", "sm_80"),  # (32: a table of sinf and cosf, which a rotation takes once an image)
     ("augment_kernel", "sm_90a"),
     ("augment_kernel", "sm_120"),

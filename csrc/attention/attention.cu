@@ -343,6 +343,18 @@ unsigned blocks_for(int64_t wanted, const AttentionConfig& config) {
     return unsigned(std::min({wanted, int64_t(config.max_blocks), int64_t(1) << 30}));
 }
 
+// Whether TMA can bring all rows of all queries' or keys' heads, packed or not.
+bool queries_by_tma(const AttentionProblem& p, const void* data, const AttentionStrides& s, int64_t columns) {
+    const bool packed = p.features.q_starts;
+    return attention_rows_by_tma(data, s, packed ? 1 : p.batch, p.heads, packed ? p.features.query_tokens : p.queries,
+                                 columns);
+}
+bool keys_by_tma(const AttentionProblem& p, const void* data, const AttentionStrides& s, int64_t columns) {
+    const bool packed = p.features.q_starts;
+    return attention_rows_by_tma(data, s, packed ? 1 : p.batch, p.key_heads, packed ? p.features.key_tokens : p.keys,
+                                 columns);
+}
+
 }  // namespace
 
 void attention_check(const AttentionConfig& config, const AttentionProblem& p, DType dtype, bool backward,
@@ -356,13 +368,11 @@ void attention_check(const AttentionConfig& config, const AttentionProblem& p, D
                                       attention_shared_bytes(p.d, p.dv, backward, dtype == DType::float64 ? 8 : 4));
     if (config.family == AttentionFamily::sm90) {
         if (!attention_sm90_has(dtype, p.d, p.dv)) refuse("serves float16 and bfloat16, head dimensions up to 256");
-        if (p.features.q_starts) refuse("serves no packed sequences");
         if (!device.has_sm90a()) refuse("needs a Hopper GPU");
         if (config.stages < attention_sm90_min_stages(backward))
             refuse("needs at least " + std::to_string(attention_sm90_min_stages(backward)) + " stages");
-        if (!attention_rows_by_tma(p.q, p.q_strides, p.batch, p.heads, p.queries, p.d) ||
-            !attention_rows_by_tma(p.k, p.k_strides, p.batch, p.key_heads, p.keys, p.d) ||
-            !attention_rows_by_tma(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv))
+        if (!queries_by_tma(p, p.q, p.q_strides, p.d) || !keys_by_tma(p, p.k, p.k_strides, p.d) ||
+            !keys_by_tma(p, p.v, p.v_strides, p.dv))
             refuse("needs keys, and rows of neighbours that begin at multiples of 16 bytes");
     } else if (!attention_sm80_has(dtype, p.d, p.dv))
         refuse("serves float16 and bfloat16, head dimensions up to 256, and float32 up to 128");
@@ -383,7 +393,7 @@ void attention(const AttentionForward& a, DType dtype, const AttentionConfig& co
     attention_check(config, p, dtype, false, current_device());
     if (config.family == AttentionFamily::sm90) {
         // Results leave by TMA, too.
-        if (!attention_rows_by_tma(a.out, a.out_strides, p.batch, p.heads, p.queries, p.dv))
+        if (!queries_by_tma(p, a.out, a.out_strides, p.dv))
             throw std::invalid_argument("attention: " + config.to_string() +
                                         " needs a head dimension of the values that "
                                         "is a multiple of 8");
@@ -412,10 +422,8 @@ void attention_backward(const AttentionBackward& a, DType dtype, const Attention
         throw std::invalid_argument("attention_backward: " + config.to_string() +
                                     " serves no gradient of a mask together with a cap on scores");
     if (config.family == AttentionFamily::sm90 &&
-        !(attention_rows_by_tma(a.grad, a.grad_strides, p.batch, p.heads, p.queries, p.dv) &&
-          attention_rows_by_tma(a.dq, a.dq_strides, p.batch, p.heads, p.queries, p.d) &&
-          attention_rows_by_tma(a.dk, a.dk_strides, p.batch, p.key_heads, p.keys, p.d) &&
-          attention_rows_by_tma(a.dv, a.dv_strides, p.batch, p.key_heads, p.keys, p.dv) &&
+        !(queries_by_tma(p, a.grad, a.grad_strides, p.dv) && queries_by_tma(p, a.dq, a.dq_strides, p.d) &&
+          keys_by_tma(p, a.dk, a.dk_strides, p.d) && keys_by_tma(p, a.dv, a.dv_strides, p.dv) &&
           reinterpret_cast<uintptr_t>(a.lse) % 16 == 0 && reinterpret_cast<uintptr_t>(a.delta) % 16 == 0))
         throw std::invalid_argument("attention_backward: " + config.to_string() +
                                     " needs rows, of gradients too, that begin at multiples of 16 bytes");

@@ -16,8 +16,8 @@
 //   rounded to 16 bits before the products that follow them, as FlashAttention does (Dao 2023). float32, up to 128, as
 //   3xTF32 or TF32 (device/mma_product.cuh); an infinity among its operands gives NaN wherever it is multiplied.
 //   sm90: the same on wgmma of 16-bit types, where TMA can bring every operand and take every result
-//   (attention_rows_by_tma); no packed sequences, and no gradient of a mask
-//   together with a cap on scores, whose slope would have to be kept beside it.
+//   (attention_rows_by_tma), packed or not; no gradient of a mask together with a cap on scores, whose slope would have to
+//   be kept beside it.
 // Sums in float32 (float64 for float64), softmax online (Milakov and Gimelshein 2018; Dao et al. 2022), in an order that
 // depends on shapes and config alone; gradients likewise, without atomics.
 #pragma once
@@ -34,7 +34,7 @@ inline bool attention_rows_by_tma(const void* data, const AttentionStrides& s, i
         return size == 1 || (stride > 0 && stride % 8 == 0 && stride < int64_t(1) << 39);
     };
     return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (s.column == 1 || columns == 1) && columns > 0 && rows > 0 &&
-           rows <= int64_t(1) << 29 && apart(rows, s.row) && apart(heads, s.head) &&
+           rows <= int64_t(1) << 29 && columns < int64_t(1) << 31 && apart(rows, s.row) && apart(heads, s.head) &&
            apart(batch, s.batch);
 }
 

@@ -58,7 +58,7 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
     auto* const barriers = reinterpret_cast<uint64_t*>(statistics + stages * Mine::kStatistics);
     const AttentionProblem& p = a.problem;
     const int group = int(p.heads / p.key_heads), tiles = order.tiles_down * order.heads;
-    const int rows = int(kByKeys ? p.keys : p.queries), own_heads = int(kByKeys ? p.key_heads : p.heads);
+    const int own_heads = int(kByKeys ? p.key_heads : p.heads);
     Ring ring{barriers, barriers + stages, stages};
     uint64_t *const own_full = barriers + 2 * stages, *const own_empty = own_full + kConsumers;
     if (threadIdx.x == 0) {
@@ -69,9 +69,9 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
     // The columns that some row of a tile sees: tiles of them from `begin` on, of every query head of the group. The same
     // on both sides.
     struct Range { int begin, per_head, steps; };
-    const auto reach_here = [&] { return Reach(reach_of(p, Sequence{0, 0, p.queries, 0, p.keys, 0, 0, 0})); };
+    const auto reach_at = [&](int batch) { return Reach(sequence_of(p, batch)); };
     const auto range_of = [&](const Reach& reach, int row0) {
-        const int last = min(row0 + Mine::kRows, rows) - 1;
+        const int last = min(row0 + Mine::kRows, kByKeys ? reach.keys : reach.queries) - 1;
         const int begin = (kByKeys ? reach.query_begin(row0) : reach.key_begin(row0)) / kColumns * kColumns;
         const int end = kByKeys ? reach.query_end(last) : reach.key_end(last);
         const int per_head = max(0, end - begin + kColumns - 1) / kColumns;
@@ -85,16 +85,19 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
 #pragma unroll 1
             for (int round = 0, t; (t = tile_of_turn(round)) < tiles; ++round) {
                 const auto [batch, head, row0] = place_of<Mine::kRows, !kByKeys>(t, order, own_heads);
-                const Range range = range_of(reach_here(), row0);
+                const Reach reach = reach_at(batch);
+                if (row0 >= (kByKeys ? reach.keys : reach.queries)) continue;  // of a shorter sequence than the longest
+                const Range range = range_of(reach, row0);
 #pragma unroll 1
                 for (int c = 0; c < kConsumers; ++c) {
                     unsigned char* const own = shared + 2 * c * Mine::kPart;
+                    const Box box = kByKeys ? box_of_keys<64>(p, reach, batch, head, row0 + c * 64)
+                                            : box_of_queries<64>(p, reach, batch, head, row0 + c * 64);
                     ptx::mbarrier_wait(&own_empty[c], phase ^ 1);
                     ptx::mbarrier_arrive_expect_tx(&own_full[c], (kOfScores ? 2 : 1) * Mine::kPart);
-                    load_tile<kWidth, kPartBytes>(own, &maps.own_first, &own_full[c], row0 + c * 64, head, batch);
+                    load_tile<kWidth, kPartBytes>(own, &maps.own_first, &own_full[c], box);
                     if constexpr (kOfScores)
-                        load_tile<kWidth, kPartBytes>(own + Mine::kPart, &maps.own_second, &own_full[c], row0 + c * 64,
-                                                      head, batch);
+                        load_tile<kWidth, kPartBytes>(own + Mine::kPart, &maps.own_second, &own_full[c], box);
                 }
                 phase ^= 1;
 #pragma unroll 1
@@ -106,12 +109,13 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
                     ring.wait_empty();
                     uint64_t* const full = &ring.full[ring.stage];
                     ptx::mbarrier_arrive_expect_tx(full, Mine::kStage + (kByKeys ? kColumns * 4 : 0));
-                    load_tile<kWidth, Mine::kStageBox>(shared + Mine::kRing + ring.stage * Mine::kStage,
-                                                       second ? &maps.second : &maps.first, full, column0, of_head,
-                                                       batch);
+                    load_tile<kWidth, Mine::kStageBox>(
+                        shared + Mine::kRing + ring.stage * Mine::kStage, second ? &maps.second : &maps.first, full,
+                        kByKeys ? box_of_queries<kColumns>(p, reach, batch, of_head, column0)
+                                : box_of_keys<kColumns>(p, reach, batch, of_head, column0));
                     if constexpr (kByKeys)
                         ptx::tma_load_1d(statistics + ring.stage * Mine::kStatistics, second ? &maps.delta : &maps.lse,
-                                         full, (batch * int(p.heads) + of_head) * int(p.queries) + column0);
+                                         full, int(first_statistic(p, reach, batch, of_head)) + column0);
                     ring.advance();
                 }
             }
@@ -133,8 +137,10 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
         const auto place_here = [&] {
             return place_of<Mine::kRows, !kByKeys>(tile_of_turn(ptx::opaque(round)), order, own_heads);
         };
-        const Reach reach = reach_here();
+        const Reach reach = reach_at(place_here().batch);
+        const int rows = kByKeys ? reach.keys : reach.queries;
         const int tile_row = place_here().row0, row0 = tile_row + consumer * 64;
+        if (tile_row >= rows) continue;
         const Range range = range_of(reach, tile_row);
         const auto row_here = [&] {
             const int where = ptx::opaque(thread);
@@ -155,7 +161,7 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int row = row_here() + half * 8;
-                const int64_t index = (int64_t(batch) * p.heads + head) * p.queries + row;
+                const int64_t index = first_statistic(p, reach, batch, head) + row;
                 if (row < rows) {
                     row_lse[half] = exponent_of(static_cast<const float*>(a.lse)[index]);
                     row_delta[half] = static_cast<const float*>(a.delta)[index];
@@ -290,10 +296,10 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
                     if (row + down < rows && column + across < reach.keys) to[down * p.keys + across] = ds[v];
                 }
             }
-            if (kByKeys && column0 + kColumns > p.queries) {  // another head's delta, which may be NaN
+            if (kByKeys && column0 + kColumns > reach.queries) {  // another's delta, which may be NaN
 #pragma unroll
                 for (int v = 0; v < kColumns / 2; ++v)
-                    if (column0 + v / 4 * 8 + lane % 4 * 2 + v % 2 >= p.queries) ds[v] = 0;
+                    if (column0 + v / 4 * 8 + lane % 4 * 2 + v % 2 >= reach.queries) ds[v] = 0;
             }
             if constexpr (kOfScores) {
                 round_to<T, kColumns>(of_scores, ds);
@@ -315,12 +321,14 @@ attention_backward_sm90_kernel(const __grid_constant__ AttentionBackward a, cons
 
         const auto [batch, head, _] = place_here();
         const float scale = float(p.scale), scales[2] = {scale, scale}, ones[2] = {1, 1};
+        const Box box =
+            kByKeys ? box_of_keys<64>(p, reach, batch, head, row0) : box_of_queries<64>(p, reach, batch, head, row0);
         if constexpr (kOfScores)
-            store_rows<T, kWidth>(&maps.of_first, of_first, scales, own, thread, consumer + 1, row0, rows, int(p.d),
-                                  head, batch);
+            store_rows<T, kWidth>(&maps.of_first, of_first, scales, own, thread, consumer + 1, row0 < rows, int(p.d),
+                                  box);
         if constexpr (kOfValues)
-            store_rows<T, kWidth>(&maps.of_second, of_second, ones, own + Mine::kPart, thread, consumer + 1, row0, rows,
-                                  int(p.dv), head, batch);
+            store_rows<T, kWidth>(&maps.of_second, of_second, ones, own + Mine::kPart, thread, consumer + 1,
+                                  row0 < rows, int(p.dv), box);
         if (thread == 0) ptx::tma_store_wait_read<0>();
         if (lane == 0) ptx::mbarrier_arrive(&own_empty[consumer]);
     }
@@ -343,18 +351,19 @@ void launch_backward(const AttentionBackward& a, const AttentionConfig& config, 
         kFeatured ? (kByKeys ? kAttentionSm90OfKeysFeatured : kAttentionSm90OfQueriesFeatured)[kIndex]
                   : (kByKeys ? kAttentionSm90OfKeys : kAttentionSm90OfQueries)[kIndex];
     const AttentionProblem& p = a.problem;
+    if ((kByKeys ? p.keys : p.queries) == 0) return;  // of packed sequences
     const auto queries = [&](const void* data, const AttentionStrides& s, int64_t columns, int rows) {
-        return map_of<T>(data, s, p.batch, p.heads, p.queries, columns, rows);
+        return map_of_queries<T>(p, data, s, columns, rows);
     };
     const auto keys = [&](const void* data, const AttentionStrides& s, int64_t columns, int rows) {
-        return map_of<T>(data, s, p.batch, p.key_heads, p.keys, columns, rows);
+        return map_of_keys<T>(p, data, s, columns, rows);
     };
     BackwardMaps maps{};
     if constexpr (kByKeys) {
         maps.own_first = keys(p.k, p.k_strides, p.d, 64), maps.own_second = keys(p.v, p.v_strides, p.dv, 64);
         maps.first = queries(p.q, p.q_strides, p.d, kTile.columns);
         maps.second = queries(a.grad, a.grad_strides, p.dv, kTile.columns);
-        const int64_t all = p.batch * p.heads * p.queries;
+        const int64_t all = p.heads * (p.features.q_starts ? p.features.query_tokens : p.batch * p.queries);
         maps.lse = map_of_statistic(a.lse, all, kTile.columns);
         maps.delta = map_of_statistic(a.delta, all, kTile.columns);
         maps.of_first = keys(a.dk, a.dk_strides, p.d, 64), maps.of_second = keys(a.dv, a.dv_strides, p.dv, 64);

@@ -20,7 +20,7 @@ struct ForwardTile {
     static constexpr int kStage = kColumns * kWidth * 2, kStageBox = kColumns * kRowBytes;
     static constexpr int kRing = kRows * kWidth * 2 * (kOwnStaging ? 2 : 1);
     static constexpr bool kTakesTurns = kWidth <= 128;  // beyond, its sums leave no room for a second tile of scores
-    static constexpr int kProducerRegisters = kConsumers == 2 ? 24 : 32, kRegisters = kConsumers == 2 ? 240 : 160;
+    static constexpr int kProducerRegisters = 32, kRegisters = kConsumers == 2 ? 240 : 160;
 };
 
 // What comes of one row of queries in tiles: of a warpgroup's 64, this thread's two.
@@ -59,7 +59,7 @@ __device__ __forceinline__ void rescale_rows(float (&sums)[kWidth / 2], const fl
     for (int v = 0; v < kWidth / 2; ++v) sums[v] *= factor[v / 2 % 2];
 }
 
-// kFeatured: scores are more than scaled products (is_featured), or there is dropout.
+// kFeatured: scores are more than scaled products (is_featured), or there is dropout, or sequences are packed.
 template <class T, int kWidth, int kConsumers, int kColumns, bool kOwnStaging, bool kFeatured>
 __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
 attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_constant__ ptx::TensorMap map_q,
@@ -67,25 +67,30 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                       const __grid_constant__ ptx::TensorMap map_out, const Order order, int stages) {
 #ifdef FASTNET_SM90A
     using Mine = ForwardTile<kWidth, kConsumers, kColumns, kOwnStaging>;
-    GPU_SHARED(shared);  // (kConsumers, kPart) queries, again for results if kOwnStaging; (stages, kStage); mbarriers
+    GPU_SHARED(
+        shared);  // (kConsumers, kPart) queries, again for results if kOwnStaging; (stages, kStage); mbarriers; reaches
     const AttentionProblem& p = a.problem;
     const int group = int(p.heads / p.key_heads), tiles = order.tiles_down * order.heads;
     auto* const barriers = reinterpret_cast<uint64_t*>(shared + Mine::kRing + stages * Mine::kStage);
     Ring ring{barriers, barriers + stages, stages};
     uint64_t *const queries_full = barriers + 2 * stages, *const queries_empty = queries_full + kConsumers;
+    auto* const reaches = reinterpret_cast<Reach*>(queries_empty + kConsumers);  // of warps, if kFeatured
     if (threadIdx.x == 0) {
         for (int c = 0; c < kConsumers; ++c)
             ptx::mbarrier_init(&queries_full[c], 1), ptx::mbarrier_init(&queries_empty[c], 4);
         ring.init(1, 4 * kConsumers);
     }
     __syncthreads();
-    const auto reach_here = [&] { return Reach(reach_of(p, Sequence{0, 0, p.queries, 0, p.keys, 0, 0, 0})); };
+    const auto reach_at = [&](int batch) {
+        if constexpr (kFeatured) return Reach(sequence_of(p, batch));
+        else return Reach(reach_of(p, Sequence{0, 0, p.queries, 0, p.keys, 0, 0, 0}));
+    };
     // Tiles of keys that some query of a tile sees, from column `begin` on. The same on both sides.
-    struct Range { int begin, steps; };
+    struct Range { int begin, end; };
     const auto range_of = [&](const Reach& reach, int row0) {
         const int begin = reach.key_begin(row0) / kColumns * kColumns;
         const int end = reach.key_end(min(row0 + Mine::kRows, reach.queries) - 1);
-        return Range{begin, max(0, end - begin + kColumns - 1) / kColumns};
+        return Range{begin, end};
     };
     uint32_t phase = 0;  // of the barriers of queries
 
@@ -95,26 +100,29 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
 #pragma unroll 1
             for (int round = 0, t; (t = tile_of_turn(round)) < tiles; ++round) {
                 const auto [batch, head, row0] = place_of<Mine::kRows, true>(t, order, int(p.heads));
-                const Range range = range_of(reach_here(), row0);
+                const Reach reach = reach_at(batch);
+                if (row0 >= reach.queries) continue;  // of a shorter sequence than the longest
+                const Range range = range_of(reach, row0);
+                const int items = 2 * (max(0, range.end - range.begin + kColumns - 1) / kColumns);
 #pragma unroll 1
                 for (int c = 0; c < kConsumers; ++c) {
                     ptx::mbarrier_wait(&queries_empty[c], phase ^ 1);
                     ptx::mbarrier_arrive_expect_tx(&queries_full[c], Mine::kPart);
-                    load_tile<kWidth, kPartBytes>(shared + c * Mine::kPart, &map_q, &queries_full[c], row0 + c * 64,
-                                                  head, batch);
+                    load_tile<kWidth, kPartBytes>(shared + c * Mine::kPart, &map_q, &queries_full[c],
+                                                  box_of_queries<64>(p, reach, batch, head, row0 + c * 64));
                 }
                 phase ^= 1;
 #pragma unroll 1
-                for (int item = 0; item < 2 * range.steps; ++item) {
+                for (int item = 0; item < items; ++item) {
                     // k0, k1, v0, k2, v1, ..., the last values
-                    const bool values = item == 2 * range.steps - 1 || (item > 0 && item % 2 == 0);
+                    const bool values = item == items - 1 || (item > 0 && item % 2 == 0);
                     const int step = values ? (item - 1) / 2 : (item + 1) / 2;
                     ring.wait_empty();
                     uint64_t* const full = &ring.full[ring.stage];
                     ptx::mbarrier_arrive_expect_tx(full, Mine::kStage);
-                    load_tile<kWidth, Mine::kStageBox>(shared + Mine::kRing + ring.stage * Mine::kStage,
-                                                       values ? &map_v : &map_k, full, range.begin + step * kColumns,
-                                                       head / group, batch);
+                    load_tile<kWidth, Mine::kStageBox>(
+                        shared + Mine::kRing + ring.stage * Mine::kStage, values ? &map_v : &map_k, full,
+                        box_of_keys<kColumns>(p, reach, batch, head / group, range.begin + step * kColumns));
                     ring.advance();
                 }
             }
@@ -126,6 +134,12 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
         unsigned char* const own = shared + consumer * Mine::kPart;
         const uint64_t queries = rows_descriptor(own), keys = rows_descriptor(shared + Mine::kRing);
         const uint64_t values = columns_descriptor<Mine::kStageBox>(shared + Mine::kRing);
+        // A warp keeps what its tile's sequence reaches in shared memory: fields are read as they are asked for, rather than
+        // held in registers. Where all sequences are alike, it is in the arguments.
+        const auto reach_here = [&] {
+            if constexpr (kFeatured) return reaches[ptx::opaque(int(threadIdx.x)) / 32 - 4];
+            else return reach_at(0);
+        };
         const Turns<kConsumers> turns{consumer};
         if constexpr (Mine::kTakesTurns) turns.begin();
         const bool negative = !(p.scale > 0);  // the greatest product is then not the greatest score
@@ -136,11 +150,15 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                 return place_of<Mine::kRows, true>(tile_of_turn(ptx::opaque(round)), order, int(p.heads));
             };
             const int tile_row = place_here().row0, row0 = tile_row + consumer * 64;
-            const Reach reach = reach_here();
-            const Range range = range_of(reach, tile_row);
-            const int steps = range.steps;
+            if constexpr (kFeatured) {
+                __syncwarp();  // the tile before is done with
+                if (lane == 0) reaches[int(threadIdx.x) / 32 - 4] = reach_at(place_here().batch);
+                __syncwarp();
+                if (tile_row >= reach_here().queries) continue;
+            }
+            const Range range = range_of(reach_here(), tile_row);
             // Keys [whole_begin, whole_end) are seen by every row.
-            const int whole_begin = reach.key_begin(row0 + 63), whole_end = reach.key_end(row0);
+            const int whole_begin = reach_here().key_begin(row0 + 63), whole_end = reach_here().key_end(row0);
             const auto row_here = [&] {
                 const int at = ptx::opaque(thread);
                 return row0 + at / 32 * 16 + at % 32 / 4;
@@ -150,13 +168,12 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
             float out[kWidth / 2] = {};
             uint32_t weights[kColumns / 16][4];  // probabilities, over their sums to be
             // Scores become exponentials.
-            const auto softmax_of = [&](float (&scores)[kColumns / 2], int step, float (&factor)[2]) {
-                const int column0 = range.begin + step * kColumns;
+            const auto softmax_of = [&](float (&scores)[kColumns / 2], int column0, float (&factor)[2]) {
                 float unit = float(p.scale) * kLog2E;
                 if (kFeatured && is_featured(p)) {
                     const auto [batch, head, _] = place_here();
-                    finish_scores<T>(scores, p, batch, head, reach.shift,
-                                     {row_here(), column0 + lane % 4 * 2, reach.queries, reach.keys});
+                    finish_scores<T>(scores, p, batch, head, reach_here().shift,
+                                     {row_here(), column0 + lane % 4 * 2, int(p.queries), int(p.keys)});
                     unit = kLog2E;
                 } else if (negative) {
 #pragma unroll
@@ -165,6 +182,7 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                 }
                 if (column0 < whole_begin || column0 + kColumns > whole_end) {
                     const int row = row_here(), column = column0 + lane % 4 * 2;
+                    const Reach reach = reach_here();
 #pragma unroll
                     for (int half = 0; half < 2; ++half) {
                         const int from = reach.key_begin(row + half * 8) - column;
@@ -188,7 +206,7 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
             const auto at = [&](int stage) { return uint64_t(stage) * (Mine::kStage / 16); };
             ptx::mbarrier_wait(&queries_full[consumer], phase);
             phase ^= 1;
-            if (steps > 0) {
+            if (range.begin < range.end) {
                 float scores[kColumns / 2], factor[2];
                 int values_stage = -1;  // of the products that go on
                 const auto score = [&] {
@@ -221,11 +239,11 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                 ptx::wgmma_wait_group<0>();
                 ptx::wgmma_registers(scores);
                 ring.release(keys_stage, 1);
-                softmax_of(scores, 0, factor);
+                softmax_of(scores, range.begin, factor);
                 // A round of the loop ends in a softmax, and the next begins with the wait: in one run of instructions the
                 // assembler would move the wait to before the softmax.
 #pragma unroll 1
-                for (int step = 1; step < steps; ++step) {
+                for (int column0 = range.begin + kColumns; column0 < range.end; column0 += kColumns) {
                     settle();
                     if constexpr (Mine::kTakesTurns) turns.take();
                     keys_stage = ring.stage;
@@ -235,7 +253,7 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
                     ptx::wgmma_wait_group<1>();
                     ptx::wgmma_registers(scores);
                     ring.release(keys_stage, 1);
-                    softmax_of(scores, step, factor);
+                    softmax_of(scores, column0, factor);
                 }
                 settle();
                 add_values();
@@ -250,17 +268,20 @@ attention_sm90_kernel(const __grid_constant__ AttentionForward a, const __grid_c
 
             const auto [batch, head, _] = place_here();
             const int row = row_here();
+            const Reach reach = reach_here();
+            const int64_t statistics = first_statistic(p, reach, batch, head);
             float factor[2];
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const float sum = warp_reduce(softmax.total[half], 4, Add());
                 factor[half] = sum == 0 ? 0.0f : 1 / sum;
-                if (lane % 4 == 0 && row + half * 8 < p.queries)
-                    static_cast<float*>(a.lse)[(int64_t(batch) * p.heads + head) * p.queries + row + half * 8] =
+                if (lane % 4 == 0 && row + half * 8 < reach.queries)
+                    static_cast<float*>(a.lse)[statistics + row + half * 8] =
                         sum == 0 ? -kInfinity<float> : fmaf(softmax.high[half], kLn2, logarithm(sum));
             }
             store_rows<T, kWidth>(&map_out, out, factor, own + (kOwnStaging ? kConsumers * Mine::kPart : 0), thread,
-                                  consumer + 1, row0, int(p.queries), int(p.dv), head, batch);
+                                  consumer + 1, row0 < reach.queries, int(p.dv),
+                                  box_of_queries<64>(p, reach, batch, head, row0));
             if (!kOwnStaging) {
                 if (thread == 0) ptx::tma_store_wait_read<0>();
                 if (lane == 0) ptx::mbarrier_arrive(&queries_empty[consumer]);
@@ -281,10 +302,10 @@ void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream
     const int64_t together = attention_sm90_heads_together(p.keys, p.d, p.dv, p.heads / p.key_heads,
                                                            p.causal == AttentionCausal::none, current_device());
     const Order order{int(tiles_down), int(heads), int(std::min(together, heads))};
-    const auto q = map_of<T>(p.q, p.q_strides, p.batch, p.heads, p.queries, p.d, 64);
-    const auto k = map_of<T>(p.k, p.k_strides, p.batch, p.key_heads, p.keys, p.d, kTile.columns);
-    const auto v = map_of<T>(p.v, p.v_strides, p.batch, p.key_heads, p.keys, p.dv, kTile.columns);
-    const auto out = map_of<T>(a.out, a.out_strides, p.batch, p.heads, p.queries, p.dv, 64);
+    const auto q = map_of_queries<T>(p, p.q, p.q_strides, p.d, 64);
+    const auto k = map_of_keys<T>(p, p.k, p.k_strides, p.d, kTile.columns);
+    const auto v = map_of_keys<T>(p, p.v, p.v_strides, p.dv, kTile.columns);
+    const auto out = map_of_queries<T>(p, a.out, a.out_strides, p.dv, 64);
     gpu::launch<attention_sm90_kernel<T, kTile.width, kTile.consumers, kTile.columns, kTile.own_staging, kFeatured>>(
         dim3(unsigned(std::min(heads * tiles_down, int64_t(config.max_blocks)))), dim3(128 * (kTile.consumers + 1)),
         unsigned(attention_sm90_forward_bytes(kTile, config.stages)), stream, a, q, k, v, out, order, config.stages);
@@ -292,7 +313,8 @@ void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream
 
 template <class T, int kIndex>
 void launch(const AttentionForward& a, const AttentionConfig& config, cudaStream_t stream) {
-    if (is_featured(a.problem) || a.problem.threshold != 0) launch<T, kIndex, true>(a, config, stream);
+    const AttentionProblem& p = a.problem;
+    if (is_featured(p) || p.threshold != 0 || p.features.q_starts) launch<T, kIndex, true>(a, config, stream);
     else launch<T, kIndex, false>(a, config, stream);
 }
 

@@ -1,7 +1,7 @@
 // Attention on wgmma (sm_90a), FlashAttention-3's form (Shah et al. 2024): what forward and backward share.
 //
 // In shared memory a tile is boxes of 64 columns, one after another: rows of 128 bytes, swizzled, as TMA brings them. What
-// lies outside of a head's matrix comes as zeros.
+// lies outside of a head's matrix, or of a packed sequence's part of it, comes as zeros and is not stored to.
 //
 // Element v of a thread's 64 x N sums is row 16 * warp + g + 8 * (v / 2 % 2), column 8 * (v / 4) + 2 * t + v % 2, with
 // g = lane / 4, t = lane % 4. Rounded to 16 bits they are the first operand of the next product.
@@ -24,12 +24,14 @@ using matmul_sm90::Ring;
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr int kRowBytes = 128, kBoxColumns = 64, kPartBytes = 64 * kRowBytes;  // part: a warpgroup's rows of a box
 
-// Which keys the queries of a sequence see, in 32 bits: there are at most 2^29 of either.
+// A sequence and which keys its queries see, in 32 bits: there are at most 2^29 of either.
 struct Reach {
-    int queries, keys, shift, before, after;  // as in Sequence; before and after no farther than matters
+    int q0, queries, k0, keys, shift, before, after;  // as in Sequence; before and after no farther than matters
 
     __device__ __forceinline__ explicit Reach(const Sequence& s)
-        : queries(int(s.queries)),
+        : q0(int(s.q0)),
+          queries(int(s.queries)),
+          k0(int(s.k0)),
           keys(int(s.keys)),
           shift(int(s.shift)),
           before(clamp(s.before)),
@@ -42,30 +44,81 @@ struct Reach {
   private:
     __device__ static int clamp(int64_t x) { return int(min(max(x, -(int64_t(1) << 30)), int64_t(1) << 30)); }
 };
+static_assert(sizeof(Reach) <= kAttentionSm90Reach);
 
-// The tensor map of all heads' matrices, (batch, heads, rows, columns), in boxes of `box_rows` rows.
+// The tensor map of all heads' matrices in boxes of `box_rows` rows, dimensions (columns, rows, heads, batch). Of packed
+// sequences (columns, rows of a window, windows, heads): window n is the box_rows tokens before token n. A box that begins
+// late in its window, so as to end with a sequence's last token, has its other rows outside of the tensor, as those beyond
+// a matrix are: neighbours' rows are neither read nor written.
 template <class T>
 ptx::TensorMap map_of(const void* data, const AttentionStrides& s, int64_t batch, int64_t heads, int64_t rows,
-                      int64_t columns, int box_rows) {
+                      int64_t columns, int box_rows, bool packed) {
     ptx::TensorLayout t;
     t.element = std::is_same_v<T, __nv_bfloat16> ? ptx::Element::bf16 : ptx::Element::fp16;
     t.base = data, t.rank = 4, t.swizzle = ptx::Swizzle::span128;
-    const int64_t sizes[] = {columns, rows, heads, batch}, strides[] = {1, s.row, s.head, s.batch};
-    for (int i = 0; i < 4; ++i) {
-        t.sizes[i] = uint64_t(sizes[i]);
-        t.strides[i] = sizes[i] == 1 ? 16 : uint64_t(strides[i]) * sizeof(T);  // of a single one any will do
+    const auto bytes = [](int64_t size, int64_t stride) {
+        return size == 1 ? 16 : uint64_t(stride) * sizeof(T);  // of a single one any will do
+    };
+    t.sizes[0] = uint64_t(columns), t.sizes[1] = uint64_t(rows), t.strides[1] = bytes(rows, s.row);
+    t.sizes[2] = uint64_t(heads), t.strides[2] = bytes(heads, s.head);
+    t.sizes[3] = uint64_t(batch), t.strides[3] = bytes(batch, s.batch);
+    if (packed) {
+        t.sizes[3] = t.sizes[2], t.strides[3] = t.strides[2];
+        t.sizes[2] = uint64_t(rows) + 1, t.strides[2] = t.strides[1];
+        t.sizes[1] = uint64_t(box_rows);
+        t.base = reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(data) - t.sizes[1] * t.strides[1]);
     }
     t.box[0] = kBoxColumns, t.box[1] = uint32_t(box_rows);
     return ptx::tensor_map(t);
 }
+template <class T>
+ptx::TensorMap
+map_of_queries(const AttentionProblem& p, const void* data, const AttentionStrides& s, int64_t columns, int box_rows) {
+    const bool packed = p.features.q_starts;
+    return map_of<T>(data, s, packed ? 1 : p.batch, p.heads, packed ? p.features.query_tokens : p.queries, columns,
+                     box_rows, packed);
+}
+template <class T>
+ptx::TensorMap
+map_of_keys(const AttentionProblem& p, const void* data, const AttentionStrides& s, int64_t columns, int box_rows) {
+    const bool packed = p.features.q_starts;
+    return map_of<T>(data, s, packed ? 1 : p.batch, p.key_heads, packed ? p.features.key_tokens : p.keys, columns,
+                     box_rows, packed);
+}
 
-// Rows row0 .. of one head, kWidth columns of them, to boxes of kRows rows that are kBoxBytes apart.
+// The coordinates of a box of such a map beside its columns.
+struct Box { int first, second, third; };
+
+// Of kRows rows from row0 on of a sequence's `rows`, the first of which is token `begin`.
+template <int kRows>
+__device__ __forceinline__ Box box_at(const AttentionProblem& p, int batch, int head, int begin, int rows, int row0) {
+    if (!p.features.q_starts) return {row0, head, batch};
+    const int inside = min(max(rows - row0, 0), kRows);
+    return {kRows - inside, begin + row0 + inside, head};
+}
+template <int kRows>
+__device__ __forceinline__ Box box_of_queries(const AttentionProblem& p, const Reach& reach, int batch, int head,
+                                              int row0) {
+    return box_at<kRows>(p, batch, head, reach.q0, reach.queries, row0);
+}
+template <int kRows>
+__device__ __forceinline__ Box box_of_keys(const AttentionProblem& p, const Reach& reach, int batch, int head,
+                                           int row0) {
+    return box_at<kRows>(p, batch, head, reach.k0, reach.keys, row0);
+}
+
+// The number of the lse and delta of a head's first query.
+__device__ __forceinline__ int64_t first_statistic(const AttentionProblem& p, const Reach& reach, int batch, int head) {
+    if (p.features.q_starts) return head * p.features.query_tokens + reach.q0;
+    return (int64_t(batch) * p.heads + head) * p.queries;
+}
+
+// A box of rows, kWidth columns of them, to boxes of 64 columns that are kBoxBytes apart.
 template <int kWidth, int kBoxBytes>
-__device__ __forceinline__ void
-load_tile(unsigned char* to, const ptx::TensorMap* map, uint64_t* bar, int row0, int head, int batch) {
+__device__ __forceinline__ void load_tile(unsigned char* to, const ptx::TensorMap* map, uint64_t* bar, const Box& box) {
 #pragma unroll
     for (int i = 0; i < kWidth / kBoxColumns; ++i)
-        ptx::tma_load_4d(to + i * kBoxBytes, map, bar, i * kBoxColumns, row0, head, batch);
+        ptx::tma_load_4d(to + i * kBoxBytes, map, bar, i * kBoxColumns, box.first, box.second, box.third);
 }
 
 // The t-th of all tiles of kRows rows. `together` heads are dealt out together: of each its last rows, then of each those
@@ -156,12 +209,13 @@ struct Turns {
     }
 };
 
-// A warpgroup's 64 x kWidth results times factor[half], rounded, by way of `staging` to rows row0 .. of one head. The
-// staging is free again once its first thread has waited for its stores to have read. `thread`: in the warpgroup.
+// A warpgroup's 64 x kWidth results times factor[half], rounded, by way of `staging` to a box of 64 rows, `any` of which
+// there are. The staging is free again once its first thread has waited for its stores to have read. `thread`: in the
+// warpgroup.
 template <class T, int kWidth>
 __device__ __forceinline__ void
 store_rows(const ptx::TensorMap* map, const float (&sums)[kWidth / 2], const float (&factor)[2], unsigned char* staging,
-           int thread, int barrier, int row0, int rows, int columns, int head, int batch) {
+           int thread, int barrier, bool any, int columns, const Box& box) {
     const int lane = thread % 32, row = thread / 32 * 16 + lane % 16;
     if (thread == 0) ptx::tma_store_wait_read<0>();
     ptx::bar_sync(barrier, 128);
@@ -179,8 +233,8 @@ store_rows(const ptx::TensorMap* map, const float (&sums)[kWidth / 2], const flo
     ptx::fence_proxy_async();
     ptx::bar_sync(barrier, 128);
     if (thread == 0) {
-        for (int i = 0; i * kBoxColumns < columns && row0 < rows; ++i)
-            ptx::tma_store_4d(map, staging + i * kPartBytes, i * kBoxColumns, row0, head, batch);
+        for (int i = 0; i * kBoxColumns < columns && any; ++i)
+            ptx::tma_store_4d(map, staging + i * kPartBytes, i * kBoxColumns, box.first, box.second, box.third);
         ptx::tma_store_commit();
     }
 }

@@ -23,7 +23,8 @@ constexpr AttentionSm90Tile kAttentionSm90Forward[] = {
     {128, 2, 128, true},
     {256, 2, 80, false},
 };
-// With masks, biases, a cap or dropout there is more to keep, and Philox to compute: 160 registers do not do.
+// With masks, biases, a cap or dropout there is more to keep, and Philox to compute, and with packed sequences where they
+// are: 160 registers do not do.
 constexpr AttentionSm90Tile kAttentionSm90ForwardFeatured[] = {
     {64, 2, 128, true},
     {128, 2, 128, true},
@@ -58,9 +59,13 @@ constexpr int attention_sm90_index(int64_t d, int64_t dv) {
     return widest <= 64 ? 0 : widest <= 128 ? 1 : 2;
 }
 
-// Queries, results where they have a place of their own, stages; two mbarriers a stage and two a consumer.
+constexpr int kAttentionSm90Reach = 32;  // bytes of what a warp keeps of its tile's sequence
+
+// Queries, results where they have a place of their own, stages; two mbarriers a stage and two a consumer; four warps'
+// reaches.
 constexpr int attention_sm90_forward_bytes(const AttentionSm90Tile& t, int stages) {
-    return t.own_bytes() * (t.own_staging ? 2 : 1) + stages * t.stage_bytes() + (stages + t.consumers) * 16;
+    return t.own_bytes() * (t.own_staging ? 2 : 1) + stages * t.stage_bytes() + (stages + t.consumers) * 16 +
+           t.consumers * 4 * kAttentionSm90Reach;
 }
 // Both owned operands, stages, each with a float a column; mbarriers.
 constexpr int attention_sm90_backward_bytes(const AttentionSm90Tile& t, int stages) {

@@ -297,14 +297,15 @@ def attention_varlen(
     out = _zeros(q, (len(q), heads, v.shape[2]))
     lse = empty(q, (heads, len(q)), accumulator(q))
     lse[...] = -np.inf
-    config = _config(ext, name, config, operands[0], operands[2], True)
+    operands = [addressable(x) for x in operands]
+    config = _config(ext, name, config, operands[0], operands[2], True, (*operands, as_heads(out)))
     if lse.size and batch:
         flag = fault_flag(q, name, BAD_LENGTHS)
         record(name, q, k, v, cu_seqlens_q, cu_seqlens_k, config=config)
         ext.attention(
             as_heads(out),
             lse,
-            *(addressable(x) for x in operands),
+            *operands,
             None,
             scale,
             causal,
@@ -362,18 +363,20 @@ def attention_varlen_backward(
     ext = extension_for(q)
     draw = _draw(name, ext, dropout_p, state, offset)
     dq, dk, dv = (_zeros(x, x.shape) for x in (q, k, v))
-    config = _config(ext, name, config, operands[0], operands[2], True)
+    gradients = [as_heads(x) for x in (dq, dk, dv)]
+    operands = [addressable(x) for x in (as_heads(grad), *operands, as_heads(out))]
+    lse = lse if lse.flags.c_contiguous else lse.copy()
+    tiles = (*operands[:4], *gradients, lse.reshape(1, 1, 1, -1))
+    config = _config(ext, name, config, operands[1], operands[3], True, tiles)
     if dq.size + dk.size + dv.size and batch and heads:
         flag = fault_flag(q, name, BAD_LENGTHS)
         record(name, grad, q, k, v, cu_seqlens_q, cu_seqlens_k, config=config)
         ext.attention_backward(
-            *(as_heads(x) for x in (dq, dk, dv)),
+            *gradients,
             None,
             empty(q, (heads, len(q)), accumulator(q)),
-            addressable(as_heads(grad)),
-            *(addressable(x) for x in operands),
-            addressable(as_heads(out)),
-            lse if lse.flags.c_contiguous else lse.copy(),
+            *operands,
+            lse,
             None,
             scale,
             causal,

@@ -97,11 +97,25 @@ def small_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any)
         for kwargs in ({"causal": "bottom_right"}, {"window_size": (4, 4), "dropout_p": 0.3, "state": state()}):
             yield packed_attention(backward, arrays, lengths), {**kwargs, "config": general_attention()}
             yield packed_attention(backward, arrays, lengths), {**kwargs, **of_tensor_cores(dtype)}
+    if np.dtype(dtype) in (np.float32, np.float64):
+        return
+    for lengths, width in (([(5, 3), (0, 2), (200, 135)], 24), ([(70, 0), (66, 90)], 136)):
+        arrays = attention_inputs(rng, dtype, 1, 4, 2, *map(sum, zip(*lengths, strict=True)), width, 16)
+        for kwargs in ({"causal": "bottom_right"}, {"window_size": (40, 4), "dropout_p": 0.3, "state": state()}):
+            how = of_tensor_cores(dtype, "sm90", stages=4, max_blocks=2)
+            yield packed_attention(backward, arrays, lengths), kwargs | how
 
 
-def aligned_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any) -> Call:
-    arrays = attention_inputs(rng, dtype, 1, 1, 1, 96, 128, 64, 64)
-    return packed_attention(backward, arrays, [(32, 96), (64, 32)]), {"config": general_attention()}
+def aligned_attention_varlen(backward: bool, rng: np.random.Generator, dtype: Any, family: str = "general") -> Call:
+    """Of whole tiles; sm90: of them, and in float16 where it has no float32."""
+    if family == "general":
+        arrays = attention_inputs(rng, dtype, 1, 1, 1, 96, 128, 64, 64)
+        return packed_attention(backward, arrays, [(32, 96), (64, 32)]), {"config": general_attention()}
+    if family == "sm90" and np.dtype(dtype) == np.float32:
+        dtype = np.dtype(np.float16)
+    arrays = attention_inputs(rng, dtype, 1, 1, 1, 384, 384, 64, 64)
+    how = of_tensor_cores(dtype, family, stages=4 if family == "sm90" else 2)
+    return packed_attention(backward, arrays, [(128, 256), (256, 128)]), how
 
 
 def attention_cache(rng: np.random.Generator, dtype: Any, *sizes: int) -> tuple:
@@ -166,7 +180,12 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
         f"attention_backward: sm90 {n}": partial(aligned_attention, True, width=n, family="sm90")
         for n in (64, 128, 256)
     },
-    "attention_varlen": partial(aligned_attention_varlen, False),
-    "attention_varlen_backward": partial(aligned_attention_varlen, True),
+    **{
+        f"attention_varlen{'_backward' * backward}{f': {family}' * (family != 'general')}": partial(
+            aligned_attention_varlen, backward, family=family
+        )
+        for family in ("general", "sm80", "sm90")
+        for backward in (False, True)
+    },
     "attention_with_kvcache": aligned_attention_with_kvcache,
 }
