@@ -9,8 +9,10 @@ from typing import Any
 from fastnet._tensor import Tensor
 from fastnet.distributions.bernoulli import Bernoulli
 from fastnet.distributions.categorical import Categorical
+from fastnet.distributions.counts import Binomial, Geometric, OneHotCategorical, Poisson
 from fastnet.distributions.distribution import Distribution
 from fastnet.distributions.exponential import Exponential
+from fastnet.distributions.gamma import Beta, Dirichlet, Gamma
 from fastnet.distributions.half_normal import HalfNormal
 from fastnet.distributions.independent import Independent
 from fastnet.distributions.laplace import Laplace
@@ -116,3 +118,46 @@ def _independent(p: Independent, q: Independent) -> Tensor:
     if p.reinterpreted_batch_ndims != q.reinterpreted_batch_ndims:
         raise NotImplementedError("kl_divergence: the two are independent in different numbers of dimensions")
     return p._summed(kl_divergence(p.base_dist, q.base_dist))
+
+
+@register_kl(Gamma, Gamma)
+def _gamma(p: Gamma, q: Gamma) -> Tensor:
+    a, b = p.concentration, q.concentration
+    rates = b * (p.rate / q.rate).log() + (q.rate - p.rate) * (a / p.rate)
+    return rates + b.lgamma() - a.lgamma() + (a - b) * a.digamma()
+
+
+@register_kl(Beta, Beta)
+def _beta(p: Beta, q: Beta) -> Tensor:
+    return _dirichlet(p._dirichlet(), q._dirichlet())
+
+
+@register_kl(Dirichlet, Dirichlet)
+def _dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
+    a, b = p.concentration, q.concentration
+    total = a.sum(-1)
+    constants = total.lgamma() - b.sum(-1).lgamma() - (a.lgamma() - b.lgamma()).sum(-1)
+    return constants + ((a - b) * (a.digamma() - total.digamma().unsqueeze(-1))).sum(-1)
+
+
+@register_kl(Poisson, Poisson)
+def _poisson(p: Poisson, q: Poisson) -> Tensor:
+    return p.rate * (p.rate.log() - q.rate.log()) - (p.rate - q.rate)
+
+
+@register_kl(Geometric, Geometric)
+def _geometric(p: Geometric, q: Geometric) -> Tensor:
+    return -p.entropy() - (-q.probs).log1p() / p.probs - q.logits
+
+
+@register_kl(Binomial, Binomial)
+def _binomial(p: Binomial, q: Binomial) -> Tensor:
+    if bool((q.total_count < p.total_count).any()):
+        raise NotImplementedError("KL between Binomials where q.total_count > p.total_count is not implemented")
+    successes = p.probs * (p.logits - q.logits) + (-p.probs).log1p() - (-q.probs).log1p()
+    return where(p.total_count > q.total_count, math.inf, p.total_count * successes)
+
+
+@register_kl(OneHotCategorical, OneHotCategorical)
+def _one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
+    return _categorical(p._categorical, q._categorical)

@@ -38,5 +38,12 @@ class LogNormal(LocationScale):
         logarithm = value.log()
         return Normal(self.loc, self.scale, validate_args=False).log_prob(logarithm) - logarithm
 
+    def cdf(self, value: Tensor) -> Tensor:
+        self._takes(value, lambda x: x > 0)
+        return Normal(self.loc, self.scale, validate_args=False).cdf(value.log())
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return Normal(self.loc, self.scale, validate_args=False).icdf(value).exp()
+
     def entropy(self) -> Tensor:
         return Normal(self.loc, self.scale, validate_args=False).entropy() + self.loc
