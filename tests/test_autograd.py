@@ -333,3 +333,12 @@ def test_infinities_and_nan_are_results_without_warnings():
     y.sum().backward()
     assert not x.grad.isfinite().any()
     x.detach().mul_(float("inf"))
+
+
+def test_integers_of_what_requires_a_gradient():
+    x = fastnet.tensor([0.5, 1.7], requires_grad=True)
+    for whole in (x.ceil().long(), x.to(fastnet.uint8), x.bool(), x.int()):
+        assert not whole.requires_grad
+        assert whole.grad_fn is None
+    x[x.long()].sum().backward()
+    assert x.grad.tolist() == [1, 1]

@@ -303,7 +303,7 @@ class ArrayFunction(Function):
             if recorded:
                 if ctx._saved:
                     cls._watch(ctx, args, arrays, (result,), (outputs,))
-                _record(ctx, args, [result], [False])
+                _record(ctx, args, [result], [not result.dtype.is_floating_point])
             if cls.view:
                 note_view(result, args[0], cls, arrays)
             return result
