@@ -151,7 +151,7 @@ def lists_for(name, dtype, seed=0, wide=None):
     states = [[np.asarray(4 + np.abs(x)).astype(wide or dtype) for x in draw(SHAPES, np.float64, seed + 2 + i)]
               for i in range(STEPS[name][0])]  # fmt: skip
     if name == "rmsprop_step":
-        states[2] = [np.asarray(0 * x) for x in states[2]]
+        states[2] = [np.zeros_like(x) for x in states[2]]
     counts = [[np.array([i], np.float32) for i in range(len(SHAPES))]] if name != "sgd_step" else []
     return params, grads, states, counts
 
