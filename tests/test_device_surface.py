@@ -397,3 +397,21 @@ def test_recipes(arguments, tmp_path, capsys):
 def test_info(capsys):
     main(["info"])
     assert "Made Up" in capsys.readouterr().out
+
+
+def test_what_a_default_device_does_not_reach():
+    """Sizes of packed sequences stay with the CPU; differences are the host's."""
+    with fastnet.device("cuda"):
+        packed = nn.utils.rnn.pack_sequence([fastnet.ones(2, 3), fastnet.ones(3, 3)], enforce_sorted=False)
+        padded, lengths = nn.utils.rnn.pad_packed_sequence(packed)
+        assert padded.is_cuda
+        assert not lengths.is_cuda
+        assert not packed.batch_sizes.is_cuda
+        x = fastnet.randn(3, dtype=fastnet.float64, requires_grad=True)
+        assert fastnet.autograd.gradcheck(lambda x: (x * x).sin(), [x])
+        a = fastnet.eye(3, dtype=fastnet.float64).requires_grad_()
+        b = fastnet.ones(2, 3, 1, dtype=fastnet.float64)
+        (first,) = fastnet.autograd.grad(fastnet.linalg.solve(a, b).sum(), [a], create_graph=True)
+        (second,) = fastnet.autograd.grad(first.sum(), [a])
+        assert second.is_cuda
+        assert second.tolist() == [[12.0] * 3] * 3

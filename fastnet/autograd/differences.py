@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from fastnet._device import namespace
 from fastnet.autograd import grad_mode
 from fastnet.autograd.engine import _as_list, grad
 
 _Tensor: Any = None  # set by fastnet._tensor
+
+
+def _on_host(array: Any) -> np.ndarray:
+    return np.asarray(array) if isinstance(array, np.ndarray) else array.get()
 
 
 def gradcheck(
@@ -35,7 +40,8 @@ def gradcheck(
     for o, out in enumerate(outputs):
         rng = np.random.default_rng(o)
         upstream = rng.standard_normal(out._data.shape)
-        got = grad(out, wanted, _Tensor._wrap(np.asarray(upstream)), retain_graph=True, allow_unused=True)
+        like = namespace(out._data).asarray(upstream)
+        got = grad(out, wanted, _Tensor._wrap(like), retain_graph=True, allow_unused=True)
         for n, t in enumerate(wanted):
             data = t._data
             numeric = np.zeros(data.shape)
@@ -50,10 +56,10 @@ def gradcheck(
                             for r in _as_list(function(*inputs))
                             if isinstance(r, _Tensor) and r.dtype.is_floating_point
                         ]
-                    values.append(np.sum(np.asarray(results[o]._data) * upstream))
+                    values.append(np.sum(_on_host(results[o]._data) * upstream))
                 data[index] = before
                 numeric[index] = (values[0] - values[1]) / (2 * eps)
-            analytic = np.zeros(data.shape) if got[n] is None else np.asarray(got[n]._data)
+            analytic = np.zeros(data.shape) if got[n] is None else _on_host(got[n]._data)
             wrong = ~(np.abs(analytic - numeric) <= atol + rtol * np.abs(numeric))
             if wrong.any():
                 where = tuple(int(i) for i in np.argwhere(wrong)[0])

@@ -340,15 +340,18 @@ def inv(A: Tensor) -> Tensor:
         raise _singular("linalg.inv", error) from None
 
 
+def _solved(a: Any, b: Any) -> Any:
+    """x with a x = b, where a may have fewer batches, which CuPy broadcasts none of."""
+    xp = namespace(a)
+    return xp.linalg.solve(a if xp is np else xp.broadcast_to(a, (*b.shape[:-2], *a.shape[-2:])), b)
+
+
 class Solve(ArrayFunction):
     """x with a x = b."""
 
     @staticmethod
     def forward(ctx: Any, a: Any, b: Any) -> Any:
-        xp, ctx.shape = namespace(a), a.shape
-        if xp is not np:  # CuPy's broadcasts no batches
-            a = xp.broadcast_to(a, (*b.shape[:-2], *a.shape[-2:]))
-        out = xp.linalg.solve(a, b)
+        out = _solved(a, b)
         ctx.save(a, out)
         return out
 
@@ -357,8 +360,8 @@ class Solve(ArrayFunction):
         from fastnet.ops._numeric import unbroadcast
 
         a, x = ctx.saved
-        of_b = namespace(a).linalg.solve(_t(a), grad)
-        return unbroadcast(-of_b @ _t(x), ctx.shape), of_b
+        of_b = _solved(_t(a), grad)
+        return unbroadcast(-of_b @ _t(x), a.shape), of_b
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:

@@ -170,7 +170,7 @@ def pack_padded_sequence(
     sizes, step, sequence = _rows_of(size)
     flat = input.reshape(input.shape[0] * batch, *input.shape[2:])
     rows = as_tensor(step * batch + sequence).to(input.device)
-    return PackedSequence(index_select(flat, 0, rows), as_tensor(sizes.astype(np.int64)), order, None)
+    return PackedSequence(index_select(flat, 0, rows), as_tensor(sizes.astype(np.int64), device="cpu"), order, None)
 
 
 def pad_packed_sequence(
@@ -206,7 +206,7 @@ def pad_packed_sequence(
         places = places.T
     rows = as_tensor(np.ascontiguousarray(places).reshape(-1)).to(data.device)
     out = index_select(cat([data, filler]), 0, rows).reshape(*places.shape, *data.shape[1:])
-    return out, as_tensor(lengths.astype(np.int64))
+    return out, as_tensor(lengths.astype(np.int64), device="cpu")
 
 
 def pad_sequence(
@@ -250,7 +250,7 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = F
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
     """A packed sequence from tensors (length, *)."""
-    lengths = tensor([len(x) for x in sequences])
+    lengths = tensor([len(x) for x in sequences], device="cpu")
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
 
