@@ -156,6 +156,25 @@ def aligned_attention(backward: bool, rng: np.random.Generator, dtype: Any, widt
     return ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
 
 
+def featured_attention(backward: bool, rng: np.random.Generator, dtype: Any, family: str, what: str) -> Call:
+    """Whole tiles of the family, plain or featured, of width 64; sm90: in float16 where it has no float32."""
+    if family == "sm90" and np.dtype(dtype) == np.float32:
+        dtype = np.dtype(np.float16)
+    grad, q, k, v, out, lse = attention_inputs(rng, dtype, 1, 2, 1, 384, 256, 64, 64)
+    kwargs = of_tensor_cores(dtype, family, **({"stages": 4} if family == "sm90" else {}))
+    shape = (1, 2, 384, 256)
+    if what == "mask":
+        kwargs["mask"] = aligned(shape, bool, normal(rng, shape, np.float32) > -1)
+    elif what == "bias":
+        kwargs["mask"] = normal(rng, shape, dtype)
+        kwargs |= {"mask_gradient": True} if backward else {}
+    elif what == "features":
+        kwargs |= {"window_size": (300, 200), "softcap": 2.0, "alibi_slopes": aligned((2,), np.float32, 0.5)}
+    elif what == "dropout":
+        kwargs |= {"dropout_p": 0.3, "state": state()}
+    return ((grad, q, k, v, out, lse) if backward else (q, k, v)), kwargs
+
+
 SMALL: dict[str, Callable[[np.random.Generator, Any], Iterator[Call]]] = {
     "attention": partial(small_attention, False),
     "attention_backward": partial(small_attention, True),
@@ -179,6 +198,14 @@ ALIGNED: dict[str, Callable[[np.random.Generator, Any], Call]] = {
     **{
         f"attention_backward: sm90 {n}": partial(aligned_attention, True, width=n, family="sm90")
         for n in (64, 128, 256)
+    },
+    **{
+        f"attention{'_backward' * backward}: {family} {what}": partial(
+            featured_attention, backward, family=family, what=what
+        )
+        for family in ("sm80", "sm90")
+        for what in ("grouped", "mask", "bias", "features", "dropout")
+        for backward in (False, True)
     },
     **{
         f"attention_varlen{'_backward' * backward}{f': {family}' * (family != 'general')}": partial(
