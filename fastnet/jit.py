@@ -63,4 +63,13 @@ def annotate(the_type: Any, the_value: F) -> F:
 export = unused = script_method = script_if_tracing = interface = _overload_method = script
 freeze = optimize_for_inference = trace
 
+
+def __getattr__(name: str) -> Any:
+    if name == "ScriptModule":  # a base class of modules that were written to be scripted
+        from fastnet.nn import Module
+
+        return Module
+    raise AttributeError(f"module 'fastnet.jit' has no attribute {name!r}")
+
+
 annotations = sys.modules[f"{__name__}.annotations"] = typing  # `from torch.jit.annotations import List`

@@ -11,6 +11,11 @@ PATHS = [
     "import fastnet.utils.data as data; data.Dataset",
     "from fastnet.utils.data.dataloader import default_collate",
     "from fastnet.utils.data.sampler import RandomSampler",
+    "from fastnet.utils.data._utils.collate import default_collate; import fastnet as torch; "
+    "assert torch.utils.data._utils.collate.default_collate is default_collate",
+    "import fastnet as torch; assert issubclass(torch.jit.ScriptModule, torch.nn.Module)",
+    "from fastnet.func import vmap, grad_and_value; import fastnet as torch; assert torch.vmap is vmap",
+    "import fastnet as torch; assert torch.torch.functional.norm is torch.norm",
     "from fastnet.nn.modules.utils import _pair; assert _pair(3) == (3, 3) and _pair((1, 2)) == (1, 2)",
     "from fastnet.nn.modules.batchnorm import _BatchNorm; from fastnet.nn import BatchNorm2d as B; "
     "assert issubclass(B, _BatchNorm)",

@@ -70,8 +70,8 @@ def _plain_index(index: Any) -> tuple[Any, bool]:
             out.append(item._data)
         elif isinstance(item, np.ndarray) and not item.ndim and item.dtype.kind in "iu":
             out.append(int(item))
-        elif isinstance(item, (list, np.ndarray, range)):
-            item = list(item) if isinstance(item, range) else item
+        elif isinstance(item, (list, tuple, np.ndarray, range)):
+            item = list(item) if isinstance(item, (range, tuple)) else item
             array = (
                 np.asarray(item)
                 if not isinstance(item, list) or not any(isinstance(i, Tensor) for i in item)

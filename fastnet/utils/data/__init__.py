@@ -1,7 +1,9 @@
 """Datasets, samplers and the loader that makes batches of them, by torch.utils.data's names."""
 
 import sys
+from types import ModuleType
 
+from fastnet.utils.data import collate
 from fastnet.utils.data import loader as dataloader
 from fastnet.utils.data.collate import default_collate, default_convert
 from fastnet.utils.data.dataset import (
@@ -51,4 +53,9 @@ __all__ = [
     "random_split",
 ]
 
-sys.modules[f"{__name__}.dataloader"] = dataloader  # torch.utils.data.dataloader's path
+# torch.utils.data's paths, for files that import from them.
+sys.modules[f"{__name__}.dataloader"] = dataloader
+_utils = ModuleType(f"{__name__}._utils", "Where torch.utils.data has what collates.")
+_utils.collate = collate  # type: ignore[attr-defined]
+sys.modules[f"{__name__}._utils"] = _utils
+sys.modules[f"{__name__}._utils.collate"] = collate

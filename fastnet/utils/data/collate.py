@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
 from typing import Any
 
@@ -13,7 +14,11 @@ from fastnet._tensor import Tensor
 from fastnet.ops.creation import as_tensor, tensor
 from fastnet.ops.shape import stack
 
-_REFUSED = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
+default_collate_err_msg_format = (
+    "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
+)
+
+np_str_obj_array_pattern = re.compile(r"[SaUO]")  # kinds of arrays that are no numbers
 
 
 def rebuilt(container: Any, convert: Callable[[Any], Any]) -> Any:
@@ -74,7 +79,7 @@ def _tensors(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Tensor:
 
 def _arrays(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
     if batch[0].dtype.kind in "SaUO":
-        raise TypeError(_REFUSED.format(batch[0].dtype))
+        raise TypeError(default_collate_err_msg_format.format(batch[0].dtype))
     return collate([as_tensor(b) for b in batch], collate_fn_map=collate_fn_map)
 
 
@@ -130,7 +135,7 @@ def collate(batch: Sequence[Any], *, collate_fn_map: Mapping[Any, Callable] | No
             raise RuntimeError("each element in list of batch should be of equal size")
         values = [collate(column, collate_fn_map=collate_fn_map) for column in zip(*batch, strict=True)]
         return values if isinstance(first, tuple) else like_sequence(first, values)
-    raise TypeError(_REFUSED.format(type(first)))
+    raise TypeError(default_collate_err_msg_format.format(type(first)))
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
