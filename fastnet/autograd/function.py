@@ -23,20 +23,22 @@ _Tensor: Any = None  # set by fastnet._tensor
 class Context:
     """What a Function's forward leaves for its backward; also the node of the graph (``tensor.grad_fn``)."""
 
+    # What few nodes change stands here: one is made at every recorded operation.
+    _saved: tuple = ()
+    _hooks: list[Callable] | None = None
+    _freed = False
+    _materialize = True
+    _non_differentiable: tuple = ()
+    _dirty: tuple = ()
+    _after: dict | None = None
+    _statics: tuple = ()  # the arguments that are no tensors, and those of integers
+    _reconnect = False  # saved results are asked for with their history
+
     def __init__(self, function: type[Function], needs_input_grad: tuple[bool, ...]):
         self._function = function
         self.needs_input_grad = needs_input_grad
-        self._saved: tuple = ()
         self._versions: list[tuple[list[int], int]] = []
-        self._hooks: list[Callable] | None = None
-        self._freed = False
-        self._materialize = True
-        self._non_differentiable: tuple = ()
-        self._dirty: tuple = ()
-        self._after: dict | None = None
         self._origins: list[tuple[str, int] | None] = []  # of what is saved: which argument or result it is
-        self._statics: tuple = ()  # the arguments that are no tensors, and those of integers
-        self._reconnect = False  # saved results are asked for with their history
 
     # What the engine uses; set by Function.apply when the operation is recorded.
     _edges: tuple[tuple[Any, int] | None, ...]
@@ -340,26 +342,28 @@ class ArrayFunction(Function):
 
 
 def _record(ctx: Context, args: Sequence, results: Sequence, skip: Sequence[bool]) -> None:
-    needs = ctx.needs_input_grad
-    ctx._edges = tuple([edge_of(a) if needs[i] else None for i, a in enumerate(args)])
-    ctx._statics = tuple(
-        [a if not isinstance(a, _Tensor) else a._data if a._data.dtype.kind in "iub" else None for a in args]
-    )
+    edges: list = []
+    statics: list = []
+    for a, needed in zip(args, ctx.needs_input_grad, strict=True):
+        edges.append(edge_of(a) if needed else None)
+        if needed:
+            a = None
+        elif isinstance(a, _Tensor):
+            a = a._data if a._data.dtype.kind in "iub" else None
+        statics.append(a)
+    ctx._edges, ctx._statics = tuple(edges), tuple(statics)
     ctx._number = next(_numbers)
-    ctx._outputs = []
+    ctx._outputs = []  # what zeros are made of; no value is kept alive
     for i, r in enumerate(results):
         if r is None:
             ctx._outputs.append(((), None, None))
             continue
-        ctx._outputs.append((r._data.shape, r._data.dtype, r._data))
+        x = r._data
+        ctx._outputs.append((x.shape, x.dtype, np if isinstance(x, np.ndarray) else "cupy"))
         if not skip[i]:
-            r.requires_grad = True
+            r._requires_grad = True
             r._node = ctx
             r._output_index = i
-    # Only the kind of array is needed to make zeros; keep no value alive.
-    ctx._outputs = [
-        (s, d, None if x is None else (np if isinstance(x, np.ndarray) else "cupy")) for s, d, x in ctx._outputs
-    ]
 
 
 def _finish_dirty(ctx: Context, outputs: Sequence, results: list) -> None:
