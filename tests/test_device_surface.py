@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from made_up_cupy import install, runtime
 from test_device_arrays import host, on_gpu, same
+from test_training_steps import RUNS
+from training_runs import classifier, result
 
 import fastnet
 from fastnet import kernels, nn, optim
@@ -392,6 +394,34 @@ def test_recipes(arguments, tmp_path, capsys):
     with kernels.use("native"):  # whose end undoes what --kernels chose
         assert main(["train", *arguments, "--device", "cuda", "--no-plot", "--out", str(tmp_path)]) == 0
     assert "test accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_of_trainers(name, tmp_path):
+    """A run as graphs, and one that goes on from a checkpoint: the bits of the run itself."""
+    make, options = RUNS[name]
+    options = {k: v for k, v in options.items() if k != "checkpoint_every"}  # they save every second or third step
+    if make is classifier:
+        options["cycle_momentum"] = False  # of its options a graph reads the rate alone from memory
+
+    def run(folder, **more):
+        (tmp_path / folder).mkdir()
+        with fastnet.device("cuda"):  # where models are made
+            trainer, fit = make(tmp_path / folder, device="cuda", **options, **more)
+            fit()
+        return result(trainer)
+
+    want = run("plain")
+    assert np.isfinite(want["losses"]).all()
+    assert run("graphs", graph=True) == want
+    first = sorted((tmp_path / "plain" / "checkpoints").glob("*"))[0]
+    assert run("resumed", resume=first)["weights"] == want["weights"]
+
+
+@pytest.mark.parametrize("recipe", ["mlp", "lstm"])
+def test_profile(recipe, capsys):
+    assert main(["profile", recipe, "--device", "cuda", "--steps", "2", "--batch-size", "4"]) == 0
+    assert "matmul" in capsys.readouterr().out
 
 
 def test_info(capsys):

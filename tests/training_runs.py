@@ -36,7 +36,7 @@ class Jittered:
 
     def __getitem__(self, i):
         x = fastnet.from_numpy(self.x[i] + np.float32(0.1 * random.random() + 0.1 * np.random.random()))
-        return x + 0.1 * fastnet.rand(6), int(self.y[i])
+        return x + 0.1 * fastnet.rand(6, device="cpu"), int(self.y[i])
 
 
 def classifier(out, resume=None, epochs=3, checkpoint_every=3, sampler=None, cycle_momentum=True, **options):
@@ -91,7 +91,7 @@ def images(out, resume=None, **options):
 def result(trainer):
     """The bits that a run gave."""
     state = {n: p.state_dict() for n, p in trainer.parts().items() if n in ("model", "ema") and p is not None}
-    weights = {f"{n}.{k}": v.numpy().tobytes().hex() for n, s in state.items() for k, v in s.items()}
+    weights = {f"{n}.{k}": v.cpu().numpy().tobytes().hex() for n, s in state.items() for k, v in s.items()}
     rows = [{k: v for k, v in vars(e).items() if k not in ("seconds", "examples_per_second")} for e in
             trainer.history.epochs]  # fmt: skip
     return {
