@@ -316,7 +316,6 @@ def test_configs():
             for device in ("H100", "H200"):
                 assert ext.attention_config(width, width, dtype, False, device).family == "sm90"
                 assert ext.attention_config(width, width, dtype, False, device, tma=False).family == "sm80"
-                assert ext.attention_config(width, width, dtype, False, device, features=True).family == "sm90"
                 assert ext.attention_config(width, width, dtype, True, device).family == "sm90"
             assert ext.attention_config(width, width, dtype, False, "RTX 5090").family == "sm80"
         assert ext.attention_config(264, 64, dtype, False, "H200").family == "general"

@@ -63,8 +63,6 @@ struct AttentionFeatures {
     const int32_t *q_starts = nullptr, *k_starts = nullptr;  // (batch + 1,)
     int64_t query_tokens = 0, key_tokens = 0;
     int* fault = nullptr;
-
-    bool any() const { return window_left >= 0 || window_right >= 0 || softcap != 0 || slopes || q_starts; }
 };
 
 struct AttentionProblem {

@@ -93,13 +93,12 @@ void register_attention(py::module_& m) {
         .def("__repr__", &AttentionConfig::to_string);
     m.def(
         "attention_config",
-        [](int64_t d, int64_t dv, const std::string& dtype, bool backward, const std::string& device, bool features,
-           bool tma) {
-            return attention_config(d, dv, dtype_from_name(dtype), backward, features, tma,
+        [](int64_t d, int64_t dv, const std::string& dtype, bool backward, const std::string& device, bool tma) {
+            return attention_config(d, dv, dtype_from_name(dtype), backward, tma,
                                     device.empty() ? current_device() : known_device(device));
         },
         py::arg("d"), py::arg("dv"), py::arg("dtype"), py::arg("backward") = false, py::arg("device") = "",
-        py::arg("features") = false, py::arg("tma") = true);
+        py::arg("tma") = true);
     m.def(
         "attention_rows_by_tma",
         [](const ArrayView& x) {

@@ -34,11 +34,10 @@ constexpr int64_t attention_shared_bytes(int64_t d, int64_t dv, bool backward, i
     return (4 * kAttentionTile * kAttentionPitch + 3 * kAttentionTile + kAttentionTile * results) * accumulator_bytes;
 }
 
-// features: whether AttentionFeatures has any. tma: attention_rows_by_tma of every operand, and nothing that the sm90 family
-// does not serve.
+// tma: attention_rows_by_tma of every operand, and nothing that the sm90 family does not serve.
 // Tensor cores where there are any for the dtype, with as many stages as are worth it and fit.
-inline AttentionConfig attention_config(int64_t d, int64_t dv, DType dtype, bool backward, bool features, bool tma,
-                                        const DeviceProperties& device) {
+inline AttentionConfig
+attention_config(int64_t d, int64_t dv, DType dtype, bool backward, bool tma, const DeviceProperties& device) {
     AttentionConfig c;
     if (device.has_sm90a() && tma && attention_sm90_has(dtype, d, dv)) {
         c.family = AttentionFamily::sm90, c.stages = attention_sm90_stages(backward), c.max_blocks = device.sm_count;

@@ -66,13 +66,12 @@ def _tf32(name: str, precision: str | None) -> bool:
     return precision != "highest"
 
 
-def _config(ext: Any, name: str, config: Any, q: Any, v: Any, featured: bool, tiles: tuple[Any, ...] = ()) -> Any:
-    """featured: whether the problem has anything of AttentionFeatures. tiles: every array that TMA would have to
-    bring or take, where the problem is one that the sm90 family serves."""
+def _config(ext: Any, name: str, config: Any, q: Any, v: Any, tiles: tuple[Any, ...] = ()) -> Any:
+    """tiles: every array that TMA would have to bring or take, where the problem is one that the sm90 family serves."""
     if config is None:
         backward = name.endswith("_backward")
         tma = bool(tiles) and all(ext.attention_rows_by_tma(x) for x in tiles)
-        return ext.attention_config(q.shape[3], v.shape[3], q.dtype.name, backward, features=featured, tma=tma)
+        return ext.attention_config(q.shape[3], v.shape[3], q.dtype.name, backward, tma=tma)
     if not isinstance(config, ext.AttentionConfig):
         raise KindError(f"{name}: config is a {type(config).__name__}, expected an AttentionConfig of {ext.__name__}")
     return config
@@ -140,7 +139,7 @@ def attention(
     out = empty(q, (*q.shape[:3], v.shape[3]))
     lse = empty(q, q.shape[:3], accumulator(q))
     operands = [addressable(x) for x in (q, k, v)]
-    config = _config(ext, name, config, q, v, features.any(), (*operands, out))
+    config = _config(ext, name, config, q, v, (*operands, out))
     if lse.size:
         record(name, q, k, v, mask, config=config)
         ext.attention(
@@ -209,7 +208,7 @@ def attention_backward(
     lse = lse if lse.flags.c_contiguous else lse.copy()
     served = not (mask_gradient and features.softcap)  # by the sm90 family
     tiles = (*operands[:4], dq, dk, dv, lse.reshape(1, 1, 1, -1)) if served else ()
-    config = _config(ext, name, config, q, v, features.any(), tiles)
+    config = _config(ext, name, config, q, v, tiles)
     if dq.size + dk.size + dv.size:
         record(name, grad, q, k, v, mask, config=config)
         ext.attention_backward(
@@ -298,7 +297,7 @@ def attention_varlen(
     lse = empty(q, (heads, len(q)), accumulator(q))
     lse[...] = -np.inf
     operands = [addressable(x) for x in operands]
-    config = _config(ext, name, config, operands[0], operands[2], True, (*operands, as_heads(out)))
+    config = _config(ext, name, config, operands[0], operands[2], (*operands, as_heads(out)))
     if lse.size and batch:
         flag = fault_flag(q, name, BAD_LENGTHS)
         record(name, q, k, v, cu_seqlens_q, cu_seqlens_k, config=config)
@@ -367,7 +366,7 @@ def attention_varlen_backward(
     operands = [addressable(x) for x in (as_heads(grad), *operands, as_heads(out))]
     lse = lse if lse.flags.c_contiguous else lse.copy()
     tiles = (*operands[:4], *gradients, lse.reshape(1, 1, 1, -1))
-    config = _config(ext, name, config, operands[1], operands[3], True, tiles)
+    config = _config(ext, name, config, operands[1], operands[3], tiles)
     if dq.size + dk.size + dv.size and batch and heads:
         flag = fault_flag(q, name, BAD_LENGTHS)
         record(name, grad, q, k, v, cu_seqlens_q, cu_seqlens_k, config=config)

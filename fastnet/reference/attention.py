@@ -87,9 +87,6 @@ class Features:
     softcap: float = 0.0
     slopes: Any = None  # (B, H) float32 or None
 
-    def any(self) -> bool:
-        return max(self.window) >= 0 or self.softcap != 0 or self.slopes is not None
-
     def part(self, batch: int) -> Features:
         """Those of one sequence of the batch."""
         return self if self.slopes is None else replace(self, slopes=self.slopes[batch : batch + 1])
