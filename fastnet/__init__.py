@@ -212,6 +212,7 @@ for _alias, _name in {
     "less_equal": "le",
     "not_equal": "ne",
     "row_stack": "vstack",
+    "spmm": "mm",
     "trapz": "trapezoid",
 }.items():
     globals()[_alias] = globals()[_name]

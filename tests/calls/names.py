@@ -24,6 +24,7 @@ DIFFERENTIABLE: dict[str, Call] = {
     "torch.poisson_nll_loss": lambda t, I: t.poisson_nll_loss(I(4), I.positive(4), True, False, 1e-8, 1),
     "torch.embedding": lambda t, I: t.embedding(I(5, 2), t.tensor([1, 4, 1])),
     "tuples as indices": lambda t, I: I(4, 5, 2)[(0, 3), :, (1, 1)] * 2,
+    "spmm of dense matrices": lambda t, I: t.spmm(I(3, 4), I(4, 2)),
     "norm_except_dim": lambda t, I: t.norm_except_dim(I(3, 4), 2, 1),
     "expand_copy": lambda t, I: t.expand_copy(I(2, 1), (2, 3)) * I(3),
     "unbind_copy": lambda t, I: t.unbind_copy(I(2, 3))[1] * I(3),
