@@ -26,6 +26,7 @@ def test_equals_pytorch_through_training(which, make):
     x = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
     images = np.random.default_rng(0).standard_normal((2, 2, 5, 4)).astype(np.float32)
     for library, utils in both():
+        library.manual_seed(0)
         layer = getattr(utils.parametrizations, which)(make(library.nn))
         if state is None:
             state = {k: v.detach().numpy().copy() for k, v in layer.state_dict().items()}
