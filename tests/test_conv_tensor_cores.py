@@ -343,3 +343,23 @@ def test_configs():
             np.ones((1, 1, 1, 1), np.float32),
             config=SM80.config((128, 64), stages=6),
         )
+
+
+@pytest.mark.parametrize(("family", "dtype"), WITH_TYPE, ids=TYPE_IDS)
+def test_large_weights_leave_through_the_workspace(family, dtype):
+    """2^20 elements or more, with one part: transposed on the way, by a second kernel."""
+    ext, rng = extension(), np.random.default_rng(4)
+    problem = Problem(1, 240, (3, 2), 488, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    config = family.smallest("weight_grad", dtype)
+    sizes, axis = (1, 240, 488, 1), (3, 3, 3, 1, 1, 1)
+    assert ext.conv_weight_grad_parts(config, sizes, axis, axis) == 1
+    assert ext.conv_weight_grad_parts(config, (1, 240, 480, 1), axis, axis) == 0
+    assert ext.conv_weight_grad_parts(config, (1, 2048, 2048, 1), *((3, 3, 1, 1, 0, 1),) * 2) == 0
+    assert ext.conv_weight_grad_parts(family.config((64, 64), splits=3), (1, 8, 8, 1), axis, axis) == 3
+    operation, arguments, want, magnitude, terms = products(problem, rng, dtype)["weight_grad"]
+    results = set()
+    for s in SCHEDULES[::5]:
+        got = family.run(operation, arguments, s, config=config, **problem.options)
+        assert_close(got, want, bound(magnitude, terms, dtype), f"{operation} {s}")
+        results.add(got.tobytes())
+    assert len(results) == 1

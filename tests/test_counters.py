@@ -73,6 +73,16 @@ def test_attention_has_no_bank_conflicts():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_large_weights_leave_in_whole_sectors(dtype):
+    """Small ones do not, whose places lie in other blocks' tiles (csrc/conv/conv_weight_grad_loader.cuh)."""
+    golden = json.loads(GOLDEN.read_text())
+    large, small = (golden[f"conv2d_weight_grad: sm80{more} {dtype}"]["global write"] for more in (" large", ""))
+    assert large["ratio"] == 1
+    assert large["bytes"] == 512 * 256 * 9 * (4 + {"float32": 4, "bfloat16": 2}[dtype])
+    assert small["ratio"] <= 9
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_depthwise_convolutions_move_what_they_must(dtype):
     """No bank conflicts; a weight's gradient leaves in whole sectors, though it is summed place by place."""
     golden = json.loads(GOLDEN.read_text())

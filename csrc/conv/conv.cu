@@ -242,7 +242,7 @@ void conv_input_grad(void* out, const void* grad, const void* weight, const Conv
 
 void conv_weight_grad(void* out, const void* grad, const void* x, void* workspace, DType dtype, const ConvShape& shape,
                       const ConvConfig& config, cudaStream_t stream) {
-    const WeightGradArguments a{out, config.splits > 1 ? workspace : nullptr, grad, x, shape};
+    const WeightGradArguments a{out, conv_weight_grad_parts(config, shape) ? workspace : nullptr, grad, x, shape};
     if (config.family == ConvFamily::general) return conv_general_weight_grad(a, dtype, config, stream);
     if (config.family == ConvFamily::depthwise) return conv_depthwise_weight_grad(a, dtype, config, stream);
     if (config.family == ConvFamily::sm90)

@@ -4,8 +4,8 @@
 //   images (batch, image.., channels), results (batch, out.., filters),
 //   weight of conv_forward (groups, filters / groups, R, S, channels / groups), read only;
 //   weight of conv_input_grad (groups, channels / groups, R, S, filters / groups), read only;
-//   out of conv_weight_grad (filters, channels / groups, R, S), overwritten; where config.splits is above 1, workspace is
-//   splits times as many of the accumulator's type, overwritten: the sm80 family adds what it leaves there, the others'
+//   out of conv_weight_grad (filters, channels / groups, R, S), overwritten; where conv_weight_grad_parts is not 0, workspace
+//   is that many times as many of the accumulator's type, overwritten: the sm80 family adds what it leaves there, the others'
 //   column_sum then adds in order;
 //   bias (as many as the last dimension of what is written), residual and preactivation (of the shape of what is
 //   written), or null;

@@ -114,6 +114,12 @@ void register_conv(py::module_& m) {
             return conv_moment_parts(config, {sizes[0], sizes[1], sizes[2], sizes[3], axis(rows), axis(columns)});
         },
         py::arg("config"), py::arg("sizes"), py::arg("rows"), py::arg("columns"));
+    m.def(
+        "conv_weight_grad_parts",
+        [](const ConvConfig& config, const std::array<int64_t, 4>& sizes, const Numbers& rows, const Numbers& columns) {
+            return conv_weight_grad_parts(config, {sizes[0], sizes[1], sizes[2], sizes[3], axis(rows), axis(columns)});
+        },
+        py::arg("config"), py::arg("sizes"), py::arg("rows"), py::arg("columns"));
     const auto gather = [](auto function) {
         return [function](ArrayView out, ArrayView preactivation, ArrayView moments, ArrayView source, ArrayView weight,
                           ArrayView bias, ArrayView residual, const std::array<int64_t, 4>& sizes, const Numbers& rows,
@@ -137,8 +143,8 @@ void register_conv(py::module_& m) {
         [](ArrayView out, ArrayView grad, ArrayView x, ArrayView workspace, const std::array<int64_t, 4>& sizes,
            const Numbers& rows, const Numbers& columns, const ConvConfig& config, Stream stream) {
             const ConvShape shape{sizes[0], sizes[1], sizes[2], sizes[3], axis(rows), axis(columns)};
-            if (config.splits > 1 && !workspace.present)
-                throw py::value_error("conv_weight_grad: splits above 1 need a workspace");
+            if (conv_weight_grad_parts(config, shape) && !workspace.present)
+                throw py::value_error("conv_weight_grad: these parts need a workspace");
             py::gil_scoped_release release;
             conv_weight_grad(out.data, grad.data, x.data, workspace.data, x.dtype, shape, config, as_stream(stream));
         },

@@ -171,9 +171,8 @@ struct WeightGradLoader {
 // Neighbouring columns are channels of one place, for 16-byte copies of windows, and in out they lie R * S elements apart:
 // a sum of a window of more than one place is a sector of its own, 9 times the fewest for 3x3 of 16 bits. A block cannot
 // gather whole sectors: the other places of its channels are other blocks' columns, and with columns of all places of
-// some channels every copy would be half a sector or less, in each step of the loop. What is paid is a sector of L2
-// traffic for each element of the weight, once, where parts pay 4 bytes written and read and a second launch: for
-// 512 x 512 x 3 x 3, by estimate, 75 MB or 15 us of an H100's L2 beside 24 MB, beside 100 us of products of 7x7 at 256.
+// some channels every copy would be half a sector or less, in each step of the loop. So a small weight pays a sector of L2
+// traffic for each element, and a large one goes through the workspace though it has one part: conv_weight_grad_parts.
 template <class T, int kN>
 __device__ __forceinline__ void
 leave_weight_sums(const WeightGradArguments& x, const WeightGradTiles& tiles, const WeightGradTile& tile, int64_t row,

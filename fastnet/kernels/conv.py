@@ -262,9 +262,9 @@ def conv2d_weight_grad(
             max_blocks=config.max_blocks,
         )
     workspace = None
-    if config.splits > 1:
+    if parts := ext.conv_weight_grad_parts(config, *_numbers(g)):
         accumulator = np.float64 if x.dtype == np.float64 else np.float32
-        workspace = empty(x, (config.splits, out.size), accumulator)
+        workspace = empty(x, (parts, out.size), accumulator)
     record(function, grad, x, config=config)
     ext.conv_weight_grad(out, _images(grad), _images(x), workspace, *_numbers(g), config, stream_of(x))
     if workspace is None or config.family in ("sm80", "sm90"):  # which add the parts themselves

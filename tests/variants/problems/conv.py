@@ -142,6 +142,11 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
     split = {f"conv2d_weight_grad: {s}": product("conv2d_weight_grad", s) for s in ("sm80 split", "sm90 split")}
     moments = {f"conv2d: {f}": product("conv2d", f) for f in ("general moments", "sm80 moments", "sm90 moments")}
 
+    def large(rng: np.random.Generator, dtype: Any) -> Call:
+        grad, x = normal(rng, (1, 512, 4, 4), dtype), normal(rng, (1, 256, 4, 4), dtype)
+        config = next(c for c in conv_configs(dtype) if c.family == "sm80")
+        return (channels_last(grad), channels_last(x), 3), {"padding": 1, "config": config}
+
     def first_layer(
         function: str, channels: int, window: int, stride: int, size: int = 32, **more: Any
     ) -> Callable[[np.random.Generator, Any], Call]:
@@ -186,6 +191,7 @@ def aligned_convolutions() -> dict[str, Callable[[np.random.Generator, Any], Cal
         **split,
         **moments,
         **{f"{f}: depthwise": depthwise_layer(f) for f in functions},
+        "conv2d_weight_grad: sm80 large": large,
         "conv2d: depthwise moments": depthwise_layer("conv2d", keep_moments=True),
         "conv2d: first layer 3x3 moments": first_layer("conv2d", 1, 3, 1, keep_moments=True),
         **firsts,
