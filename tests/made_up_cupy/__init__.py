@@ -20,6 +20,8 @@ The rules, and where they are written:
 - Reductions give arrays without dimensions. ("Zero-dimensional array".) There is no ``__index__`` and no
   ``__contains__``.
 - Indices out of range wrap around. ("Out-of-bounds indices".)
+- Of several values assigned to one element any may stay, which is the first here and NumPy's last. ("Duplicate values
+  in indices".)
 - Assignment takes NumPy arrays where an index array says where, and refuses others but scalars.
 - Floating point becomes an integer by saturation; NaN becomes 0. ("Cast behavior from float to integer".)
 - Results are in C order, whatever the operands' is, but for ``astype`` and ``*_like``. ("Contiguity / Strides".)

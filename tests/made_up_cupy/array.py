@@ -484,7 +484,23 @@ class ndarray(metaclass=_Type):
                 runtime.copy_to_device("values of the host's")
         if arrays and not all(s.dtype.kind == "b" for s in arrays) and runtime.is_capturing() is False:
             np.broadcast_shapes(self._host[host()].shape, _squeezed(source).shape)
-        self._write(lambda: cast(_squeezed(source), self.dtype), host)
+        items = index if isinstance(index, tuple) else (index,)
+        if arrays and len(arrays) == len(items) and all(s.dtype.kind != "b" for s in arrays):
+            self._write_last_first(lambda: cast(_squeezed(source), self.dtype), host)
+        else:
+            self._write(lambda: cast(_squeezed(source), self.dtype), host)
+
+    def _write_last_first(self, compute: Callable[[], Any], host: Callable[[], Any]) -> None:
+        """Assignment at index arrays alone. Which of several values for one element stays is CuPy's secret: here it is
+        the first, NumPy's is the last."""
+
+        def write() -> None:
+            at = np.broadcast_arrays(*host())
+            rest = self.shape[len(at) :]
+            values = np.broadcast_to(compute(), (*at[0].shape, *rest)).reshape(at[0].size, *rest)
+            self._host[tuple(a.reshape(-1)[::-1] for a in at)] = values[::-1]
+
+        runtime.enqueue(lambda: of_device(write))
 
     # ---- order and selection -----------------------------------------------------------------------------------------
 
