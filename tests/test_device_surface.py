@@ -2,6 +2,7 @@
 printing, random numbers, files, loaders, exchange with other libraries, the command line."""
 
 import copy
+import importlib
 import io
 
 import numpy as np
@@ -15,6 +16,8 @@ import fastnet
 from fastnet import kernels, nn, optim
 from fastnet.cli import main
 from fastnet.nn import functional as F
+from fastnet.recipes import RECIPES
+from fastnet.train.run import Run
 from fastnet.utils.data import DataLoader, TensorDataset
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int32", "int64", "uint8", "bool")
@@ -394,6 +397,25 @@ def test_recipes(arguments, tmp_path, capsys):
     with kernels.use("native"):  # whose end undoes what --kernels chose
         assert main(["train", *arguments, "--device", "cuda", "--no-plot", "--out", str(tmp_path)]) == 0
     assert "test accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_takes_steps(recipe, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    launch, steps = Run.launch, []
+
+    def counted(self, *args, **kwargs):
+        steps.append(launch(self, *args, **kwargs))
+        if len(steps) == 3:
+            raise Enough
+        return steps[-1]
+
+    monkeypatch.setattr(Run, "launch", counted)
+    module = importlib.import_module(f"fastnet.recipes.{recipe}")
+    with kernels.use("reference"), pytest.raises(Enough):
+        module.run(module.Options(device="cuda", batch_size=8, progress=False))
 
 
 @pytest.mark.parametrize("name", RUNS)
