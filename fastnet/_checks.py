@@ -64,6 +64,7 @@ def checked(function: Callable) -> Callable:
     aliases |= {alias: own for alias, own in _OTHER_NAMES.get(name, {}).items() if own in names and alias not in names}
     first_unnamed = "input" not in names
     constructor = "dtype" in names and "device" in names
+    needs_size = constructor and spread == ("size",) and not positional
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -85,6 +86,8 @@ def checked(function: Callable) -> Callable:
                 of_gradients = constructor and out is not None and bool(kwargs.pop("requires_grad", False))
             if constructor:
                 _take_storage(name, names, kwargs)
+        if needs_size and not args:
+            raise KindError(f'{name}() missing 1 required positional arguments: "size"')
         try:
             result = function(*args, **kwargs)
         except np.linalg.LinAlgError as error:

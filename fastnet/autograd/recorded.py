@@ -130,7 +130,7 @@ class _Module:
     def ones(self, shape: Any, dtype: Any) -> Recorded:
         import fastnet
 
-        return Recorded(fastnet.ones(*shape, dtype=_dtypes.as_dtype(dtype), device=self._device))
+        return Recorded(fastnet.ones(tuple(shape), dtype=_dtypes.as_dtype(dtype), device=self._device))
 
     def broadcast_to(self, x: Any, shape: Any) -> Recorded:
         return Recorded(_bare(x).expand(*shape))

@@ -79,6 +79,10 @@ PLAIN: dict[str, Call] = {
 }
 
 REFUSED: dict[str, Call] = {
+    **{
+        f"{name} without a size": (lambda t, I, name=name: getattr(t, name)())
+        for name in ("zeros", "ones", "empty", "rand", "randn")
+    },
     "torch.kl_div: reduction by name": lambda t, I: t.kl_div(I(2), I(2), "mean"),
     "_foreach_add: lists of two lengths": lambda t, I: t._foreach_add([I(2), I(2)], [I(2)]),
     "_foreach_abs: no list": lambda t, I: t._foreach_abs(I(2)),
