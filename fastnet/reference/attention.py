@@ -472,7 +472,7 @@ def _grouped(x: Any, key_heads: int) -> Any:
     """The sum over the query heads of each key head."""
     if x.shape[1] == key_heads:
         return x
-    return x.reshape(x.shape[0], key_heads, -1, *x.shape[2:]).sum(axis=2)
+    return x.reshape(x.shape[0], key_heads, x.shape[1] // key_heads, *x.shape[2:]).sum(axis=2)
 
 
 def sum_to_mask(ds: Any, mask: Any) -> Any:
