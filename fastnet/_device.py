@@ -101,16 +101,19 @@ def set_default_device(where: Any) -> None:
 
 
 def array_module(where: Any) -> Any:
-    """numpy for the CPU, cupy for a GPU; RuntimeError, saying why, if there is none."""
+    """numpy for the CPU, cupy for the current GPU; RuntimeError, saying why, if there is none or another is meant."""
     if where is None:
         where = _default
-    if device(where).type == "cpu":
+    chosen = device(where)
+    if chosen.type == "cpu":
         return np
     why = why_no_cuda()
     if why:
         raise RuntimeError(f"device {where}: {why}")
     import cupy
 
+    if chosen.index is not None and chosen.index != cupy.cuda.Device().id:  # where what is made would be
+        raise RuntimeError(f"device {chosen} is not the current GPU: fastnet.cuda.set_device({chosen.index}) first")
     return cupy
 
 

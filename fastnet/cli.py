@@ -194,6 +194,17 @@ def _lab(arguments: argparse.Namespace) -> int:
     return 1 if refuted else 0
 
 
+def _made_current(where: Any) -> str | None:
+    """Let new arrays be on a GPU that is named by its number; why not, if there is none."""
+    from fastnet import cuda
+
+    if where.index is not None:
+        if where.index >= cuda.device_count():
+            return f"there are {cuda.device_count()} GPUs, counted from 0"
+        cuda.set_device(where.index)
+    return None
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from fastnet import kernels, recipes
     from fastnet._device import device, why_no_cuda
@@ -214,7 +225,7 @@ def _train(arguments: argparse.Namespace) -> int:
         where = device(arguments.device)
     except RuntimeError as error:
         return _fail(f"--device: {error}")
-    if where.type == "cuda" and (why := why_no_cuda()):
+    if where.type == "cuda" and (why := why_no_cuda() or _made_current(where)):
         return _fail(f"--device {where}: {why}")
     if "graph" in arguments and where.type == "cpu":
         return _fail("--graph: CUDA graphs need a GPU: give --device cuda")
@@ -404,7 +415,7 @@ def _profile(arguments: argparse.Namespace) -> int:
         where = device(arguments.device)
     except RuntimeError as error:
         return _fail(f"--device: {error}")
-    if where.type == "cuda" and (why := why_no_cuda()):
+    if where.type == "cuda" and (why := why_no_cuda() or _made_current(where)):
         return _fail(f"--device {where}: {why}")
     recipe = recipes.RECIPES[arguments.recipe]
     given = {k: v for k, v in vars(arguments).items() if k in ("batch_size", "precision")}

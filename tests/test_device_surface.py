@@ -122,6 +122,17 @@ def test_conversions_of_one_element():
     assert round(x.item()) == 2
 
 
+def test_the_current_gpu():
+    """Nothing is made on another GPU than the one that is meant."""
+    for call in (lambda: fastnet.zeros(2, device="cuda:1"), lambda: fastnet.rand(2, device="cuda:1")):
+        with pytest.raises(RuntimeError, match=r"not the current GPU: fastnet\.cuda\.set_device\(1\)"):
+            call()
+    with fastnet.cuda.device(1):
+        x = fastnet.rand(2, device="cuda:1") + fastnet.ones(2, device="cuda")
+        assert x.device == fastnet.zeros_like(x).device == (x * x).device == fastnet.device("cuda:1")
+    assert fastnet.zeros(2, device="cuda").device == fastnet.device("cuda:0")
+
+
 # ---- indexing --------------------------------------------------------------------------------------------------------
 
 INDICES = {
@@ -444,6 +455,16 @@ def test_runs_of_trainers(name, tmp_path):
 def test_profile(recipe, capsys):
     assert main(["profile", recipe, "--device", "cuda", "--steps", "2", "--batch-size", "4"]) == 0
     assert "matmul" in capsys.readouterr().out
+
+
+def test_a_gpu_by_its_number(capsys, tmp_path):
+    with fastnet.cuda.device(0), kernels.use("reference"):
+        arguments = ["train", "mlp", "--epochs", "1", "--no-plot", "--out", str(tmp_path), "--device"]
+        assert main([*arguments, "cuda:7"]) == 2
+        assert "there are 2 GPUs" in capsys.readouterr().err
+        assert main([*arguments, "cuda:1"]) == 0
+        assert fastnet.cuda.current_device() == 1
+    assert fastnet.cuda.current_device() == 0
 
 
 def test_info(capsys):

@@ -30,7 +30,7 @@ def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
 
 def to_device(array: Any, where: Device) -> Any:
     """The array on a device, itself if it is there."""
-    xp = array_module(where)
+    xp = array_module(where.type)
     if xp is np:
         return array if isinstance(array, np.ndarray) else array.get()
     index = where.index if where.index is not None else xp.cuda.Device().id

@@ -53,7 +53,7 @@ class DevicePrefetcher:
 
     def __init__(self, loader: Any, device: Any):
         self.loader, self.device = loader, Device(device)
-        array_module(self.device)  # RuntimeError now if there is no such device
+        array_module(self.device.type)  # RuntimeError now if there is no such device
 
     def __len__(self) -> int:
         return len(self.loader)
