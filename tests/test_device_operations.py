@@ -36,7 +36,7 @@ def gradients(results, leaves):
         return []
     generator = fastnet.Generator()
     generator.manual_seed(0)
-    weights = [fastnet.randn(*r.shape, generator=generator, dtype=r.dtype, device=r.device) for r in results]
+    weights = [fastnet.randn(tuple(r.shape), generator=generator, dtype=r.dtype, device=r.device) for r in results]
     return fastnet.autograd.grad(results, leaves, weights, allow_unused=True)
 
 
