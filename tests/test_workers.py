@@ -200,7 +200,7 @@ def test_errors_reach_the_parent(error, kind):
 
 
 def test_a_batch_that_cannot_be_pickled_is_an_error():
-    with pytest.raises(Exception, match=r"in DataLoader worker process 1(.|\n)*pickle"):
+    with pytest.raises(Exception, match=r"in DataLoader worker process 1(.|\n)*local object"):
         list(DataLoader(Trouble("lambda"), num_workers=2, collate_fn=only))
 
 
