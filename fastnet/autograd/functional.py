@@ -149,7 +149,7 @@ def vhp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False, 
     given = [ones_like(x) for x in leaves] if v is None else _listed(v)
     first = _first_gradients(func, leaves)
     with enable_grad():
-        total = sum((g * w).sum() for g, w in zip(first, given, strict=True))
+        total: Any = sum((g * w).sum() for g, w in zip(first, given, strict=True))
     found: Any = [None] * len(leaves)
     if total.requires_grad:
         found = grad(total, leaves, create_graph=create_graph, allow_unused=True)

@@ -471,7 +471,7 @@ def run(
         node, index = edge
         if needed is not None and id(node) not in needed and (id(node), index) not in captured:
             return
-        slots = pending.get(node)
+        slots: Any = pending.get(node)
         if slots is None:
             slots = [None] * (1 if type(node) is Accumulate else len(node._outputs))
             pending[node] = slots

@@ -121,9 +121,10 @@ def _pow_exponent(g: Any, a: Any, b: Any, r: Any) -> Any:
 
 
 def _pow_base(g: Any, a: Any, b: Any, r: Any) -> Any:
+    slope = g * b * a ** (b - 1)
     if isinstance(b, (int, float, np.generic)):
-        return namespace(g).zeros_like(g) if b == 0 else (g * b * a ** (b - 1)).astype(g.dtype)
-    return namespace(g).where(b == 0, 0, g * b * a ** (b - 1)).astype(g.dtype)
+        return (namespace(g).zeros_like(g) if b == 0 else slope).astype(g.dtype)
+    return namespace(g).where(b == 0, 0, slope).astype(g.dtype)
 
 
 def _power(a: Any, b: Any) -> Any:

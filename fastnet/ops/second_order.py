@@ -490,7 +490,7 @@ def _pointwise_loss(kept: Any, grad: Tensor) -> tuple:
     scale = grad / kept.raw("count") if kept.raw("reduction") == "mean" else grad
     if weight is not None:
         scale = scale * Tensor._wrap(weight)
-    formula = losses.FORMULAS[name]
+    formula: Any = losses.FORMULAS[name]
     out: list[Any] = [None] * 6
     given = [Recorded(x), Recorded(y)]
     for i, derivative in enumerate((formula.input_gradient, formula.target_gradient)):
