@@ -17,7 +17,8 @@ pytest.importorskip("expecttest", reason="PyTorch's database of operations impor
 from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
 
 DTYPES = {d: getattr(fastnet, str(d).removeprefix("torch.")) for d in (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.uint8, torch.bool
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.uint8, torch.bool,
+    torch.int8, torch.int16,
 )}  # fmt: skip
 SAMPLES = 5  # of each operation, spread over its list
 TOLERANCE = 1e-4
@@ -40,6 +41,7 @@ DIFFERENT: dict[str, str] = {
     "linalg.lstsq": EMPTY,
     "linalg.lstsq.grad_oriented": EMPTY,
     "linalg.vander": "a scalar is not taken for a vector of one",
+    "histogramdd": "the samples' edges do not increase, which is refused here",
     "matrix_exp": "an element 1e5 times smaller than its matrix differs by rounding: 2e-8 of the matrix's norm",
     "nn.functional.linear_cross_entropy": SCORES,
     "nn.functional.linear_cross_entropy.chunked": SCORES,
