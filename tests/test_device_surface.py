@@ -282,8 +282,6 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws(name, mode):
     """The numbers of the CPU, normals to rounding."""
-    if not hasattr(fastnet, name.split()[0]) and name == "poisson":
-        pytest.skip("fastnet has no poisson")
 
     def run():
         fastnet.manual_seed(3)
