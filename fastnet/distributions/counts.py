@@ -187,7 +187,25 @@ class Binomial(_OfTrials):
         return values.expand(-1, *self.batch_shape) if expand else values
 
 
-class Multinomial(Distribution):
+class _OfClasses(Distribution):
+    """A distribution over vectors that count classes; their probabilities are a ``Categorical``'s."""
+
+    _categorical: Categorical
+
+    @property
+    def probs(self) -> Tensor:
+        return self._categorical.probs
+
+    @property
+    def logits(self) -> Tensor:
+        return self._categorical.logits
+
+    @property
+    def param_shape(self) -> Any:
+        return self._categorical.param_shape
+
+
+class Multinomial(_OfClasses):
     """How often each of K classes came in ``total_count`` draws, by probabilities (..., K) or logits.
 
     >>> import fastnet
@@ -205,18 +223,6 @@ class Multinomial(Distribution):
 
     def __repr__(self) -> str:
         return "Multinomial()"
-
-    @property
-    def probs(self) -> Tensor:
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        return self._categorical.param_shape
 
     def expand(self, batch_shape: Any) -> Multinomial:
         """The same distribution for each of a larger batch."""
@@ -253,7 +259,7 @@ class Multinomial(Distribution):
         return n * self._categorical.entropy() - (n + 1).lgamma() + (weights * (support + 1).lgamma()).sum((0, -1))
 
 
-class OneHotCategorical(Distribution):
+class OneHotCategorical(_OfClasses):
     """Classes as vectors of zeros and one 1, by probabilities (..., K) or logits.
 
     >>> import fastnet
@@ -267,18 +273,6 @@ class OneHotCategorical(Distribution):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-    @property
-    def probs(self) -> Tensor:
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        return self._categorical.param_shape
 
     def expand(self, batch_shape: Any) -> OneHotCategorical:
         """The same distribution for each of a larger batch."""

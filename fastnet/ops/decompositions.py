@@ -380,7 +380,7 @@ def geqrf(input: Tensor) -> Any:
     reflections ``1 - tau_i v_i v_i^T`` whose product is Q (Golub and Van Loan, section 5.2.2)."""
     check_tensor("geqrf", input)
     if input.dim() < 2:
-        raise InputError("torch.geqrf: input must have at least 2 dimensions.")
+        raise InputError("geqrf: input must have at least 2 dimensions.")
     input = _matrices("geqrf", input)
     xp = namespace(input._data)
     rows, columns = input.shape[-2:]

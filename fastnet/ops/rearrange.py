@@ -237,11 +237,7 @@ def block_diag(*tensors: Any) -> Tensor:
     for x in tensors:
         check_tensor("block_diag", x, "tensors")
         if x._data.ndim > 2:
-            raise InputError(
-                f"torch.block_diag: Input tensors must have 2 or fewer dimensions, got {x._data.ndim}".replace(
-                    "torch", "fastnet"
-                )
-            )
+            raise InputError(f"fastnet.block_diag: Input tensors must have 2 or fewer dimensions, got {x._data.ndim}")
     blocks = [reshape(x, 1, -1) if x._data.ndim < 2 else x for x in tensors]
     if not blocks:
         from fastnet.ops.creation import zeros

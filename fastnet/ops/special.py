@@ -325,7 +325,7 @@ def frexp(input: Tensor) -> Any:
 
     check_tensor("frexp", input)
     if not input.dtype.is_floating_point:
-        raise KindError("torch.frexp() only supports floating-point dtypes".replace("torch", "fastnet"))
+        raise KindError("fastnet.frexp() only supports floating-point dtypes")
     mantissa, exponent = np.frexp(wide(input._data))
     return result("frexp", "mantissa exponent")(
         Tensor._wrap(rounded(mantissa, input._data.dtype)), Tensor._wrap(exponent.astype(np.int32))
